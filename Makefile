@@ -1,0 +1,74 @@
+# Everything here needs Python 3.11 or newer and make; the rest is installed into $(VENV).
+#
+#   make demo       see it work, in a minute
+#   make test       all that CI runs: ruff, mypy, the tests with coverage
+#   make test-all   the tests on every Python 3.11 to 3.14 that this machine has
+
+VENV ?= .venv
+CANDIDATES = python3 python3.14 python3.13 python3.12 python3.11
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
+	done)
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.stamp
+TYPED = $(wildcard netswap protocols loadgen benchmarks)
+COVERAGE_FLOOR = 80
+PYTEST_OPTIONS ?=
+
+.PHONY: help demo test test-all lint unit bench soak fuzz lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+	@echo 'also: make lint, unit, bench, soak, fuzz, lock, clean'
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo 'no Python 3.11 or newer found; make PYTHON=/path/to/python'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo '$(PYTHON) has no venv module; on Debian: apt-get install python3-venv'; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(STAMP)
+	@$(BIN)/netswap demo
+
+test: lint unit
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict $(TYPED)
+
+# the floor is checked inside pytest, so that pytest's own closing line is the last one
+unit: $(STAMP)
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(PYTEST_OPTIONS)
+
+test-all:
+	@set -e; sh .ci/pythons | while read -r version python; do \
+		echo "== Python $$version"; \
+		$(MAKE) --no-print-directory unit PYTHON="$$python" VENV=".venv-$$version"; \
+	done
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks.soak
+
+fuzz: $(STAMP)
+	$(BIN)/python -m pytest -m fuzz --timeout 0 $(PYTEST_OPTIONS)
+
+# pins for all supported Pythons: run on 3.11.0 to 3.11.2, which needs a superset of the others
+LOCK = $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
+	--no-annotate --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+lock: $(STAMP)
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(LOCK) --output-file deploy/requirements.txt pyproject.toml
+	$(LOCK) --extra test --constraint deploy/requirements.txt --output-file requirements-dev.txt pyproject.toml
+
+clean:
+	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* .hypothesis \
+		.mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
