@@ -1,0 +1,109 @@
+"""Records that travel between rooms and processes: refusals, verdicts, receipts, blockers.
+
+They are plain, typed and frozen; a record never holds an object of a swapped module.
+Sentences are built in ``__str__`` so that the same record serves a terminal, a log and JSON.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+__all__ = ["Blocker", "Refusal", "Stage", "Verdict", "VerdictLine", "WorkerReceipt"]
+
+
+class Stage(StrEnum):
+    """Where in the pipeline of a swap something was refused."""
+
+    LOAD = "load"
+    CHECK = "check"
+    VERDICT = "verdict"
+    PREPARE = "prepare"
+    SWAP = "swap"
+    AGREEMENT = "agreement"
+
+
+class Verdict(StrEnum):
+    """What a change of a kind's implementation needs, from nothing to a restart."""
+
+    NEW = "new"
+    AS_IS = "as is"
+    AUTOMATIC = "automatic"
+    BY_MIGRATION = "by migration"
+    INCOMPATIBLE = "incompatible"
+    RESTART_OWED = "restart owed"
+
+
+class VerdictLine(msgspec.Struct, frozen=True):
+    """The verdict on one kind: from format version ``old`` (None: a new kind) to ``new``."""
+
+    kind: str
+    verdict: str
+    reason: str
+    old: int | None
+    new: int
+    lossy: list[str] = []
+
+    def __str__(self) -> str:
+        versions = f"v{self.new}" if self.old is None else f"v{self.old} → v{self.new}"
+        return f"{self.kind} {versions}: {self.verdict} ({self.reason})"
+
+
+class Blocker(msgspec.Struct, frozen=True):
+    """A suspended call that keeps an object from becoming quiescent; ``age`` in seconds."""
+
+    kind: str
+    entry: str
+    where: str
+    age: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.entry} is suspended at {self.where} for {self.age:.1f} s"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a swap was refused: what, where, and what to do next. A result, not an exception."""
+
+    stage: str
+    reason: str
+    file: str | None = None
+    line: int | None = None
+    kind: str | None = None
+    worker: int | None = None
+    entry: str | None = None
+    advice: str = ""
+
+    @property
+    def where(self) -> str:
+        """The place in the author's files and in the server, as far as it is known."""
+        parts = []
+        if self.file is not None:
+            parts.append(self.file if self.line is None else f"{self.file}:{self.line}")
+        if self.kind is not None:
+            parts.append(self.kind if self.entry is None else f"{self.kind} {self.entry}")
+        if self.worker is not None:
+            parts.append(f"worker {self.worker}")
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        return f"refused at {self.stage}: {self.reason}{place}"
+
+
+class WorkerReceipt(msgspec.Struct, frozen=True):
+    """What one worker did in one swap.
+
+    ``objects`` maps a kind to the number of its objects converted; ``gone`` closed by themselves
+    meanwhile (a success); ``blackout_us`` is the longest time that any call was held, ``stall_us``
+    the longest slice, ``convert_us`` the sum of all slices, all in microseconds.
+    """
+
+    worker: int
+    objects: dict[str, int]
+    gone: int = 0
+    dropped: int = 0
+    blackout_us: float = 0.0
+    stall_us: float = 0.0
+    convert_us: float = 0.0
+    slices: int = 0

@@ -1,0 +1,174 @@
+"""The mediator: stands in front of one object during one swap.
+
+::
+
+    Forward   calls go to the old object; those begun before the mediator came are draining
+    Blocked   new calls are held; the forwarded ones are draining; a call that re-enters the
+              object through itself passes, or it would wait for its own end
+    Completed the new object is there; held calls go to it in the order in which they came,
+              and calls that come before the last of them queue behind it
+    Restored  the same with the old object: the swap was given up and left no trace
+
+Only calls that suspend are mediated. A plain call can't wait (its caller wants the value now)
+and need not: it ends before anything else runs, so it goes to whichever object is present.
+
+The room knows no loop: ``wait`` is handed in and makes a held call sleep until its ticket opens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from inspect import iscoroutinefunction
+from typing import Any
+
+from netswap.errors import TransitionError
+from netswap.ott import Entry
+from netswap.quiescence import Generations, call_chain
+
+__all__ = ["Mediator", "Phase", "Ticket"]
+
+
+class Phase(Enum):
+    """The mediator's phases."""
+
+    FORWARD = "Forward"
+    BLOCKED = "Blocked"
+    COMPLETED = "Completed"
+    RESTORED = "Restored"
+
+
+class Event(Enum):
+    """What moves a mediator on."""
+
+    OLD_CALLS_DRAINED = "old calls drained"
+    FLIP = "flip"
+    ABORT = "abort"
+
+
+TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
+    (Phase.FORWARD, Event.OLD_CALLS_DRAINED): Phase.BLOCKED,
+    (Phase.FORWARD, Event.ABORT): Phase.RESTORED,
+    (Phase.BLOCKED, Event.FLIP): Phase.COMPLETED,
+    (Phase.BLOCKED, Event.ABORT): Phase.RESTORED,
+}
+_OVER = (Phase.COMPLETED, Phase.RESTORED)
+
+
+class Ticket:
+    """A held call's place in the queue; ``open`` is set when it may go on."""
+
+    __slots__ = ("open", "wake")
+
+    def __init__(self) -> None:
+        self.open = False
+        self.wake: Callable[[], None] | None = None
+
+
+class Mediator:
+    """Takes the place of ``entry.target`` until the swap has ended, one way or the other.
+
+    ``wait(ticket)`` suspends the caller until ``ticket.wake()``; ``quiescent`` is called once, when
+    no call is inside the old object any more and new ones are held.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        generations: Generations,
+        wait: Callable[[Ticket], Awaitable[None]],
+        quiescent: Callable[[], None],
+    ) -> None:
+        self.entry = entry
+        self.present: Any = entry.target
+        self.phase = Phase.FORWARD
+        self._generations = generations
+        self._wait = wait
+        self._quiescent = quiescent
+        self._held: deque[Ticket] = deque()
+        entry.target = self
+
+    def start(self) -> None:
+        """Begin to wait for the calls that are inside the object now."""
+        self._generations.when_drained(self._generations.advance(), self._old_calls_drained)
+
+    def flip(self, new: Any) -> None:
+        """The new object takes over and the held calls go to it. TransitionError unless Blocked."""
+        self._move(Event.FLIP)
+        self.present = new
+        self._release()
+
+    def abort(self) -> None:
+        """The old object stays and the held calls go to it. TransitionError once it is over."""
+        self._move(Event.ABORT)
+        self._generations.forget(self._old_calls_drained)
+        self._generations.forget(self._tracked_calls_drained)
+        self._release()
+
+    @property
+    def held(self) -> int:
+        """How many calls wait."""
+        return len(self._held)
+
+    def _move(self, event: Event) -> None:
+        following = TRANSITIONS.get((self.phase, event))
+        if following is None:
+            raise TransitionError("mediator", self.phase.value, event.value)
+        self.phase = following
+
+    def _old_calls_drained(self) -> None:
+        self._move(Event.OLD_CALLS_DRAINED)
+        closed = self._generations.advance()
+        self._generations.when_drained(closed, self._tracked_calls_drained)
+
+    def _tracked_calls_drained(self) -> None:
+        if self._generations.open_calls():  # a re-entrant call that outlived the one it came from
+            closed = self._generations.advance()
+            self._generations.when_drained(closed, self._tracked_calls_drained)
+        else:
+            self._quiescent()
+
+    def _release(self) -> None:
+        if not self._held:
+            self._leave()
+        for ticket in self._held:
+            ticket.open = True
+            if ticket.wake is not None:
+                ticket.wake()
+
+    def _leave(self) -> None:
+        if self.entry.target is self:
+            self.entry.target = self.present
+
+    def _must_wait(self) -> bool:
+        if self.phase is Phase.BLOCKED:
+            return not self._generations.includes(call_chain.get())
+        return self.phase in _OVER and bool(self._held)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.present, name)
+        if not iscoroutinefunction(found):
+            return found
+
+        async def mediated(*args: Any, **keywords: Any) -> Any:
+            if self._must_wait():
+                await self._hold()
+            return await getattr(self.present, name)(*args, **keywords)
+
+        return mediated
+
+    async def _hold(self) -> None:
+        """Sleep until it is this call's turn. A cancelled caller gives up its place.
+
+        When the last held call goes on, the mediator leaves the table.
+        """
+        ticket = Ticket()
+        ticket.open = self.phase in _OVER
+        self._held.append(ticket)
+        try:
+            await self._wait(ticket)
+        finally:
+            self._held.remove(ticket)
+            if not self._held and self.phase in _OVER:
+                self._leave()

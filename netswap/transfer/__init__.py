@@ -1,0 +1,23 @@
+"""State and its way from one implementation to the next.
+
+``state`` is what an author declares; ``migration`` a pure single step between two versions of
+its shape; ``plan`` finds the way between two given shapes and says what it is worth, and
+``canonical`` is the encoded form that crosses processes. The room knows no sockets, no loop and
+no time: it turns one plain value into another.
+"""
+
+from netswap.transfer.canonical import Encoded, decode, encode
+from netswap.transfer.migration import Migration, migration
+from netswap.transfer.plan import Transfer, plan_transfer
+from netswap.transfer.state import State
+
+__all__ = [
+    "Encoded",
+    "Migration",
+    "State",
+    "Transfer",
+    "decode",
+    "encode",
+    "migration",
+    "plan_transfer",
+]

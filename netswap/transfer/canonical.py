@@ -1,0 +1,60 @@
+"""The canonical form: a state as bytes that any process and any version can hold.
+
+It carries the kind and version beside the encoded fields and never the name of a class, so old
+code need not be there to read it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from netswap.transfer.state import State
+
+__all__ = ["Encoded", "decode", "encode", "fields_of"]
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    """The state of one object: msgpack map of field names to values."""
+
+    kind: str
+    version: int
+    payload: bytes
+
+
+def fields_of(state: State) -> dict[str, Any]:
+    """The fields by name, values by pointer."""
+    return {name: getattr(state, name) for name in state.__struct_fields__}
+
+
+def encode(state: State) -> Encoded:
+    """The canonical form of ``state``.
+
+    Raises TypeError when a value can't be encoded, whatever a stand-in raises for its own.
+    """
+    fields = fields_of(state)
+    for name, marker in state.__references__.items():
+        fields[name] = marker.to_canonical(fields[name])
+    return Encoded(state.__kind__, state.__version__, msgspec.msgpack.encode(fields))
+
+
+def decode(encoded: Encoded, cls: type[State]) -> State:
+    """A state of class ``cls`` from its canonical form.
+
+    Raises ValueError for another kind or version, msgspec.ValidationError for a wrong type.
+    """
+    if (encoded.kind, encoded.version) != (cls.__kind__, cls.__version__):
+        raise ValueError(
+            f"{encoded.kind} version {encoded.version} is not "
+            f"{cls.__kind__} version {cls.__version__}"
+        )
+    raw: dict[str, msgspec.Raw] = msgspec.msgpack.decode(
+        encoded.payload, type=dict[str, msgspec.Raw]
+    )
+    moved = {name: raw.pop(name) for name in list(raw) if name in cls.__references__}
+    state: State = msgspec.msgpack.decode(msgspec.msgpack.encode(raw), type=cls)
+    for name, value in moved.items():
+        marker = cls.__references__[name]
+        setattr(state, name, marker.from_canonical(msgspec.msgpack.decode(value, strict=False)))
+    return state

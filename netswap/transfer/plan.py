@@ -1,0 +1,205 @@
+"""The way from one shape of a kind's state to another, found once and walked for each object.
+
+Two ways, best first:
+
+*by reference*: the shapes agree; a new struct is built around the same values.
+*by steps*: the fields go through the single steps between the versions, then into the new class,
+which takes what it knows, gives defaults to the rest and checks every type.
+
+Between two neighbouring versions without a written step the automatic one applies: a field may be
+added, dropped or renamed. A change of a type without a step is refused, never guessed. When a
+step up is written and fields of the old shape are not in the new one, the step down has to be
+written as well: what was transformed can't be brought back by a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+
+from netswap.events import Verdict
+from netswap.transfer.canonical import fields_of
+from netswap.transfer.migration import Migration, Step
+from netswap.transfer.state import State, holds_classes, shape_of
+
+__all__ = ["Transfer", "plan_transfer"]
+
+_BUILTIN = (bytes, bytearray)
+
+
+class Transfer(NamedTuple):
+    """The way between two shapes; ``convert`` makes the new state, leaving the old one whole.
+
+    ``convert`` raises what a step raises, or msgspec.ValidationError when the outcome has not the
+    declared types; with verdict INCOMPATIBLE it must not be called.
+    """
+
+    kind: str
+    source: int
+    target: int
+    verdict: Verdict
+    reason: str
+    lossy: tuple[str, ...]
+    convert: Callable[[State], State]
+
+
+def plan_transfer(
+    old: type[State], new: type[State], migrations: Iterable[Migration]
+) -> Transfer:
+    """Find the best way from ``old`` to ``new``; never raises for a bad pair, it says so."""
+    steps = {(m.source, m.target): m for m in migrations if m.kind == new.__kind__}
+    build = _same_version if old.__version__ == new.__version__ else _by_steps
+    return build(old, new, steps)
+
+
+_Steps = dict[tuple[int, int], Migration]
+
+
+def _transfer(
+    pair: tuple[type[State], type[State]],
+    verdict: Verdict,
+    reason: str,
+    convert: Callable[[State], State],
+    lossy: tuple[str, ...] = (),
+) -> Transfer:
+    old, new = pair
+    return Transfer(
+        new.__kind__, old.__version__, new.__version__, verdict, reason, lossy, convert
+    )
+
+
+def _incompatible(old: type[State], new: type[State], reason: str) -> Transfer:
+    def refuse(_state: State) -> State:
+        raise TypeError(reason)
+
+    return _transfer((old, new), Verdict.INCOMPATIBLE, reason, refuse)
+
+
+def _same_version(old: type[State], new: type[State], _steps: _Steps) -> Transfer:
+    before, after = shape_of(old), shape_of(new)
+    if before != after:
+        changed = sorted(
+            name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+        )
+        return _incompatible(
+            old,
+            new,
+            f"the shape of version {new.__version__} changed ({', '.join(changed)}) and its "
+            f"number did not: make it version={new.__version__ + 1}",
+        )
+    reason = f"same format, version {new.__version__}"
+    return _transfer((old, new), Verdict.AS_IS, reason, _by_reference(old, new))
+
+
+def _by_reference(old: type[State], new: type[State]) -> Callable[[State], State]:
+    shapes = shape_of(new)
+    foreign = [n for n, s in shapes.items() if n not in new.__references__ and holds_classes(s)]
+    if old is not new and foreign:
+        return _Builder(old, new, ())
+    if old.__struct_fields__ == new.__struct_fields__:
+        return lambda state: new(*msgspec.structs.astuple(state))
+    return lambda state: new(**fields_of(state))
+
+
+def _by_steps(old: type[State], new: type[State], steps: _Steps) -> Transfer:
+    direction = 1 if new.__version__ > old.__version__ else -1
+    hops = list(pairwise(range(old.__version__, new.__version__ + direction, direction)))
+    written = [steps[hop] for hop in hops if hop in steps]
+    lossy = tuple(name for row in written for name in row.lossy)
+    reason = _obstacle(old, new, steps, hops)
+    if reason is not None:
+        return _incompatible(old, new, reason)
+    convert = _Builder(old, new, tuple(row.step for row in written))
+    if not written:
+        return _transfer((old, new), Verdict.AUTOMATIC, _automatic_reason(old, new), convert)
+    reason = ", ".join(f"{row.source} to {row.target}" for row in written)
+    return _transfer((old, new), Verdict.BY_MIGRATION, f"steps {reason}", convert, lossy)
+
+
+def _obstacle(
+    old: type[State], new: type[State], steps: _Steps, hops: list[tuple[int, int]]
+) -> str | None:
+    """Why the automatic step may not be taken where none is written, or None."""
+    missing = [hop for hop in hops if hop not in steps]
+    if not missing:
+        return None
+    before, after = _renamed_shape(old, new), shape_of(new)
+    hop = f'@migration("{new.__kind__}", {missing[0][0]}, {missing[0][1]})'
+    if len(missing) == len(hops):
+        for name in before.keys() & after.keys():
+            if before[name] != after[name]:
+                return f"the type of {name} changed and no step says how: write {hop}"
+    lost = sorted(after.keys() - before.keys())
+    one_way = [back for back in missing if back[::-1] in steps]
+    if one_way and lost:
+        return f"there is a step up and none down, and {', '.join(lost)} would be lost: write {hop}"
+    return None
+
+
+def _renames(old: type[State], new: type[State]) -> dict[str, str]:
+    """Old field name to new field name; the later version declares them, for both directions."""
+    if new.__version__ > old.__version__:
+        return new.__renamed__
+    return {after: before for before, after in old.__renamed__.items()}
+
+
+def _renamed_shape(old: type[State], new: type[State]) -> dict[str, Any]:
+    names = _renames(old, new)
+    return {names.get(name, name): shape for name, shape in shape_of(old).items()}
+
+
+def _automatic_reason(old: type[State], new: type[State]) -> str:
+    before, after = _renamed_shape(old, new), shape_of(new)
+    changes = (
+        ("adds", after.keys() - before.keys()),
+        ("drops", before.keys() - after.keys()),
+        ("renames", set(_renames(old, new)) & shape_of(old).keys()),
+    )
+    said = [f"{verb} {', '.join(sorted(names))}" for verb, names in changes if names]
+    return "; ".join(said) or "the fields agree"
+
+
+class _Builder:
+    """Carries the fields of an old state through the steps into the new class."""
+
+    __slots__ = ("_foreign", "_new", "_renames", "_steps")
+
+    def __init__(self, old: type[State], new: type[State], steps: tuple[Step, ...]) -> None:
+        self._new = new
+        self._steps = steps
+        self._renames = _renames(old, new) if old is not new else {}
+        self._foreign = [
+            name
+            for name, shape in shape_of(old).items()
+            if name not in old.__references__ and holds_classes(shape)
+        ]
+
+    def __call__(self, state: State) -> State:
+        fields = fields_of(state)
+        for name in self._foreign:
+            fields[name] = msgspec.to_builtins(fields[name], builtin_types=_BUILTIN)
+        for step in self._steps:
+            fields = step(fields)
+            if not isinstance(fields, dict):
+                raise TypeError(
+                    f"the step {step.__name__} returned {type(fields).__name__}, not a dict"
+                )
+        for before, after in self._renames.items():
+            if before in fields and after not in fields:
+                fields[after] = fields.pop(before)
+        return self._build(fields)
+
+    def _build(self, fields: dict[str, Any]) -> State:
+        references = self._new.__references__
+        if not references:
+            built: State = msgspec.convert(fields, self._new, builtin_types=_BUILTIN)
+            return built
+        plain = {name: value for name, value in fields.items() if name not in references}
+        built = msgspec.convert(plain, self._new, builtin_types=_BUILTIN)
+        for name in references:
+            if name in fields:
+                setattr(built, name, fields[name])
+        return built

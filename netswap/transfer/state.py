@@ -1,0 +1,181 @@
+"""State: the plain, typed, versioned data of an object, and the only thing that crosses a swap.
+
+Rules, checked when the class is made, so that the author sees them at the line that breaks them:
+
+1. A state names its ``kind`` and ``version``; the version is stamped here and nowhere else.
+2. Every field has a default: a new field must have a value in objects that lived before it.
+3. Every field can be encoded: builtin scalars and containers, and structs, enums and dataclasses
+   made of them. What can't be (a parser, a socket) is a ``reference``: it moves as a pointer
+   within a process and brings a canonical stand-in for everything else.
+4. A callable is never state: it would keep old code alive and can't be encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
+
+import msgspec
+import msgspec.inspect
+
+if TYPE_CHECKING:
+    from msgspec import StructMeta
+else:
+    StructMeta = type(msgspec.Struct)
+
+__all__ = ["Reference", "State", "StateMeta", "reference", "shape_of"]
+
+T = TypeVar("T")
+
+
+class Reference(NamedTuple):
+    """How a field that moves by reference is made, encoded and decoded."""
+
+    factory: Callable[[], Any]
+    to_canonical: Callable[[Any], Any]
+    from_canonical: Callable[[Any], Any]
+
+
+def _same(value: T) -> T:
+    return value
+
+
+def reference(
+    factory: Callable[[], T],
+    to_canonical: Callable[[T], Any] = _same,
+    from_canonical: Callable[[Any], T] = _same,
+) -> T:
+    """Declare a field that moves as a pointer, with its stand-in in the canonical form.
+
+    ``factory`` makes the default; ``to_canonical`` gives plain data (a parser's: the raw bytes
+    since the last message boundary) and ``from_canonical`` builds the value from it.
+    """
+    return cast("T", Reference(factory, to_canonical, from_canonical))
+
+
+class StateMeta(StructMeta):
+    """Reads ``kind``, ``version`` and ``renamed`` and checks the rules above."""
+
+    def __new__(  # noqa: D102
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        kind: str | None = None,
+        version: int | None = None,
+        renamed: dict[str, str] | None = None,
+        **options: Any,
+    ) -> StateMeta:
+        references = {k: v for k, v in namespace.items() if isinstance(v, Reference)}
+        for field, marker in references.items():
+            namespace[field] = msgspec.field(default_factory=marker.factory)
+        cls = super().__new__(mcs, name, bases, namespace, **options)
+        inherited: dict[str, Reference] = getattr(cls, "__references__", {})
+        cls.__references__ = {**inherited, **references}
+        cls.__renamed__ = dict(renamed or {})
+        if bases and (kind is not None or version is not None):
+            cls.__kind__, cls.__version__ = _checked_name(name, kind, version)
+            cls.__shape__ = None
+            _check_fields(cls)
+        return cls
+
+    def __init__(cls, *args: Any, **_options: Any) -> None:
+        super().__init__(*args)
+
+    if TYPE_CHECKING:
+        __kind__: str
+        __version__: int
+        __references__: dict[str, Reference]
+        __renamed__: dict[str, str]
+        __shape__: dict[str, Any] | None
+        __struct_fields__: tuple[str, ...]
+
+
+class State(msgspec.Struct, metaclass=StateMeta):
+    """Base of every state: ``class Talk(State, kind="chat.connection", version=2)``.
+
+    ``renamed={"old": "new"}`` names fields of the version before that live on under a new name.
+    """
+
+    __kind__: ClassVar[str]
+    __version__: ClassVar[int]
+    __references__: ClassVar[dict[str, Reference]]
+    __renamed__: ClassVar[dict[str, str]]
+    __shape__: ClassVar[dict[str, Any] | None]
+
+
+def _checked_name(name: str, kind: object, version: object) -> tuple[str, int]:
+    if not isinstance(kind, str) or not kind:
+        raise TypeError(f'{name}: a state names its kind, as in kind="chat.connection"')
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise TypeError(f"{name}: a state has a version, a whole number from 1 up, not {version!r}")
+    return kind, version
+
+
+def _check_fields(cls: type[State]) -> None:
+    fields = msgspec.structs.fields(cls)
+    for field in fields:
+        if field.required:
+            raise TypeError(
+                f"{cls.__name__}.{field.name} has no default; objects that live now need a value"
+            )
+    for name, shape in shape_of(cls).items():
+        unplain = None if name in cls.__references__ else _find_unplain(shape)
+        if unplain is not None:
+            raise TypeError(
+                f"{cls.__name__}.{name} can't be encoded ({unplain}); "
+                "declare it with reference(...) or make it plain data"
+            )
+
+
+def shape_of(cls: type[State]) -> dict[str, Any]:
+    """Field names and their types, as a tree that no longer knows the classes' identities."""
+    if cls.__shape__ is None:
+        info = msgspec.inspect.type_info(cls)
+        if not isinstance(info, msgspec.inspect.StructType):
+            raise TypeError(f"{cls.__name__} is not a struct")
+        cls.__shape__ = {field.name: _shape(field.type, ()) for field in info.fields}
+    return cls.__shape__
+
+
+def _shape(node: Any, above: tuple[type, ...]) -> Any:
+    """A type node as nested tuples: equal for equal shapes, whatever module they come from."""
+    if isinstance(node, tuple):
+        return tuple(_shape(item, above) for item in node)
+    cls = getattr(node, "cls", None)
+    if cls is not None and cls in above:
+        return ("again", cls.__name__)
+    above = above if cls is None else (*above, cls)
+    name = type(node).__name__
+    if name == "CustomType":
+        return (name, f"{cls.__module__}.{cls.__qualname__}")
+    if name == "EnumType":
+        return (name, tuple((member.name, member.value) for member in cls))
+    if not isinstance(node, (msgspec.inspect.Type, msgspec.inspect.Field)):
+        return cls.__name__ if cls is not None else repr(node)
+    parts = [(key, _shape(getattr(node, key), above)) for key in _parts(node)]
+    return (name, *parts) if cls is None else (name, cls.__name__, *parts)
+
+
+def _parts(node: Any) -> list[str]:
+    keys = ("item_type", "item_types", "key_type", "value_type", "types", "fields", "name", "type")
+    return [key for key in keys if hasattr(node, key)]
+
+
+def _find_unplain(shape: Any) -> str | None:
+    """The first part of a shape that msgpack can't carry, or None."""
+    if not isinstance(shape, tuple):
+        return None
+    if shape and shape[0] == "CustomType":
+        return str(shape[1])
+    return next((found for item in shape if (found := _find_unplain(item))), None)
+
+
+def holds_classes(shape: Any) -> bool:
+    """Whether values of this shape are instances of a class that a module may have defined."""
+    if not isinstance(shape, tuple):
+        return False
+    named = ("StructType", "DataclassType", "EnumType", "NamedTupleType", "TypedDictType")
+    if shape and shape[0] in named:
+        return True
+    return any(holds_classes(item) for item in shape)
