@@ -1,0 +1,260 @@
+"""Every message between supervisor (S) and workers (W), and between workers (the mesh).
+
+The order of a transaction on the control channel::
+
+    W→S Hello      S→W Boot       W→S Ready          a worker starts
+    S→W Prepare    W→S Prepared | Refused            first phase: nothing is touched
+    S→W Swap       W→S Swapped | SwapFailed          second phase: failed means restored
+    S→W Finish     W→S Finished                      committed: old code may go
+    S→W Revert     W→S Reverted                      not committed: the old objects come back
+    S→W Query      W→S Answer                        looks, at any time
+    W→S Heartbeat  S→W Drain      W→S Drained
+
+Fields are encoded by position: add new ones at the end, with a default.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from netswap.events import Refusal, VerdictLine, WorkerReceipt
+
+__all__ = [
+    "Answer",
+    "Boot",
+    "Cast",
+    "Drain",
+    "Drained",
+    "Finish",
+    "Finished",
+    "Heartbeat",
+    "Hello",
+    "Join",
+    "ListenerSpec",
+    "Message",
+    "Prepare",
+    "Prepared",
+    "Query",
+    "Ready",
+    "Refused",
+    "Reply",
+    "Request",
+    "Revert",
+    "Reverted",
+    "Swap",
+    "SwapFailed",
+    "Swapped",
+]
+
+
+class ListenerSpec(msgspec.Struct, frozen=True, array_like=True):
+    """One listener of one slot: ``fd`` is the descriptor that the worker inherited.
+
+    ``address`` is what clients connect to, ``127.0.0.1:7000`` or ``[::1]:7000``.
+    """
+
+    name: str
+    protocol: str
+    address: str
+    fd: int
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S, first: who is at this end."""
+
+    slot: int
+    pid: int
+
+
+class Boot(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: what to serve. ``active`` is the committed set (kind to bundle), ``store`` a folder.
+
+    ``mesh`` maps every slot, one's own included, to the path of its mesh socket.
+    """
+
+    slots: list[int]
+    listeners: list[ListenerSpec]
+    active: dict[str, str]
+    store: str
+    mesh: dict[int, str]
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: every listener accepts."""
+
+    slot: int
+
+
+class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: load ``target`` (kind to bundle), negotiate, convert a sample; touch nothing.
+
+    ``only`` is a selector, or None for all objects; ``timeout`` in seconds.
+    """
+
+    tx: int
+    target: dict[str, str]
+    only: str | None = None
+    timeout: float = 10.0
+    allow_lossy: bool = False
+    dry_run: bool = False
+
+
+class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: this worker can swap; ``objects`` counts what it would convert, by kind."""
+
+    tx: int
+    slot: int
+    verdicts: list[VerdictLine]
+    objects: dict[str, int]
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: this worker can't; it has touched nothing."""
+
+    tx: int
+    slot: int
+    refusal: Refusal
+
+
+class Swap(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: build the new objects and flip."""
+
+    tx: int
+
+
+class Swapped(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: the new code serves here; the old objects are kept until Finish or Revert."""
+
+    tx: int
+    slot: int
+    receipt: WorkerReceipt
+
+
+class SwapFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: the swap failed and this worker has restored its old objects."""
+
+    tx: int
+    slot: int
+    refusal: Refusal
+
+
+class Finish(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: committed; the old objects and code may go."""
+
+    tx: int
+
+
+class Finished(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: they are gone."""
+
+    tx: int
+    slot: int
+
+
+class Revert(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: not committed; bring the old objects back, or forget what was prepared."""
+
+    tx: int
+
+
+class Reverted(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: the old code serves here; with a refusal, it could not be brought back everywhere."""
+
+    tx: int
+    slot: int
+    refusal: Refusal | None = None
+
+
+class Query(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: a look; ``what`` is a key of ``answers.SHAPES``."""
+
+    id: int
+    what: str
+    argument: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: ``data`` is msgpack in the shape of ``answers.SHAPES``, empty when ``error`` is set."""
+
+    id: int
+    slot: int
+    data: bytes
+    error: str | None = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: sent from the event loop every half second, so that a stuck loop is seen."""
+
+    slot: int
+    connections: int
+
+
+class Drain(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: stop accepting, let connections end, for at most ``limit_s`` seconds."""
+
+    limit_s: float
+
+
+class Drained(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: no connection is left; the worker exits."""
+
+    slot: int
+
+
+class Join(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Mesh, first on each link: the slot that opened it."""
+
+    slot: int
+
+
+class Cast(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Mesh: call ``method`` of the part of ``kind`` there; nobody waits."""
+
+    kind: str
+    method: str
+    args: list[Any]
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Mesh: call and answer with a ``Reply`` of the same ``id``."""
+
+    id: int
+    kind: str
+    method: str
+    args: list[Any]
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Mesh: the returned value, or the error as a sentence."""
+
+    id: int
+    value: Any = None
+    error: str | None = None
+
+
+Message = (
+    Hello
+    | Boot
+    | Ready
+    | Prepare
+    | Prepared
+    | Refused
+    | Swap
+    | Swapped
+    | SwapFailed
+    | Finish
+    | Finished
+    | Revert
+    | Reverted
+    | Query
+    | Answer
+    | Heartbeat
+    | Drain
+    | Drained
+    | Join
+    | Cast
+    | Request
+    | Reply
+)
