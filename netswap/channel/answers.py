@@ -53,7 +53,7 @@ class ObjectRow(msgspec.Struct, frozen=True):
     kind: str
     version: int
     sha256: str = ""
-    attributes: dict[str, str] = {}
+    attributes: dict[str, str | int] = {}
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Inspection(msgspec.Struct, frozen=True):
     version: int
     sha256: str
     implementation: str
-    attributes: dict[str, str]
+    attributes: dict[str, str | int]
     state: dict[str, Any]
 
 
