@@ -1,0 +1,422 @@
+"""What the operator decides, from one place: flag before environment before file before default.
+
+Each setting is one row of ``SETTINGS``: its key in the TOML file, from which its flag
+(``--log-level``) and its variable (``NETSWAP_LOG_LEVEL``) follow, how its value is read, and its
+default. A setting that stands in several layers is taken whole from the first of them: a
+``--listen`` replaces every listener of the file.
+
+A directory that was *asked for* and can't be written is an error, though one that was only assumed
+is a warning (``places``): state that silently lands elsewhere is lost state.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from netswap.errors import UsageError
+from netswap.places import (
+    default_socket,
+    find_socket,
+    is_writable,
+    make_directories,
+    socket_below,
+    usable_state_dir,
+)
+
+__all__ = [
+    "SETTINGS",
+    "Address",
+    "Check",
+    "Config",
+    "check",
+    "default_socket",
+    "find_socket",
+    "load_config",
+    "make_directories",
+]
+
+_SOCKET_PATH_LIMIT = 107  # bytes of sun_path without its final zero: unix(7)
+_PORT_LIMIT = 65_535
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
+_SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Address(NamedTuple):
+    """Where a listener listens; port 0 asks the system for a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read ``HOST:PORT`` or ``[IPv6]:PORT``; raise ValueError with a sentence."""
+        host, colon, port = text.strip().rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit():
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        if int(port) > _PORT_LIMIT:
+            raise ValueError(f"port {port} is above {_PORT_LIMIT}")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError(f"{text!r} is ambiguous: an IPv6 address stands in brackets, [::1]:80")
+        if not host or host == "*":
+            raise ValueError(f"{text!r} names no host: for all addresses write 0.0.0.0 or [::]")
+        return cls(host, int(port))
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one server. Durations are seconds.
+
+    ``origins`` says for each key which layer it came from, and ``warnings`` what the operator
+    should be told at start-up.
+    """
+
+    workers: int
+    state_dir: Path
+    socket: Path
+    listen: dict[str, tuple[Address, ...]]
+    load: tuple[Path, ...]
+    drain: float
+    timeout: float
+    loop: str
+    log_level: str
+    log_format: str
+    origins: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+
+
+class Check(NamedTuple):
+    """What ``check`` found: a configuration (None when there are problems) and every problem."""
+
+    config: Config | None
+    problems: tuple[UsageError, ...]
+
+
+# -- how values are read: each takes what TOML, a flag or a variable gave, or raises ValueError --
+
+
+def _workers(value: object) -> int:
+    if value == "auto":
+        return default_workers()
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"{value!r} is neither a number of at least 1 nor 'auto'")
+    return number
+
+
+def _seconds(value: object) -> float:
+    match = _DURATION.fullmatch(str(value)) if not isinstance(value, bool) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration such as 10, '10s', '500ms' or '2m'")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _some_seconds(value: object) -> float:
+    if seconds := _seconds(value):
+        return seconds
+    raise ValueError("0 leaves no time at all")
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError(f"{value!r} is not a path")
+    return Path(value)
+
+
+def _paths(value: object) -> tuple[Path, ...]:
+    parts = value.split(os.pathsep) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise ValueError(f"{value!r} is not a list of paths")
+    return tuple(_path(part) for part in parts)
+
+
+def _listen(value: object) -> dict[str, tuple[Address, ...]]:
+    found: dict[str, list[Address]] = {}
+    for protocol, text in _listen_pairs(value):
+        if not re.fullmatch(r"[a-z][a-z0-9_.-]*", protocol):
+            raise ValueError(f"{protocol!r} is not the name of a protocol")
+        found.setdefault(protocol, []).append(Address.parse(text))
+    _refuse_doubles([address for addresses in found.values() for address in addresses])
+    return {protocol: tuple(addresses) for protocol, addresses in found.items()}
+
+
+def _listen_pairs(value: object) -> list[tuple[str, str]]:
+    """The protocols and addresses of a TOML table, of repeated flags, or of a variable."""
+    if isinstance(value, dict):
+        rows = [(name, at if isinstance(at, list) else [at]) for name, at in value.items()]
+        return [(name, str(address)) for name, addresses in rows for address in addresses]
+    words = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(words, list | tuple):
+        raise ValueError(f"{value!r} is not a table of PROTOCOL = 'HOST:PORT'")
+    pairs = [str(word).partition("=") for word in words]
+    for name, equals, address in pairs:
+        if not equals:
+            raise ValueError(f"{name + address!r} is not PROTOCOL=HOST:PORT")
+    return [(name, address) for name, _, address in pairs]
+
+
+def _refuse_doubles(addresses: list[Address]) -> None:
+    fixed = [address for address in addresses if address.port]
+    for address in fixed:
+        if fixed.count(address) > 1:
+            raise ValueError(f"{address} is given twice")
+
+
+def _one_of(*words: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"{value!r} is none of {', '.join(words)}")
+        return str(value)
+
+    return read
+
+
+# -- defaults --
+
+
+def default_workers() -> int:
+    """One worker a core that this process may use, but not more than four."""
+    return min(len(os.sched_getaffinity(0)), 4)
+
+
+class Setting(NamedTuple):
+    """One row: how a value is read, the default as the file would say it, and a word on it.
+
+    ``default`` None means that it is found at start-up.
+    """
+
+    read: Callable[[Any], object]
+    default: object
+    meaning: str
+
+
+SETTINGS: dict[str, Setting] = {
+    "workers": Setting(_workers, "auto", "processes that serve; auto: one a core, at most four"),
+    "state_dir": Setting(_path, None, "bundles and the journal of what is active"),
+    "socket": Setting(_path, None, "the administration socket"),
+    "listen": Setting(
+        _listen,
+        {
+            "echo": "127.0.0.1:7000",
+            "chat": "127.0.0.1:7001",
+            "kv": "127.0.0.1:6380",
+            "verify": "127.0.0.1:7002",
+        },
+        "protocol = address, or a list of addresses",
+    ),
+    "load": Setting(_paths, [], "bundles pushed at the first start, before anything is served"),
+    "drain": Setting(_seconds, 10, "how long TERM waits for connections to end"),
+    "timeout": Setting(_some_seconds, 10, "deadline of a push that names none"),
+    "loop": Setting(_one_of("uvloop", "asyncio"), "uvloop", "uvloop or asyncio"),
+    "log.level": Setting(
+        _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error"
+    ),
+    "log.format": Setting(_one_of("console", "json"), "console", "console or json"),
+}
+
+
+_SECTIONS = {key.partition(".")[0] for key in SETTINGS if "." in key}
+
+
+# -- layers --
+
+
+class _Given(NamedTuple):
+    """A value as a layer gave it."""
+
+    value: object
+    origin: str
+
+
+_Layer = dict[str, _Given]
+
+
+def variable(key: str) -> str:
+    """The environment variable of a key: ``log.level`` is ``NETSWAP_LOG_LEVEL``."""
+    return "NETSWAP_" + key.upper().replace(".", "_")
+
+
+def flag(key: str) -> str:
+    """The flag of a key: ``log.level`` is ``--log-level``."""
+    return "--" + key.replace(".", "-").replace("_", "-")
+
+
+def _nearest(word: str, known: list[str], likeness: float = 0.5) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, known, 1, likeness)), None)
+
+
+def _from_flags(flags: Mapping[str, object]) -> _Layer:
+    unknown = flags.keys() - SETTINGS.keys()
+    assert not unknown, f"not settings: {unknown}"
+    given = {key: value for key, value in flags.items() if value not in (None, (), [])}
+    return {key: _Given(value, f"flag {flag(key)}") for key, value in given.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> _Layer:
+    names = {key: variable(key) for key in SETTINGS}
+    return {
+        key: _Given(environ[name], f"variable {name}")
+        for key, name in names.items()
+        if environ.get(name)
+    }
+
+
+def _misspelt_variables(environ: Mapping[str, str]) -> list[str]:
+    """Warnings, not errors: Kubernetes sets NETSWAP_PORT and others for a service of that name."""
+    known = [*map(variable, SETTINGS), "NETSWAP_CONFIG"]
+    strange = sorted(name for name in environ if name.startswith("NETSWAP_") and name not in known)
+    near = {name: _nearest(name, known, 0.85) for name in strange}
+    return [f"variable {name} is not read; {hit} is" for name, hit in near.items() if hit]
+
+
+def _from_file(file: Path) -> tuple[_Layer, list[UsageError]]:
+    import tomllib
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except OSError as error:
+        return {}, [UsageError(f"{file} can't be read: {error.strerror}", "", "check --config")]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return {}, [UsageError(f"not TOML: {error}", str(file))]
+    layer: _Layer = {}
+    problems = []
+    for key, value in _flat(table).items():
+        origin = _place(file, text, key)
+        if key in SETTINGS:
+            layer[key] = _Given(_beside(file, key, value), origin)
+        else:
+            problems.append(_unknown_key(key, origin))
+    return layer, problems
+
+
+def _flat(table: dict[str, object], above: str = "") -> dict[str, object]:
+    """Dotted keys instead of nested tables, but for a setting that is a table itself."""
+    flat: dict[str, object] = {}
+    for name, value in table.items():
+        key = above + name
+        if isinstance(value, dict) and key not in SETTINGS:
+            flat |= _flat(value, key + ".") if value or key in _SECTIONS else {key: value}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _beside(file: Path, key: str, value: object) -> object:
+    """Relative paths in a file are relative to the file, wherever the server is started."""
+    if SETTINGS[key].read is _path and isinstance(value, str):
+        return file.parent / value if value else value
+    if SETTINGS[key].read is _paths and isinstance(value, list):
+        return [file.parent / part if isinstance(part, str) and part else part for part in value]
+    return value
+
+
+def _place(file: Path, text: str, key: str) -> str:
+    """``file:line`` of a key as far as a look at the text finds it."""
+    pattern = re.compile(rf"\s*\[?\s*[\"']?{re.escape(key.rpartition('.')[2])}[\"']?\s*[=.\]]")
+    lines = (number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line))
+    return f"{file}:{number}" if (number := next(lines, None)) else str(file)
+
+
+def _unknown_key(key: str, origin: str) -> UsageError:
+    nearest = _nearest(key, [*SETTINGS, *_SECTIONS])
+    advice = f"did you mean {nearest}?" if nearest else f"known are {', '.join(SETTINGS)}"
+    return UsageError(f"unknown key {key}", origin, advice)
+
+
+# -- all together --
+
+
+def load_config(
+    flags: Mapping[str, object] | None = None,
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """The configuration of a server.
+
+    ``flags`` maps keys of ``SETTINGS`` to what the command line gave (None and empty ones are
+    not given); ``file`` is ``--config``, else ``$NETSWAP_CONFIG``. Raises UsageError.
+    """
+    config, problems = check(flags, file, environ)
+    if config is not None:
+        return config
+    first, more = problems[0], len(problems) - 1
+    if not more:
+        raise first
+    rest = f"and {more} more: netswap serve --check lists all"
+    advice = f"{first.advice}; {rest}" if first.advice else rest
+    raise UsageError(first.what, first.where, advice)
+
+
+def check(
+    flags: Mapping[str, object] | None = None,
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Check:
+    """Read everything as ``load_config`` does and collect every problem. Changes nothing."""
+    if file is None and environ.get("NETSWAP_CONFIG"):
+        file = Path(environ["NETSWAP_CONFIG"])
+    from_file, problems = _from_file(file) if file is not None else ({}, [])
+    given = from_file | _from_environment(environ) | _from_flags(flags or {})
+    values, unreadable = _values(given)
+    problems += unreadable
+    warnings = _misspelt_variables(environ)
+    if not problems:
+        warnings += _complete(values, environ)
+        problems += _contradictions(values, given)
+    if problems:
+        return Check(None, tuple(problems))
+    fields = {key.replace(".", "_"): value for key, value in values.items()}
+    origins = {key: given[key].origin if key in given else "default" for key in SETTINGS}
+    return Check(Config(**fields, origins=origins, warnings=tuple(warnings)), ())
+
+
+def _values(given: _Layer) -> tuple[dict[str, Any], list[UsageError]]:
+    """What was given, or the default, as values; keys without either are left out."""
+    values: dict[str, Any] = {}
+    problems = []
+    for key, setting in SETTINGS.items():
+        value, origin = given.get(key, _Given(setting.default, "default"))
+        if value is None:
+            continue
+        try:
+            values[key] = setting.read(value)
+        except (ValueError, TypeError) as error:
+            problems.append(UsageError(f"{key}: {error}", origin))
+    return values, problems
+
+
+def _complete(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Find the directories that were not given; return warnings."""
+    warning = ""
+    if "state_dir" not in values:
+        values["state_dir"], warning = usable_state_dir(environ)
+    values.setdefault("socket", socket_below(values["state_dir"], environ))
+    return [warning] if warning else []
+
+
+def _contradictions(values: Mapping[str, Any], given: _Layer) -> list[UsageError]:
+    """What is readable and yet can't work."""
+    problems = []
+    if not is_writable(values["state_dir"]):
+        where = given["state_dir"].origin
+        advice = "give a directory that the server's user may write"
+        problems.append(UsageError(f"{values['state_dir']} can't be written", where, advice))
+    if len(os.fsencode(values["socket"])) > _SOCKET_PATH_LIMIT:
+        what = f"{values['socket']} is longer than a Unix socket's path may be"
+        problems.append(UsageError(what, "", f"give a short one with {flag('socket')}"))
+    for path in values["load"]:
+        if not os.path.exists(path):
+            problems.append(UsageError(f"{path} does not exist", given["load"].origin))
+    return problems
