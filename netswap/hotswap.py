@@ -34,6 +34,7 @@ from netswap.blame import blame, describe
 from netswap.clock import Clock
 from netswap.errors import DeadlinePassed, TransitionError
 from netswap.events import Refusal, Stage, Verdict
+from netswap.mediator import Mediator
 from netswap.ott import Entry, ObjectTranslationTable
 from netswap.transfer import Migration, State, Transfer, plan_transfer
 
@@ -192,9 +193,7 @@ class Swap:
             raise TransitionError("swap", self.phase.value, event.value)
         self.phase = following
 
-    def _build_some(
-        self, ready: list[_Flip], busy: list[Entry], budget_ns: int
-    ) -> Refusal | None:
+    def _build_some(self, ready: list[_Flip], busy: list[Entry], budget_ns: int) -> Refusal | None:
         until = self._clock.monotonic_ns() + budget_ns
         entry: Entry | None = None
         try:
@@ -208,12 +207,10 @@ class Swap:
             return self._overrun(error, entry)
         return None
 
-    def _build_one(
-        self, entry: Entry, ready: list[_Flip], busy: list[Entry]
-    ) -> Refusal | None:
+    def _build_one(self, entry: Entry, ready: list[_Flip], busy: list[Entry]) -> Refusal | None:
         if entry not in self._table:
             self.gone += 1
-        elif not _present(entry).at_rest():
+        elif not _at_rest(entry):
             self._busy.add(entry)
             busy.append(entry)
         else:
@@ -227,16 +224,16 @@ class Swap:
         if entry is None or entry not in self._table:
             return Refusal(Stage.SWAP, describe(error))
         change = self.changes[entry.kind]
-        return refusal_of(error, entry, type(_present(entry).state), change.new.State)
+        return refusal_of(error, entry, type(_present(entry).state), change.new.state_type)
 
     def _build(self, entry: Entry, new: Any) -> _Flip | Refusal:
         """Everything that can fail for one object."""
         old = _present(entry)
         try:
-            way = self._way(type(old.state), new.State, entry.kind)
+            way = self._way(type(old.state), new.state_type, entry.kind)
             return _Flip(entry, old, new.successor(old, way.convert(old.state)))
         except Exception as error:
-            return refusal_of(error, entry, type(old.state), new.State)
+            return refusal_of(error, entry, type(old.state), new.state_type)
 
     def _way(self, old: type[State], new: type[State], kind: str) -> Transfer:
         way = self._ways.get((old, new))
@@ -264,7 +261,7 @@ class Swap:
             entry = self._pending.popleft()
             if entry not in self._table:
                 continue
-            if not _present(entry).at_rest():
+            if not _at_rest(entry):
                 self._busy.add(entry)
                 busy.append(entry)
                 continue
@@ -297,12 +294,16 @@ class Swap:
 def _present(entry: Entry) -> Any:
     """The implementation itself, also while a mediator stands in front of it."""
     target = entry.target
-    return getattr(target, "present", target)
+    return target.present if isinstance(target, Mediator) else target
 
 
-def refusal_of(
-    error: BaseException, entry: Entry, old: type[State], new: type[State]
-) -> Refusal:
+def _at_rest(entry: Entry) -> bool:
+    target = entry.target
+    rest: bool = target.at_rest if isinstance(target, Mediator) else target.at_rest()
+    return rest
+
+
+def refusal_of(error: BaseException, entry: Entry, old: type[State], new: type[State]) -> Refusal:
     """What failed for one object, at which line of the author's file."""
     file, line = blame(error)
     return Refusal(

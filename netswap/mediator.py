@@ -111,6 +111,16 @@ class Mediator:
         """How many calls wait."""
         return len(self._held)
 
+    @property
+    def over(self) -> bool:
+        """Whether the swap has ended and only held calls are left to go."""
+        return self.phase in _OVER
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether new calls are held and none is inside the old object."""
+        return self.phase is Phase.BLOCKED and not self._generations.open_calls()
+
     def _move(self, event: Event) -> None:
         following = TRANSITIONS.get((self.phase, event))
         if following is None:

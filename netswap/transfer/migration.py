@@ -30,9 +30,7 @@ class Migration(NamedTuple):
     line: int
 
 
-def migration(
-    kind: str, source: int, target: int, lossy: Iterable[str] = ()
-) -> Callable[[F], F]:
+def migration(kind: str, source: int, target: int, lossy: Iterable[str] = ()) -> Callable[[F], F]:
     """Declare the step from version ``source`` to ``target`` of a kind's state.
 
     The step is noted in its own module, so two steps may share a function name.

@@ -46,9 +46,7 @@ class Transfer(NamedTuple):
     convert: Callable[[State], State]
 
 
-def plan_transfer(
-    old: type[State], new: type[State], migrations: Iterable[Migration]
-) -> Transfer:
+def plan_transfer(old: type[State], new: type[State], migrations: Iterable[Migration]) -> Transfer:
     """Find the best way from ``old`` to ``new``; never raises for a bad pair, it says so."""
     steps = {(m.source, m.target): m for m in migrations if m.kind == new.__kind__}
     build = _same_version if old.__version__ == new.__version__ else _by_steps
@@ -66,9 +64,7 @@ def _transfer(
     lossy: tuple[str, ...] = (),
 ) -> Transfer:
     old, new = pair
-    return Transfer(
-        new.__kind__, old.__version__, new.__version__, verdict, reason, lossy, convert
-    )
+    return Transfer(new.__kind__, old.__version__, new.__version__, verdict, reason, lossy, convert)
 
 
 def _incompatible(old: type[State], new: type[State], reason: str) -> Transfer:

@@ -27,6 +27,8 @@ __all__ = ["Reference", "State", "StateMeta", "reference", "shape_of"]
 
 T = TypeVar("T")
 
+BUNDLED = "netswap_bundle_"
+
 
 class Reference(NamedTuple):
     """How a field that moves by reference is made, encoded and decoded."""
@@ -76,7 +78,7 @@ class StateMeta(StructMeta):
         if bases and (kind is not None or version is not None):
             cls.__kind__, cls.__version__ = _checked_name(name, kind, version)
             cls.__shape__ = None
-            _check_fields(cls)
+            _check_fields(cast("type[State]", cls))
         return cls
 
     def __init__(cls, *args: Any, **_options: Any) -> None:
@@ -88,7 +90,6 @@ class StateMeta(StructMeta):
         __references__: dict[str, Reference]
         __renamed__: dict[str, str]
         __shape__: dict[str, Any] | None
-        __struct_fields__: tuple[str, ...]
 
 
 class State(msgspec.Struct, metaclass=StateMeta):
@@ -142,13 +143,14 @@ def _shape(node: Any, above: tuple[type, ...]) -> Any:
     """A type node as nested tuples: equal for equal shapes, whatever module they come from."""
     if isinstance(node, tuple):
         return tuple(_shape(item, above) for item in node)
-    cls = getattr(node, "cls", None)
+    cls: Any = getattr(node, "cls", None)
     if cls is not None and cls in above:
         return ("again", cls.__name__)
     above = above if cls is None else (*above, cls)
     name = type(node).__name__
     if name == "CustomType":
-        return (name, f"{cls.__module__}.{cls.__qualname__}")
+        home = "a bundle" if cls.__module__.startswith(BUNDLED) else cls.__module__
+        return (name, f"{home}.{cls.__qualname__}")
     if name == "EnumType":
         return (name, tuple((member.name, member.value) for member in cls))
     if not isinstance(node, (msgspec.inspect.Type, msgspec.inspect.Field)):

@@ -1,0 +1,303 @@
+"""Connections: objects with callbacks, one for each accepted socket.
+
+The transport is a client of the connection like any other and holds the implementation itself
+(its bound ``data_received`` is the author's ``on_data``), so the data path has no forwarder; a
+swap points the transport to the successor with ``set_protocol()``. What the transport told the
+old object and will not tell the new one, that writing is paused, moves along.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+
+from netswap.errors import ProtocolError
+from netswap.stack.implementation import Implementation
+from netswap.stack.timer import Timers
+from netswap.transfer import State
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from netswap.ott import Entry
+    from netswap.stack.host import Host
+
+__all__ = ["Connection", "Part"]
+
+S = TypeVar("S", bound=State)
+
+_CALLBACKS = {"on_data": "data_received", "on_eof": "eof_received"}
+
+
+class Connection(Implementation[S], Generic[S]):
+    """Base of callback handlers: ``class Chat(Connection[Talk])`` with ``on_data(data)``.
+
+    Callbacks, all plain functions: on_connect, on_data, on_eof, on_close, on_pause_writing,
+    on_resume_writing, on_drain. An exception out of one closes this connection and no other.
+    """
+
+    __slots__ = ("_timers", "listener", "peername", "transport", "write", "writing_paused")
+
+    scope: ClassVar[str] = "connection"
+
+    listener: str
+    peername: Any
+    transport: asyncio.Transport
+    write: Callable[[bytes | bytearray | memoryview], None]
+    writing_paused: bool
+    _timers: Timers
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for hook, callback in _CALLBACKS.items():
+            if hook in cls.__dict__:
+                setattr(cls, callback, cls.__dict__[hook])
+
+    # what an author overrides
+
+    def on_connect(self) -> None:
+        """The connection is open and can be written to."""
+
+    def on_data(self, data: bytes) -> None:
+        """Some bytes of the stream, cut anywhere."""
+        raise ProtocolError(f"{type(self).__name__} has no on_data")
+
+    def on_eof(self) -> bool | None:
+        """The peer sends no more. True keeps our side open; else it closes after the flush."""
+        return None
+
+    def on_close(self, error: Exception | None) -> None:
+        """The connection is gone, by ``error`` or in order."""
+
+    def on_pause_writing(self) -> None:
+        """The peer does not read: what is written now is buffered without limit."""
+
+    def on_resume_writing(self) -> None:
+        """The peer reads again."""
+
+    def on_drain(self) -> None:
+        """The server is about to stop; ``close()`` flushes what was written."""
+        self.close()
+
+    # what an author uses
+
+    @property
+    def peer(self) -> str:
+        """The peer's address, as ``127.0.0.1:5000`` or ``[::1]:5000``."""
+        return _address(self.peername)
+
+    @property
+    def timers(self) -> Timers:
+        """This connection's timers: ``self.timers.arm("idle", 60)`` calls ``self.idle()``."""
+        try:
+            return self._timers
+        except AttributeError:
+            self._timers = Timers(self.entry, self.host.service("timer.service"))
+            return self._timers
+
+    def close(self) -> None:
+        """Close in order, after what was written has been sent."""
+        output = self._output()
+        if output is not None:
+            output.target.flush()
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once; unsent output is lost."""
+        self.transport.abort()
+
+    def pause_reading(self) -> None:
+        """Take no more bytes from the peer until ``resume_reading()``."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take bytes from the peer again."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    # what the transport calls
+
+    data_received = on_data
+    eof_received = on_eof
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is accepted: from here on the connection is a live object."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.peername = transport.get_extra_info("peername")
+        self.writing_paused = False
+        self._wire()
+        refused = self.host.factories[self.listener].target.admit(self.peer)
+        if refused is not None:
+            self.host.log.info("connection_not_admitted", peer=self.peer, reason=refused)
+            self.abort()
+            return
+        self.host.guarded(self.entry, "on_connect")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is closed: the last call of the transport."""
+        self.host.guarded(self.entry, "on_close", error)
+        self.bury()
+
+    def pause_writing(self) -> None:
+        """The transport's write buffer is over its high-water mark."""
+        self.writing_paused = True
+        self.host.guarded(self.entry, "on_pause_writing")
+
+    def resume_writing(self) -> None:
+        """The transport's write buffer is below its low-water mark."""
+        self.writing_paused = False
+        self.host.guarded(self.entry, "on_resume_writing")
+
+    # what the stack and a swap call
+
+    @classmethod
+    def accepted(cls, host: Host, listener: str) -> Connection[Any]:
+        """The object for a socket that is about to be connected."""
+        entry = host.table.create(cls.kind)
+        new = cls.born(host, entry)
+        new.listener = listener
+        entry.target = new
+        return new
+
+    def bury(self) -> None:
+        """The end of the object: its timers, its parts and its row."""
+        if hasattr(self, "_timers"):
+            self._timers.cancel_all()
+        self.host.factories[self.listener].target.released(self.peer)
+        table = self.host.table
+        for entry in self._part_entries().values():
+            table.remove(entry)
+        table.remove(self.entry)
+
+    def take_over(self, old: Any) -> None:
+        """Point the transport, the parts and the output here."""
+        self.transport.set_protocol(cast("asyncio.BaseProtocol", self))
+        self._wire()
+        kept = self._part_entries()
+        for name, entry in old._part_entries().items():
+            if kept.get(name) is not entry:
+                self.host.table.remove(entry)
+
+    def discard(self) -> None:
+        """Remove the parts that were made for this successor and its predecessor had not."""
+        had = self.entry.target._part_entries()
+        for name, entry in self._part_entries().items():
+            if had.get(name) is not entry:
+                self.host.table.remove(entry)
+
+    def close_after(self, error: BaseException) -> None:
+        """A callback raised: send what the protocol says about it, then close."""
+        if self.transport.is_closing():
+            return
+        if isinstance(error, ProtocolError):
+            if error.reply:
+                self.write(error.reply)
+            self.close()
+        else:
+            self.abort()
+
+    def attributes(self) -> dict[str, str | int]:
+        """peer (the host alone), address (with the port) and listener."""
+        return {
+            "peer": _host_of(self.peername),
+            "address": self.peer,
+            "listener": self.listener,
+        }
+
+    def _bind(self) -> None:
+        for name, kind in type(self).uses.items():
+            setattr(self, f"_use_{name}", self._used(name, kind, None))
+
+    def _bind_after(self, old: Implementation[Any]) -> None:
+        predecessor = cast("Connection[Any]", old)
+        self.listener = predecessor.listener
+        self.peername = predecessor.peername
+        self.transport = predecessor.transport
+        self.writing_paused = predecessor.writing_paused
+        if hasattr(predecessor, "_timers"):
+            self._timers = predecessor._timers
+        uses = type(self).uses
+        if uses:
+            had = predecessor._part_entries()
+            for name, kind in uses.items():
+                setattr(self, f"_use_{name}", self._used(name, kind, had.get(name)))
+        self._wire()
+
+    def _used(self, name: str, kind: str, had: Entry | None) -> Entry:
+        """The handle of a used object: the part that it had, a new part, or the service."""
+        if had is not None and had.kind == kind:
+            return had
+        if not self.host.is_part(kind):
+            return self.host.service(kind)
+        entry = self.host.table.create(kind)
+        part = cast("type[Part[Any]]", self.host.present[kind])
+        entry.target = part.born_for(self.host, entry, self.entry)
+        return entry
+
+    def _part_entries(self) -> dict[str, Entry]:
+        uses: Mapping[str, str] = type(self).uses
+        if not uses:
+            return {}
+        rows = ((name, getattr(self, f"_use_{name}", None)) for name in uses)
+        return {name: row for name, row in rows if row is not None and _is_part(row)}
+
+    def _output(self) -> Entry | None:
+        return getattr(self, "_use_output", None)
+
+    def _wire(self) -> None:
+        """``write`` is the transport's, or that of the send buffer that the class uses."""
+        output = self._output()
+        self.write = self.transport.write if output is None else output.target.write
+
+
+class Part(Implementation[S], Generic[S]):
+    """An object that belongs to one connection, such as its receive buffer."""
+
+    __slots__ = ("_owner",)
+
+    scope: ClassVar[str] = "connection"
+
+    _owner: Entry
+
+    if TYPE_CHECKING:
+
+        @property
+        def owner(self) -> Connection[Any]:
+            """The present implementation of the connection that this part belongs to."""
+    else:
+        owner = property(operator.attrgetter("_owner.target"))
+
+    @classmethod
+    def born_for(cls, host: Host, entry: Entry, owner: Entry) -> Part[Any]:
+        """A new part of ``owner``."""
+        new = cls.born(host, entry)
+        new._owner = owner
+        return new
+
+    def take_over(self, old: Any) -> None:  # noqa: ARG002
+        """A send buffer's owner holds its bound ``write``: point it here."""
+        owner = self.owner
+        output = owner._output()
+        if output is self.entry:
+            owner.write = self.write  # type: ignore[attr-defined]
+
+    def _bind_after(self, old: Implementation[Any]) -> None:
+        self._owner = cast("Part[Any]", old)._owner
+        self._bind()
+
+
+def _is_part(entry: Entry) -> bool:
+    return isinstance(entry.target, Part)
+
+
+def _host_of(peername: Any) -> str:
+    return str(peername[0]) if isinstance(peername, tuple) else str(peername or "local")
+
+
+def _address(peername: Any) -> str:
+    host = _host_of(peername)
+    if not isinstance(peername, tuple):
+        return host
+    return f"[{host}]:{peername[1]}" if ":" in host else f"{host}:{peername[1]}"

@@ -1,0 +1,167 @@
+"""The host of a worker's objects: loop, clock, table, and what is present of each kind.
+
+It belongs to the worker, is never swapped, and is the one way from an object to the outside.
+Nothing here holds an implementation: ``present`` maps a kind to the class that makes new objects,
+everything else goes through entries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from netswap.blame import blame, describe
+from netswap.clock import Clock, SystemClock
+from netswap.errors import ProtocolError
+from netswap.ott import Entry, ObjectTranslationTable
+
+if TYPE_CHECKING:
+    from netswap.stack.implementation import Implementation
+
+__all__ = ["FACTORY", "Host", "Mesh", "Reply"]
+
+FACTORY = "connection.factory"
+
+
+class Mesh(Protocol):
+    """What a clustered service asks of the links between workers."""
+
+    def cast(self, slot: int, kind: str, method: str, args: tuple[Any, ...]) -> None:
+        """Call ``method`` of the kind's part in another worker; no answer."""
+
+    def request(self, slot: int, call: tuple[str, str, tuple[Any, ...]], reply: Reply) -> None:
+        """Call (kind, method, args) in another worker; the answer goes to ``reply``."""
+
+
+class Reply:
+    """Where an answer goes: an entry and a method name, so that it survives a swap."""
+
+    __slots__ = ("entry", "method", "token")
+
+    def __init__(self, entry: Entry, method: str, token: int) -> None:
+        self.entry = entry
+        self.method = method
+        self.token = token
+
+
+class Host:
+    """Everything that the objects of one worker share; ``slots`` are all workers' numbers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: Any, slot: int = 0) -> None:
+        self.loop = loop
+        self.log = log
+        self.slot = slot
+        self.slots: tuple[int, ...] = (slot,)
+        self.clock: Clock = SystemClock()
+        self.table = ObjectTranslationTable()
+        self.present: dict[str, type[Implementation[Any]]] = {}
+        self.services: dict[str, Entry] = {}
+        self.factories: dict[str, Entry] = {}
+        self.mesh: Mesh | None = None
+        self.faults = 0
+
+    def service(self, kind: str) -> Entry:
+        """The handle of the worker's one object of a kind; the object itself may come later."""
+        entry = self.services.get(kind)
+        if entry is None:
+            entry = self.services[kind] = self.table.create(kind)
+        return entry
+
+    def is_part(self, kind: str) -> bool:
+        """Whether objects of this kind belong to one connection each."""
+        present = self.present.get(kind)
+        return present is not None and present.scope == "connection"
+
+    def install(self, cls: type[Implementation[Any]]) -> None:
+        """Make ``cls`` what new objects of its kind are; a service's object is made now."""
+        self.present[cls.kind] = cls
+        if cls.kind == FACTORY:
+            for listener in self.factories:
+                self._fill(self.factories[listener], cls)
+        elif cls.scope == "worker":
+            self._fill(self.service(cls.kind), cls)
+
+    def uninstall(self, kind: str) -> None:
+        """Undo ``install`` of a kind that was new; its service's handle stays, with no target."""
+        cls = self.present.pop(kind)
+        if cls.scope == "worker" and kind in self.services:
+            entry = self.services[kind]
+            entry.target.on_stop()
+            entry.target = None
+
+    def add_listener(self, listener: str) -> None:
+        """A listener gets its factory's entry; what it makes is looked up at each connection."""
+        entry = self.factories[listener] = self.table.create(FACTORY)
+        cls = self.present.get(FACTORY)
+        if cls is not None:
+            self._fill(entry, cls)
+
+    def _fill(self, entry: Entry, cls: type[Implementation[Any]]) -> None:
+        if entry.target is None:
+            new = cls.born(self, entry)
+            new.on_start()  # type: ignore[attr-defined]
+            entry.target = new
+
+    def answer(self, kind: str, method: str, args: Iterable[Any]) -> tuple[Any, str | None]:
+        """Call a service's method for another worker: its value, or what went wrong."""
+        entry = self.services.get(kind)
+        if entry is None or entry.target is None or method.startswith("_"):
+            return None, f"worker {self.slot} has no {kind} with a method {method}"
+        try:
+            return getattr(entry.target, method)(*args), None
+        except Exception as error:
+            self.failed(entry.target, error, method)
+            return None, describe(error)
+
+    def call_soon(self, entry: Entry, method: str, *args: Any) -> None:
+        """Call ``method`` of whatever ``entry`` points to in the next turn of the loop."""
+        self.loop.call_soon(self.guarded, entry, method, *args)
+
+    def guarded(self, entry: Entry, method: str, *args: Any) -> Any:
+        """Call a method of a live object from the loop; a failure is that object's, not ours."""
+        target = entry.target
+        if target is None or entry not in self.table:
+            return None
+        try:
+            return getattr(target, method)(*args)
+        except Exception as error:
+            self.failed(target, error, method)
+            return None
+
+    def failed(self, target: Any, error: BaseException, doing: str) -> None:
+        """An author's callback raised: say where, and close the connection that it served.
+
+        ProtocolError is the peer's fault: its reply is written and the connection flushed.
+        """
+        expected = isinstance(error, ProtocolError)
+        file, line = blame(error)
+        say = self.log.info if expected else self.log.error
+        say(
+            "connection_refused" if expected else "callback_failed",
+            kind=target.kind,
+            version=target.version,
+            entry=f"{self.slot}.{target.entry.identity}",
+            doing=doing,
+            error=describe(error),
+            at=f"{file}:{line}" if file else None,
+        )
+        if not expected:
+            self.faults += 1
+        close: Callable[[BaseException], None] | None = getattr(target, "close_after", None)
+        if close is not None:
+            close(error)
+
+    def on_loop_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """The loop's exception handler: transports report a handler's failure here."""
+        error = context.get("exception")
+        protocol = context.get("protocol")
+        if isinstance(error, Exception) and getattr(protocol, "entry", None) is not None:
+            self.failed(protocol, error, "callback of the transport")
+            return
+        self.faults += 1
+        self.log.error(
+            "loop_exception",
+            message=context.get("message"),
+            error=describe(error) if error is not None else None,
+        )

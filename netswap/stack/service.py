@@ -1,0 +1,240 @@
+"""Services: one object a worker, and clustered ones with a part in every worker.
+
+Plain methods are called straight through the handle. An ``async def`` method may suspend, so each
+call into it enters a generation; a swap puts a mediator in front of such a service and waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+
+from netswap.blame import author_file
+from netswap.events import Blocker
+from netswap.mediator import Mediator, Ticket
+from netswap.quiescence import Call, Generations, call_chain
+from netswap.stack.host import Reply
+from netswap.stack.implementation import Implementation
+from netswap.stack.timer import Timers
+from netswap.transfer import State
+
+if TYPE_CHECKING:
+    from netswap.ott import Entry
+
+__all__ = ["Cluster", "Service"]
+
+S = TypeVar("S", bound=State)
+
+
+class Service(Implementation[S], Generic[S]):
+    """Base of a worker's one object of a kind: ``class Rooms(Service[Hall], clustered=True)``.
+
+    Hooks: on_start and on_stop (of this implementation, so also around a swap: they make and
+    release what is derived from the state, each undoes the other; the old one's on_stop runs
+    before the new one's on_start, and a failure of either refuses the swap), on_peer_joined and
+    on_peer_lost (clustered: another worker's part is there, or gone).
+    """
+
+    __slots__ = ("_timers", "generations")
+
+    scope: ClassVar[str] = "worker"
+    clustered: ClassVar[bool] = False
+    suspends: ClassVar[bool] = False
+
+    generations: Generations
+    _timers: Timers
+
+    def __init_subclass__(cls, clustered: bool | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if clustered is not None:
+            cls.clustered = clustered
+        for name, member in list(cls.__dict__.items()):
+            if not name.startswith("_") and iscoroutinefunction(member):
+                setattr(cls, name, _tracked(member))
+                cls.suspends = True
+
+    def on_start(self) -> None:
+        """The object is about to take part: make what is derived from the state."""
+
+    def on_stop(self) -> None:
+        """The object takes part no more: release what ``on_start`` made."""
+
+    def on_peer_joined(self, slot: int) -> None:
+        """Another worker's part can be reached."""
+
+    def on_peer_lost(self, slot: int) -> None:
+        """Another worker's part, and all that it held, is gone."""
+
+    @property
+    def timers(self) -> Timers:
+        """This service's timers, as for a connection."""
+        try:
+            return self._timers
+        except AttributeError:
+            self._timers = Timers(self.entry, self.host.service("timer.service"))
+            return self._timers
+
+    @property
+    def cluster(self) -> Cluster:
+        """The parts of this service in the other workers."""
+        return Cluster(self)
+
+    @classmethod
+    def successor(cls, old: Any, state: State) -> Self:
+        """Build the follower: the old one stops and the new one starts, or both are as before.
+
+        Nobody sees the time between, it lies within one callback of the loop.
+        """
+        new = super().successor(old, state)
+        try:
+            old.on_stop()
+            new.on_start()
+        except BaseException:
+            old.on_start()
+            raise
+        return new
+
+    def discard(self) -> None:
+        """The follower will not take over: it stops and the old one starts again."""
+        old = self.entry.target
+        self.on_stop()
+        getattr(old, "present", old).on_start()
+
+    def bring_to_rest(self, tell: Callable[[], None]) -> None:
+        """Put a mediator in front; ``tell`` is called when no call is inside the object."""
+        if isinstance(self.entry.target, Mediator):  # of a swap whose held calls are leaving
+            self.host.loop.call_soon(self.bring_to_rest, tell)
+            return
+        mediator = Mediator(self.entry, self.generations, wait_for_ticket, tell)
+        mediator.start()
+
+    def carry_on(self) -> None:
+        """The swap was given up before the flip: held calls go to this object."""
+        mediator = self.entry.target
+        if isinstance(mediator, Mediator) and not mediator.over:
+            mediator.abort()
+
+    def at_rest(self) -> bool:
+        """Whether no suspended call is inside the object."""
+        return not self.generations.open_calls()
+
+    def blockers(self) -> list[Blocker]:
+        """The suspended calls inside the object, oldest first."""
+        now = self.host.clock.monotonic_ns()
+        name = f"{self.host.slot}.{self.entry.identity}"
+        return [
+            Blocker(self.kind, name, _readable(call.where()), (now - call.started) / 1e9)
+            for call in self.generations.open_calls()
+        ]
+
+    def _bind(self) -> None:
+        super()._bind()
+        self.generations = Generations()
+
+    def _bind_after(self, old: Implementation[Any]) -> None:
+        super()._bind()
+        self.generations = cast("Service[Any]", old).generations
+
+
+class Cluster:
+    """The way from one part of a clustered service to the others. Order is kept per pair.
+
+    Arguments are plain data (None, bool, int, float, str, bytes, list, dict); tuples arrive as
+    lists. The *home* part, in the lowest slot, is where a service keeps what must be one.
+    """
+
+    __slots__ = ("_entry", "_host", "_kind")
+
+    def __init__(self, service: Service[Any]) -> None:
+        self._entry = service.entry
+        self._host = service.host
+        self._kind = service.kind
+
+    @property
+    def home(self) -> int:
+        """The slot of the home part."""
+        return min(self._host.slots)
+
+    @property
+    def is_home(self) -> bool:
+        """Whether this worker has the home part."""
+        return self._host.slot == min(self._host.slots)
+
+    def cast(self, slot: int, method: str, *args: Any) -> None:
+        """Call ``method`` of the part in ``slot``, one way; its own slot is called soon."""
+        if slot == self._host.slot:
+            self._host.call_soon(self._entry, method, *args)
+        elif self._host.mesh is not None:
+            self._host.mesh.cast(slot, self._kind, method, args)
+
+    def broadcast(self, method: str, *args: Any) -> None:
+        """``cast`` to the parts of all other workers."""
+        for slot in self._host.slots:
+            if slot != self._host.slot:
+                self.cast(slot, method, *args)
+
+    def request(  # noqa: PLR0913, PLR0917 - the six words of one sentence
+        self,
+        slot: int,
+        method: str,
+        args: tuple[Any, ...],
+        reply_to: Entry,
+        reply_method: str,
+        token: int,
+    ) -> None:
+        """Call ``method`` of the part in ``slot``; its value arrives at an entry's method.
+
+        That is ``reply_to.target.reply_method(token, value, error)`` with ``error`` None or a
+        sentence. When the asker is gone by then the reply is dropped.
+        """
+        reply = Reply(reply_to, reply_method, token)
+        if slot == self._host.slot:
+            self._host.loop.call_soon(self._answer_here, method, args, reply)
+        elif self._host.mesh is None:
+            self._host.call_soon(reply_to, reply_method, token, None, "there are no other workers")
+        else:
+            self._host.mesh.request(slot, (self._kind, method, args), reply)
+
+    def _answer_here(self, method: str, args: tuple[Any, ...], reply: Reply) -> None:
+        value, error = self._host.answer(self._kind, method, args)
+        self._host.guarded(reply.entry, reply.method, reply.token, value, error)
+
+
+def _tracked(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Count each call of an ``async def`` method in a generation of its object."""
+
+    @functools.wraps(method)
+    async def tracked(self: Service[Any], *args: Any, **keywords: Any) -> Any:
+        coroutine = method(self, *args, **keywords)
+        call = Call(self.generations, method.__name__, self.host.clock.monotonic_ns(), coroutine)
+        token = call_chain.set((*call_chain.get(), call))
+        call.owner.enter(call)
+        try:
+            return await coroutine
+        finally:
+            call.owner.leave(call)
+            call_chain.reset(token)
+
+    return tracked
+
+
+def _readable(where: str) -> str:
+    file, _, line = where.rpartition(":")
+    return f"{author_file(file) or file}:{line}"
+
+
+async def wait_for_ticket(ticket: Ticket) -> None:
+    """Suspend until a mediator's ticket is open."""
+    if ticket.open:
+        return
+    future = asyncio.get_running_loop().create_future()
+    ticket.wake = functools.partial(_wake, future)
+    await future
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,220 @@
+"""Sessions: coroutine handlers, for those who think in ``await``.
+
+``run()`` lives as long as the connection, so it can't be swapped between two calls. It declares
+where it may be stopped instead: ``await self.swap_point(self.read_line())``. A swap stops it there
+and starts the new version's ``run()`` around the state. Nothing is lost by that, because reads
+take bytes out of the receive buffer only when the coroutine goes on, never while it waits.
+
+A session that is elsewhere when a swap comes is *brought to rest*: at its next swap point it is
+held, even if input is there. What stands in a ``finally`` of the old ``run()`` runs after the
+flip with no state and no way to write; put clean-up in ``on_close``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from netswap.blame import author_file
+from netswap.events import Blocker
+from netswap.quiescence import suspended_at
+from netswap.stack.connection import Connection
+from netswap.transfer import State
+
+if TYPE_CHECKING:
+    from netswap.stack.implementation import Implementation
+
+__all__ = ["Session"]
+
+S = TypeVar("S", bound=State)
+T = TypeVar("T")
+
+HIGH_WATER = 256 * 1024
+
+
+class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
+    """Base of coroutine handlers: ``class Chat(Session[Talk])`` with ``async def run(self)``."""
+
+    __slots__ = ("_at_swap_point", "_eof", "_held", "_reading_paused", "_task", "_tell", "_waiters")
+
+    input: Any
+    _at_swap_point: bool
+    _eof: bool
+    _reading_paused: bool
+    _task: asyncio.Task[None] | None
+    _tell: Callable[[], None] | None
+    _held: asyncio.Future[None] | None
+    _waiters: list[asyncio.Future[None]]
+
+    async def run(self) -> None:
+        """The conversation; when it returns, the connection closes after the flush."""
+        raise TypeError(f"{type(self).__name__} has no run()")
+
+    async def swap_point(self, awaitable: Awaitable[T]) -> T:
+        """Await something; a swap may stop the session here and nowhere else.
+
+        Await reads or sleeps here, nothing that would lose what it has when it is cancelled.
+        """
+        self._at_swap_point = True
+        try:
+            if self._tell is not None:
+                await self._hold()
+            return await awaitable
+        finally:
+            self._at_swap_point = False
+            if asyncio.iscoroutine(awaitable):
+                awaitable.close()
+
+    async def read_line(self, limit: int = 65536) -> bytes:
+        """The next line without its end; the rest, perhaps b"", at the end of the stream.
+
+        Raises ProtocolError when ``limit`` bytes hold no line end.
+        """
+        while True:
+            line: bytes | None = self.input.take_line(limit)
+            if line is not None:
+                return line
+            if self._eof:
+                rest: bytes = self.input.take_all()
+                return rest
+            await self._more()
+
+    async def read_exactly(self, size: int) -> bytes:
+        """The next ``size`` bytes. Raises EOFError when the stream ends before."""
+        while True:
+            data: bytes | None = self.input.take(size)
+            if data is not None:
+                return data
+            if self._eof:
+                raise EOFError(f"the stream ended {size - self.input.size()} bytes too early")
+            await self._more()
+
+    async def read_some(self) -> bytes:
+        """Whatever has come, at least one byte; b"" at the end of the stream."""
+        while True:
+            data: bytes = self.input.take_all()
+            if data or self._eof:
+                return data
+            await self._more()
+
+    async def drained(self) -> None:
+        """Wait until the peer takes what was written."""
+        while self.writing_paused:
+            await self._woken()
+
+    def on_data(self, data: bytes) -> None:
+        """Input goes to the receive buffer; too much of it stops the reading."""
+        self.input.feed(data)
+        if not self._reading_paused and self.input.size() > HIGH_WATER:
+            self._reading_paused = True
+            self.pause_reading()
+        self._wake()
+
+    def on_eof(self) -> bool | None:
+        """The session learns it from its reads and may still answer."""
+        self._eof = True
+        self._wake()
+        return True
+
+    def on_resume_writing(self) -> None:
+        """Whoever waits in ``drained()`` goes on."""
+        self._wake()
+
+    # what the stack and a swap call
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is accepted: the conversation begins."""
+        self._eof = self._reading_paused = False
+        self._begin()
+        super().connection_made(transport)
+        if not transport.is_closing():
+            self._start()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is closed: the conversation ends where it is."""
+        if self._task is not None:
+            self._task.cancel()
+        super().connection_lost(error)
+
+    def at_rest(self) -> bool:
+        """Whether the conversation waits at a swap point, or has ended."""
+        return self._at_swap_point or self._task is None or self._task.done()
+
+    def bring_to_rest(self, tell: Callable[[], None]) -> None:
+        """Hold the session at its next swap point."""
+        self._tell = tell
+        if self.at_rest():
+            tell()
+
+    def carry_on(self) -> None:
+        """Let a held session go on."""
+        self._tell = None
+        if self._held is not None and not self._held.done():
+            self._held.set_result(None)
+
+    def blockers(self) -> list[Blocker]:
+        """Where the conversation is suspended, unless it is at rest."""
+        if self.at_rest() or self._task is None:
+            return []
+        file, _, line = (suspended_at(self._task.get_coro()) or "?:0").rpartition(":")
+        where = f"{author_file(file) or file}:{line}"
+        return [Blocker(self.kind, f"{self.host.slot}.{self.entry.identity}", where, 0.0)]
+
+    def take_over(self, old: Any) -> None:
+        """Stop the old conversation and start this one around the state."""
+        super().take_over(old)
+        if old._task is not None:
+            old._task.cancel()
+        del old.state, old.write
+        self._start()
+
+    def _bind_after(self, old: Implementation[Any]) -> None:
+        self._begin()
+        self._eof = getattr(old, "_eof", False)
+        self._reading_paused = getattr(old, "_reading_paused", False)
+        super()._bind_after(old)
+
+    def _begin(self) -> None:
+        self._at_swap_point = False
+        self._task = self._tell = self._held = None
+        self._waiters = []
+
+    def _start(self) -> None:
+        self._task = self.host.loop.create_task(self._converse())
+
+    async def _converse(self) -> None:
+        try:
+            await self.run()
+        except Exception as error:
+            self.host.failed(self, error, "run")
+        else:
+            self.close()
+
+    async def _hold(self) -> None:
+        self._held = self.host.loop.create_future()
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
+        await self._held
+
+    async def _more(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            self.resume_reading()
+        await self._woken()
+
+    async def _woken(self) -> None:
+        waiter = self.host.loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
