@@ -1,0 +1,167 @@
+"""One bundle as Python's import system sees it: a finder and loader on ``sys.meta_path``.
+
+A bundle with hash H is the package ``netswap_bundle_<first 12 digits of H>``; ``kv/v2.py`` in it
+is the module ``kv.v2`` below that package. Nothing is read from a disk: the importer serves the
+modules, their source (also to ``linecache``, as ``kv/v2.py@<12 digits>``) and the data files.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import io
+import linecache
+import sys
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import CodeType, ModuleType
+from typing import Final, NoReturn
+
+from netswap.errors import BundleError
+from netswap.events import Refusal, Stage
+from netswap.modules.bundle import Bundle
+from netswap.modules.data import BundleResources
+from netswap.modules.source import read_text
+
+__all__ = ["Importer", "Unit", "package_name", "refuse"]
+
+_INIT: Final = "__init__.py"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One module to be; a package has a ``folder``, and a ``file`` if that has an ``__init__``."""
+
+    module: str
+    file: str = ""
+    shown: str = ""
+    text: str = ""
+    folder: str | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        # not splitlines(): Python's lines end only where a line ends in universal newline mode
+        return io.StringIO(self.text, newline=None).readlines()
+
+
+class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Finds and loads the modules of one bundle; ``shown`` maps shown file names to the real."""
+
+    def __init__(self, bundle: Bundle, root: Path | None) -> None:
+        self.bundle = bundle
+        self.package = package_name(bundle)
+        self.units = {unit.module: unit for unit in _units(bundle, self.package, root)}
+        self.shown = {unit.shown: unit.file for unit in self.units.values() if unit.file}
+
+    def install(self) -> None:
+        sys.meta_path.append(self)
+        for unit in self.units.values():
+            if unit.file:
+                # no time of change: linecache never looks for such a file on the disk
+                linecache.cache[unit.shown] = (len(unit.text), None, unit.lines, unit.shown)
+
+    def remove(self) -> None:
+        """Take the bundle out of the interpreter; what still runs goes on running."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        below = f"{self.package}."
+        for name in [n for n in sys.modules if n == self.package or n.startswith(below)]:
+            del sys.modules[name]
+        for shown in self.shown:
+            linecache.cache.pop(shown, None)
+        _forget_generic_aliases()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        unit = self.units.get(fullname)
+        if unit is None:
+            return None
+        spec = importlib.machinery.ModuleSpec(
+            fullname, self, origin=unit.shown or None, is_package=unit.folder is not None
+        )
+        spec.has_location = bool(unit.shown)
+        return spec
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(self.get_code(module.__name__), module.__dict__)
+
+    def get_code(self, fullname: str) -> CodeType:
+        unit = self._unit(fullname)
+        return compile(unit.text, unit.shown or "<folder>", "exec", dont_inherit=True)
+
+    def get_source(self, fullname: str) -> str:
+        return self._unit(fullname).text
+
+    def is_package(self, fullname: str) -> bool:
+        return self._unit(fullname).folder is not None
+
+    def get_resource_reader(self, fullname: str) -> BundleResources:
+        return BundleResources(self.bundle.files, self._unit(fullname).folder or "")
+
+    def _unit(self, fullname: str) -> Unit:
+        try:
+            return self.units[fullname]
+        except KeyError:
+            raise ImportError(f"{fullname} is not in the bundle", name=fullname) from None
+
+
+def package_name(bundle: Bundle) -> str:
+    return f"netswap_bundle_{bundle.short}"
+
+
+def _units(bundle: Bundle, package: str, root: Path | None) -> Iterator[Unit]:
+    """Every module of the bundle, folders without an ``__init__`` first."""
+    files: dict[str, str] = {}
+    for file in bundle.python_files():
+        name = _module_name(package, file)
+        if name in files:
+            refuse(f"it would be the same module as {files[name]}", file)
+        files[name] = file
+    if not files:
+        refuse("it is not Python", next(iter(bundle.files), bundle.name))
+    packages = _packages(package, files.values())
+    for name in sorted(packages.keys() - files.keys()):
+        yield Unit(name, folder=packages[name])
+    for name, file in files.items():
+        if name in packages and PurePosixPath(file).name != _INIT:
+            refuse("there is a folder of the same name", file)
+        text = read_text(file, bundle.files[file], Stage.LOAD)
+        shown = f"{file if root is None else root / file}@{bundle.short}"
+        yield Unit(name, file, shown, text, packages.get(name))
+
+
+def _packages(package: str, files: Iterable[str]) -> dict[str, str]:
+    """The folders above the files, as packages; the bundle's own folder is the empty string."""
+    folders = {folder for file in files for folder in PurePosixPath(file).parents}
+    named = {folder: "" if folder == PurePosixPath() else str(folder) for folder in folders}
+    return {_module_name(package, str(folder / _INIT)): name for folder, name in named.items()}
+
+
+def _module_name(package: str, file: str) -> str:
+    path = PurePosixPath(file)
+    names = path.parent.parts if path.name == _INIT else path.with_suffix("").parts
+    return ".".join((package, *map(_identifier, names)))
+
+
+def _identifier(part: str) -> str:
+    """``part`` as a name that an import statement can have."""
+    name = "".join(char if char.isidentifier() or char.isdigit() else "_" for char in part)
+    return name if name.isidentifier() else f"_{name}"
+
+
+def refuse(
+    reason: str,
+    file: str | None,
+    line: int = 1,
+    advice: str = "mend the bundle and push again",
+) -> NoReturn:
+    raise BundleError(Refusal(Stage.LOAD, reason, file, line, advice=advice))
+
+
+def _forget_generic_aliases() -> None:
+    """Empty typing's caches: ``Connection[Talk]`` is kept there, and with it Talk's module."""
+    for clear in getattr(typing, "_cleanups", ()):
+        clear()

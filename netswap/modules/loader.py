@@ -1,0 +1,299 @@
+"""The import of a bundle beside every other version of itself, and its removal.
+
+Rules:
+
+1. Every Python file of the bundle is imported at once, in the order of the names, so that an
+   error shows now and not at the first lazy import under live traffic.
+2. A failure leaves ``sys.modules``, ``sys.meta_path`` and ``linecache`` as they were. What the
+   bundle imported from elsewhere stays: it may be in use.
+3. A bundle that is loaded already is not imported again: both callers get the same classes, each
+   with its own ``Loaded``, and the modules go when the last one has called ``unload``.
+
+What it can't do: end a thread that a refused module has started, or an import that hangs. Who
+cannot trust a bundle loads it in a child process with a deadline first.
+Loading and unloading belong to one thread of the process.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, MappingProxyType, ModuleType
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from netswap.blame import describe
+from netswap.errors import AuthorError, BundleError
+from netswap.events import Refusal, Stage
+from netswap.modules.bundle import Bundle
+from netswap.modules.importer import Importer, Unit, package_name, refuse
+from netswap.stack import Implementation
+from netswap.transfer import Migration, State
+
+__all__ = ["Loaded", "load_bundle"]
+
+_RESIDENT: Final = "__netswap_resident__"
+_MIGRATIONS: Final = "__netswap_migrations__"
+_REASON_LIMIT: Final = 400
+
+# What to do about an exception at import; the first class that matches.
+_ADVICE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (SyntaxError, "mend the syntax and push again"),
+    (
+        ImportError,
+        "push the folder or all the files that belong together, "
+        "or install what is missing beside the server",
+    ),
+    (SystemExit, "take the exit out: a module only defines classes when it is imported"),
+    (BaseException, "mend the module and push again; `netswap check` shows the same offline"),
+)
+
+
+@dataclass(frozen=True)
+class _Contents:
+    modules: Mapping[str, ModuleType]
+    implementations: Mapping[str, type[Implementation[Any]]]
+    migrations: Sequence[Migration]
+
+
+@dataclass
+class _Resident:
+    """A bundle that is in the interpreter; its package holds this for the next caller."""
+
+    importer: Importer
+    contents: _Contents
+    holders: int = 0
+
+
+class Loaded:
+    """The classes and steps that a loaded bundle provides.
+
+    ``implementations`` maps each kind to its class, ``modules`` each file to its module.
+    Drop the Loaded after ``unload``: it still holds the classes.
+    """
+
+    __slots__ = ("__weakref__", "_resident", "implementations", "migrations", "modules", "sha256")
+
+    def __init__(self, resident: _Resident) -> None:
+        resident.holders += 1
+        self._resident: _Resident | None = resident
+        self.sha256 = resident.importer.bundle.sha256
+        self.implementations = resident.contents.implementations
+        self.migrations = list(resident.contents.migrations)
+        self.modules = resident.contents.modules
+
+    def unload(self) -> None:
+        """Give the bundle up; the last of its holders takes it out of the interpreter.
+
+        Live objects go on working; the modules end with the last of them. Harmless twice.
+        """
+        resident, self._resident = self._resident, None
+        if resident is None:
+            return
+        resident.holders -= 1
+        if resident.holders == 0:
+            resident.importer.remove()
+
+
+def load_bundle(bundle: Bundle, root: Path | None = None) -> Loaded:
+    """Import all of ``bundle`` and find what it provides.
+
+    ``root`` is the folder that tracebacks show in front of the file names; it is not read.
+    Raises BundleError with a Refusal that names the author's file and line for whatever goes
+    wrong: no Python, a syntax error, any exception at import (also SystemExit), a thread or a
+    task left running, nothing provided, two implementations of one kind.
+    """
+    resident = _find_resident(bundle)
+    return Loaded(resident if resident is not None else _load(Importer(bundle, root)))
+
+
+def _find_resident(bundle: Bundle) -> _Resident | None:
+    resident: _Resident | None = getattr(sys.modules.get(package_name(bundle)), _RESIDENT, None)
+    if resident is not None and (other := resident.importer.bundle).sha256 != bundle.sha256:
+        refuse(f"its hash begins like that of {other.name}, which is loaded", bundle.name)
+    return resident
+
+
+def _load(importer: Importer) -> _Resident:
+    importer.install()
+    try:
+        resident = _Resident(importer, _import_all(importer))
+    except KeyboardInterrupt:
+        importer.remove()
+        raise
+    except BaseException as error:
+        failure = _failure(importer, error)
+        importer.remove()
+    else:
+        setattr(sys.modules[importer.package], _RESIDENT, resident)
+        return resident
+    # outside the handler: a chained exception would keep the refused module alive
+    raise failure
+
+
+def _import_all(importer: Importer) -> _Contents:
+    modules = {}
+    for unit in importer.units.values():
+        before = _running()
+        module = importlib.import_module(unit.module)
+        _refuse_running(importer, unit, _running() - before)
+        if unit.file:
+            modules[unit.file] = module
+    implementations = _provided(importer, modules)
+    migrations = [row for m in modules.values() for row in vars(m).get(_MIGRATIONS, ())]
+    return _Contents(MappingProxyType(modules), MappingProxyType(implementations), migrations)
+
+
+def _running() -> frozenset[int | asyncio.Task[Any]]:
+    """The threads of the process, by identity, and the tasks of the loop that runs here."""
+    try:
+        tasks = asyncio.all_tasks()
+    except RuntimeError:  # no loop runs in this thread
+        tasks = set()
+    return frozenset((*sys._current_frames(), *tasks))
+
+
+def _refuse_running(
+    importer: Importer, unit: Unit, left: frozenset[int | asyncio.Task[Any]]
+) -> None:
+    """Refuse a module whose import has left something running; tasks are cancelled."""
+    if not left:
+        return
+    frames = sys._current_frames()
+    places = []
+    for thread_or_task in left:
+        if isinstance(thread_or_task, int):
+            places.append(_place_of_frame(importer, frames.get(thread_or_task)))
+        else:
+            thread_or_task.cancel("the module that made this task at import is refused")
+    noun = "a thread" if places else "a task"
+    file, line = next((place for place in places if place), (unit.file, _start_line(unit)))
+    reason = f"its import started {noun} that still runs"
+    refuse(reason, file, line, "start such work in a Service's on_start and end it in on_stop")
+
+
+def _place_of_frame(importer: Importer, frame: FrameType | None) -> tuple[str, int] | None:
+    while frame is not None:
+        if (file := importer.shown.get(frame.f_code.co_filename)) is not None:
+            return file, frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+def _start_line(unit: Unit) -> int:
+    """The first line of a file that calls what starts threads and tasks, or 1."""
+    starts = {"start", "submit", "create_task", "ensure_future", "start_new_thread"}
+    for node in ast.walk(ast.parse(unit.text)):
+        if isinstance(node, ast.Attribute) and node.attr in starts:
+            return node.lineno
+    return 1
+
+
+def _provided(
+    importer: Importer, modules: Mapping[str, ModuleType]
+) -> dict[str, type[Implementation[Any]]]:
+    """The concrete implementations by kind; raises BundleError when none or two of a kind."""
+    found: dict[str, type[Implementation[Any]]] = {}
+    places: dict[str, str] = {}
+    stateless: list[tuple[str, type]] = []
+    for file, module in modules.items():
+        for cls in _own_implementations(module):
+            if not _has_state(cls):
+                stateless.append((file, cls))
+                continue
+            line = _class_line(importer, module, cls)
+            if found.setdefault(cls.kind, cls) is not cls:
+                reason = f"{cls.__name__} implements {cls.kind}, and so does {places[cls.kind]}"
+                refuse(reason, file, line, "push one implementation of a kind at a time")
+            places.setdefault(cls.kind, f"{cls.__name__} ({file}:{line})")
+    if not found:
+        _refuse_nothing_provided(importer, modules, stateless)
+    return found
+
+
+def _own_implementations(module: ModuleType) -> Iterator[type[Implementation[Any]]]:
+    seen: set[type] = set()
+    for value in vars(module).values():
+        if not isinstance(value, type) or not issubclass(value, Implementation) or value in seen:
+            continue
+        seen.add(value)
+        if value.__module__ == module.__name__:
+            yield value
+
+
+def _has_state(cls: type) -> bool:
+    state = getattr(cls, "State", None)
+    return isinstance(state, type) and issubclass(state, State) and hasattr(state, "__kind__")
+
+
+def _class_line(importer: Importer, module: ModuleType, cls: type) -> int:
+    tree = ast.parse(importer.get_source(module.__name__))
+    lines = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.name == cls.__name__
+    ]
+    return max(lines, default=1)
+
+
+def _refuse_nothing_provided(
+    importer: Importer, modules: Mapping[str, ModuleType], stateless: Sequence[tuple[str, type]]
+) -> NoReturn:
+    for file, cls in stateless:
+        base = cls.__bases__[0].__name__
+        reason = f"{cls.__name__} has no kind, because it names no State"
+        line = _class_line(importer, modules[file], cls)
+        refuse(reason, file, line, f"write class {cls.__name__}({base}[YourState])")
+    advice = "define a Connection, Session, Service or Part with its State"
+    refuse("it provides no implementation of any kind", next(iter(modules)), 1, advice)
+
+
+def _failure(importer: Importer, error: BaseException) -> BundleError:
+    """What is to be raised for ``error``, with the author's part of the traceback as a note."""
+    file, line = _author_line(importer, error)
+    if isinstance(error, AuthorError):
+        known = error.refusal
+        refusal = msgspec.structs.replace(
+            known, stage=Stage.LOAD, file=known.file or file, line=known.line or line
+        )
+        return BundleError(refusal)
+    advice = next(text for kind, text in _ADVICE if isinstance(error, kind))
+    failure = BundleError(Refusal(Stage.LOAD, _reason(importer, error), file, line, advice=advice))
+    failure.add_note(_author_traceback(importer, error))
+    return failure
+
+
+def _author_traceback(importer: Importer, error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename not in importer.shown:
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+
+
+def _author_line(importer: Importer, error: BaseException) -> tuple[str, int]:
+    """The innermost line of the bundle that an exception has passed through."""
+    if isinstance(error, SyntaxError) and error.filename in importer.shown:
+        return importer.shown[error.filename], error.lineno or 1
+    found = next(iter(importer.shown.values())), 1
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if (file := importer.shown.get(frame.f_code.co_filename)) is not None:
+            found = file, line
+    return found
+
+
+def _reason(importer: Importer, error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename in importer.shown:
+        return f"it does not parse: {error.msg}"
+    try:
+        text = describe(error)
+    except BaseException as second:  # an exception's text is made by the author's code, too
+        text = f"{type(error).__name__} (and then {type(second).__name__} for its text)"
+    text = text.replace(f"{importer.package}.", ".").replace(importer.package, ".")
+    return f"its import raised {text}"[:_REASON_LIMIT]

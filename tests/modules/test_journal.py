@@ -1,0 +1,181 @@
+"""The journal: what was appended is read, whatever moment the writer ended in."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netswap.modules import Journal, JournalError
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+RECORDS = st.lists(st.dictionaries(st.text(max_size=3), PLAIN, max_size=3), max_size=4)
+THREE: list[dict[str, Any]] = [{"begin": 1}, {"commit": 1, "who": "a\nb"}, {"begin": 2}]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a journal is to be; its folder is not there yet."""
+    return tmp_path / "state" / "journal"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    """A journal that holds THREE."""
+    journal = Journal(path)
+    for record in THREE:
+        journal.append(record)
+    yield journal
+    journal.close()
+
+
+def reopened(path: Path) -> Journal:
+    """The journal as the next process sees it."""
+    return Journal(path)
+
+
+@given(RECORDS)
+def test_what_is_appended_is_read(records: list[dict[str, Any]]) -> None:
+    """Records come back equal and in order, to the writer and to the next process."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "journal")
+        for record in records:
+            journal.append(record)
+        assert journal.read() == records
+        journal.close()
+        assert reopened(Path(folder) / "journal").read() == records
+
+
+def test_a_journal_that_is_not_there_is_empty(path: Path) -> None:
+    """Reading makes no file."""
+    assert Journal(path).read() == []
+    assert not path.exists()
+
+
+def test_a_cut_at_any_byte_leaves_a_prefix(journal: Journal, path: Path) -> None:
+    """A crash after any byte loses at most the record being written, and says so."""
+    journal.close()
+    whole = path.read_bytes()
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        lines = whole[:size].count(b"\n")
+        torn = whole[:size].rpartition(b"\n")[2]
+        again = reopened(path)
+        assert again.read() == THREE[:lines]
+        cut = again.recover()
+        assert (cut and cut.content) == (torn or None)
+        again.append({"after": size})
+        again.close()
+        assert reopened(path).read() == [*THREE[:lines], {"after": size}]
+
+
+def test_a_cut_says_what_was_lost(journal: Journal, path: Path) -> None:
+    """The report of a torn line names its number and size."""
+    journal.close()
+    path.write_bytes(path.read_bytes()[:-3])
+    again = reopened(path)
+    assert "line 3 was not whole and was cut" in str(again.recover())
+    assert again.recover() is None
+    again.close()
+
+
+def test_a_damaged_last_line_counts_as_torn(journal: Journal, path: Path) -> None:
+    """Blocks may reach the disk out of order: a last line with a wrong sum was never whole."""
+    journal.close()
+    path.write_bytes(path.read_bytes().replace(b'"begin":2', b'"begin":3'))
+    assert reopened(path).read() == THREE[:2]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_every_changed_byte_before_the_last_line_is_found(
+    journal: Journal, path: Path, number: int
+) -> None:
+    """Damage in the middle is an error that names file and line, and changes nothing."""
+    journal.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    line = lines[number - 1]
+    for index in range(len(line) - 1):
+        damaged = bytearray(line)
+        damaged[index] ^= 1
+        path.write_bytes(b"".join([*lines[: number - 1], damaged, *lines[number:]]))
+        before = path.read_bytes()
+        with pytest.raises(JournalError, match=rf"journal:{number}: this line is damaged"):
+            reopened(path).read()
+        with pytest.raises(JournalError):
+            reopened(path).append({})
+        assert path.read_bytes() == before
+
+
+def test_there_is_one_writer(journal: Journal, path: Path) -> None:
+    """A second server on the same state directory is told so; it may still read."""
+    second = reopened(path)
+    with pytest.raises(JournalError, match="another server writes to it"):
+        second.append({"begin": 3})
+    assert second.read() == THREE
+    journal.close()
+    second.append({"begin": 3})
+    second.close()
+
+
+@pytest.mark.parametrize("call", ["fsync", "pwrite"])
+def test_an_append_that_fails_changes_nothing(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """When the disk refuses, the error is told and the next append finds a whole journal."""
+    real = os.pwrite
+
+    def full(descriptor: int, *arguments: Any) -> int:
+        if call == "pwrite":
+            real(descriptor, arguments[0][:5], arguments[1])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(OSError, match="No space"):
+            journal.append({"begin": 3})
+    assert reopened(path).read() == THREE
+    journal.append({"begin": 4})
+    assert reopened(path).read() == [*THREE, {"begin": 4}]
+
+
+def test_a_short_write_is_finished(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that takes one byte at a time still gives whole records."""
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:1], at))
+    journal = Journal(path)
+    journal.append(THREE[1])
+    journal.close()
+    assert reopened(path).read() == [THREE[1]]
+
+
+def test_file_and_folder_are_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new journal survives a power cut: its folder is synced, and each record."""
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
+    journal = Journal(path)
+    journal.append({"begin": 1})
+    assert synced == [False, True, False]
+    journal.close()
+
+
+def test_only_the_owner_may_read(journal: Journal, path: Path) -> None:
+    """The journal is 0600."""
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_record_that_is_not_json_changes_nothing(journal: Journal, path: Path) -> None:
+    """A record that can't be written is the caller's error, and the journal is as it was."""
+    with pytest.raises(TypeError):
+        journal.append({"what": object()})
+    assert reopened(path).read() == THREE
