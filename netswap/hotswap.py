@@ -34,7 +34,7 @@ from netswap.blame import blame, describe
 from netswap.clock import Clock
 from netswap.errors import DeadlinePassed, TransitionError
 from netswap.events import Refusal, Stage, Verdict
-from netswap.mediator import Mediator
+from netswap.mediator import Mediator, present
 from netswap.ott import Entry, ObjectTranslationTable
 from netswap.transfer import Migration, State, Transfer, plan_transfer
 
@@ -154,8 +154,20 @@ class Swap:
 
     def quiescent(self, entry: Entry) -> None:
         """A busy object has come to rest: it is taken first in the next slice."""
-        self._busy.discard(entry)
-        self._pending.appendleft(entry)
+        if entry in self._busy:
+            self._busy.remove(entry)
+            self._pending.appendleft(entry)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a slice would do something."""
+        return bool(self._pending) or not self._busy
+
+    def forget_gone(self) -> None:
+        """Busy objects that closed meanwhile are waited for no more."""
+        gone = [entry for entry in self._busy if entry not in self._table]
+        self._busy.difference_update(gone)
+        self.gone += len(gone)
 
     @property
     def busy(self) -> list[Entry]:
@@ -174,7 +186,7 @@ class Swap:
             entry
             for kind, change in self.changes.items()
             for entry in self._table.of_kind(kind)
-            if type(_present(entry)) is change.new
+            if type(present(entry)) is change.new
             and self._came_from(entry) not in (None, change.new)
         )
 
@@ -224,11 +236,11 @@ class Swap:
         if entry is None or entry not in self._table:
             return Refusal(Stage.SWAP, describe(error))
         change = self.changes[entry.kind]
-        return refusal_of(error, entry, type(_present(entry).state), change.new.state_type)
+        return refusal_of(error, entry, type(present(entry).state), change.new.state_type)
 
     def _build(self, entry: Entry, new: Any) -> _Flip | Refusal:
         """Everything that can fail for one object."""
-        old = _present(entry)
+        old = present(entry)
         try:
             way = self._way(type(old.state), new.state_type, entry.kind)
             return _Flip(entry, old, new.successor(old, way.convert(old.state)))
@@ -289,12 +301,6 @@ class Swap:
         self.stuck.append(Refusal(Stage.SWAP, reason, kind=entry.kind, entry=str(entry.identity)))
         if not self._pending and not self._busy:
             self._move(Event.SOME_STUCK)
-
-
-def _present(entry: Entry) -> Any:
-    """The implementation itself, also while a mediator stands in front of it."""
-    target = entry.target
-    return target.present if isinstance(target, Mediator) else target
 
 
 def _at_rest(entry: Entry) -> bool:

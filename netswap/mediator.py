@@ -27,7 +27,7 @@ from netswap.errors import TransitionError
 from netswap.ott import Entry
 from netswap.quiescence import Generations, call_chain
 
-__all__ = ["Mediator", "Phase", "Ticket"]
+__all__ = ["Mediator", "Phase", "Ticket", "present"]
 
 
 class Phase(Enum):
@@ -182,3 +182,9 @@ class Mediator:
             self._held.remove(ticket)
             if not self._held and self.phase in _OVER:
                 self._leave()
+
+
+def present(entry: Entry) -> Any:
+    """The implementation that an entry stands for, also while a mediator is in front of it."""
+    target = entry.target
+    return target.present if isinstance(target, Mediator) else target

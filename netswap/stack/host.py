@@ -60,6 +60,7 @@ class Host:
         self.factories: dict[str, Entry] = {}
         self.mesh: Mesh | None = None
         self.faults = 0
+        self.longest_hold_ns = 0
 
     def service(self, kind: str) -> Entry:
         """The handle of the worker's one object of a kind; the object itself may come later."""

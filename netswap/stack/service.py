@@ -108,8 +108,15 @@ class Service(Implementation[S], Generic[S]):
         if isinstance(self.entry.target, Mediator):  # of a swap whose held calls are leaving
             self.host.loop.call_soon(self.bring_to_rest, tell)
             return
-        mediator = Mediator(self.entry, self.generations, wait_for_ticket, tell)
+        mediator = Mediator(self.entry, self.generations, self._wait, tell)
         mediator.start()
+
+    async def _wait(self, ticket: Ticket) -> None:
+        """Hold a call, and remember the longest that any was held."""
+        held = self.host.clock.monotonic_ns()
+        await wait_for_ticket(ticket)
+        now = self.host.clock.monotonic_ns()
+        self.host.longest_hold_ns = max(self.host.longest_hold_ns, now - held)
 
     def carry_on(self) -> None:
         """The swap was given up before the flip: held calls go to this object."""

@@ -1,0 +1,110 @@
+"""Drives a swap on the worker's loop: a slice, then a turn of the loop, then the next slice."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from netswap.events import Blocker, Refusal, Stage
+from netswap.hotswap import Phase, Swap
+from netswap.mediator import present
+from netswap.ott import Entry
+from netswap.stack import Host
+
+__all__ = ["Driver"]
+
+SLICE_NS = 500_000
+_UNDER_WAY = (Phase.WORKING, Phase.TAKING_BACK)
+
+
+class Driver:
+    """Runs one swap to its end; times in nanoseconds."""
+
+    def __init__(self, host: Host, swap: Swap) -> None:
+        self._host = host
+        self._swap = swap
+        self._at_rest: list[Entry] = []
+        self._asked: dict[int, Entry] = {}
+        self._kick = asyncio.Event()
+        self.slices = 0
+        self.longest_ns = 0
+        self.total_ns = 0
+
+    async def run(self, timeout: float) -> None:
+        """Slice until done, restored or mixed. Late objects fail the swap, or are stranded."""
+        deadline = self._host.clock.monotonic_ns() + int(timeout * 1e9)
+        while self._swap.phase in _UNDER_WAY:
+            if self._swap.has_work:
+                self._slice()
+                await asyncio.sleep(0)
+            elif not await self._rest_before(deadline):
+                self._too_late()
+                deadline = self._host.clock.monotonic_ns() + int(timeout * 1e9)
+        self._release()
+
+    def give_up(self, refusal: Refusal) -> None:
+        """Stop the swap and take back what was flipped; ``run`` goes on until that is done."""
+        self._release()
+        self._swap.give_up(refusal)
+        self._kick.set()
+
+    def _slice(self) -> None:
+        before = self._swap.phase
+        started = self._host.clock.monotonic_ns()
+        progress = self._swap.slice(SLICE_NS)
+        took = self._host.clock.monotonic_ns() - started
+        self.slices += 1
+        self.total_ns += took
+        self.longest_ns = max(self.longest_ns, took)
+        if before is Phase.WORKING and progress.phase is Phase.TAKING_BACK:
+            self._release()
+        for entry in progress.busy:
+            self._ask(entry)
+
+    def _ask(self, entry: Entry) -> None:
+        self._asked[entry.identity] = entry
+        present(entry).bring_to_rest(partial(self._rested, entry))
+
+    def _rested(self, entry: Entry) -> None:
+        if self._asked.get(entry.identity) is entry:
+            self._swap.quiescent(entry)
+            self._kick.set()
+
+    async def _rest_before(self, deadline: int) -> bool:
+        """Wait for a busy object to come to rest or to close; False when time is over."""
+        self._kick.clear()
+        left = (deadline - self._host.clock.monotonic_ns()) / 1e9
+        try:
+            await asyncio.wait_for(self._kick.wait(), min(max(left, 0), 0.05))
+        except TimeoutError:
+            self._swap.forget_gone()
+        return self._host.clock.monotonic_ns() < deadline
+
+    def _too_late(self) -> None:
+        blockers = [b for entry in self._swap.busy for b in present(entry).blockers()]
+        reason = "not quiescent in time: " + "; ".join(map(str, blockers[:3]))
+        if self._swap.phase is Phase.WORKING:
+            self.give_up(_blocked(reason, blockers))
+        else:
+            for entry in self._swap.busy:
+                self._swap.strand(entry, reason)
+
+    def _release(self) -> None:
+        """Held calls and sessions go on, to whichever object is present now."""
+        for entry in self._asked.values():
+            if entry in self._host.table:
+                present(entry).carry_on()
+        self._asked.clear()
+
+
+def _blocked(reason: str, blockers: list[Blocker]) -> Refusal:
+    file, _, line = blockers[0].where.rpartition(":") if blockers else ("", "", "")
+    return Refusal(
+        Stage.SWAP,
+        reason,
+        file=file or None,
+        line=int(line) if line.isdigit() else None,
+        kind=blockers[0].kind if blockers else None,
+        entry=blockers[0].entry if blockers else None,
+        advice="netswap blockers shows what is suspended; push again with a longer --timeout",
+    )

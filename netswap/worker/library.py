@@ -1,0 +1,78 @@
+"""What code is loaded in this worker: bundles by hash, and which of them each kind uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from netswap.errors import BundleError
+from netswap.events import Refusal, Stage
+from netswap.modules import BundleStore, Loaded, load_bundle
+from netswap.stack import Implementation
+from netswap.transfer import Migration
+
+__all__ = ["Library"]
+
+
+class Library:
+    """Loaded bundles; ``active`` maps a kind to the bundle that its new objects come from."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = BundleStore(store)
+        self._loaded: dict[str, Loaded] = {}
+        self.active: dict[str, str] = {}
+
+    def load(self, sha256: str) -> Loaded:
+        """The bundle's code, imported on first use. Raises BundleError."""
+        loaded = self._loaded.get(sha256)
+        if loaded is None:
+            loaded = self._loaded[sha256] = load_bundle(self._store.get(sha256))
+        return loaded
+
+    def implementation(self, kind: str, sha256: str) -> type[Implementation[Any]]:
+        """The class that a bundle provides for a kind. Raises BundleError when it has none."""
+        loaded = self.load(sha256)
+        found = loaded.implementations.get(kind)
+        if found is None:
+            provided = ", ".join(sorted(loaded.implementations))
+            raise BundleError(
+                Refusal(
+                    Stage.LOAD,
+                    f"the bundle {sha256[:12]} provides {provided} and not {kind}",
+                    kind=kind,
+                    advice="netswap versions shows which bundles provide a kind",
+                )
+            )
+        return found
+
+    def migrations(self, kind: str, *bundles: str | None) -> tuple[Migration, ...]:
+        """The steps of a kind that these bundles know; a later one wins."""
+        steps: dict[tuple[int, int], Migration] = {}
+        for sha256 in bundles:
+            if sha256 is not None:
+                for row in self.load(sha256).migrations:
+                    if row.kind == kind:
+                        steps[row.source, row.target] = row
+        return tuple(steps.values())
+
+    def sha256_of(self, implementation: type) -> str:
+        """The bundle that a class came from, or an empty string."""
+        for sha256, loaded in self._loaded.items():
+            if implementation in loaded.implementations.values():
+                return sha256
+        return ""
+
+    def rows(self) -> Iterable[tuple[str, str, type[Implementation[Any]]]]:
+        """Every loaded implementation, as (kind, bundle, class)."""
+        for sha256, loaded in self._loaded.items():
+            for kind, implementation in loaded.implementations.items():
+                yield kind, sha256, implementation
+
+    def unload_unused(self, in_use: Iterable[type]) -> list[str]:
+        """Give up bundles that no kind has active and no live object comes from; which ones."""
+        wanted = set(self.active.values()) | {self.sha256_of(cls) for cls in in_use}
+        unused = [sha256 for sha256 in self._loaded if sha256 not in wanted]
+        for sha256 in unused:
+            self._loaded.pop(sha256).unload()
+        return unused

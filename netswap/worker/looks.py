@@ -1,0 +1,113 @@
+"""Answers to the supervisor's questions about this worker's objects."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from netswap.channel import answers
+from netswap.mediator import present
+from netswap.ott import Entry, Selector
+from netswap.stack import Host
+from netswap.transfer import encode
+from netswap.worker.library import Library
+
+__all__ = ["Looks"]
+
+
+class Looks:
+    """One method for each ``Query.what``."""
+
+    def __init__(self, host: Host, library: Library) -> None:
+        self._host = host
+        self._library = library
+        self._by_name: dict[str, Callable[[str], Any]] = {
+            "status": self._status,
+            "objects": self._objects,
+            "inspect": self._inspect,
+            "versions": self._versions,
+            "blockers": self._blockers,
+        }
+
+    def answer(self, what: str, argument: str) -> bytes:
+        """The answer as msgpack. Raises KeyError for an unknown look, UsageError for a selector."""
+        return msgspec.msgpack.encode(self._by_name[what](argument))
+
+    def connections(self) -> int:
+        """How many accepted sockets live."""
+        return sum(
+            self._host.table.count(kind)
+            for kind in self._host.table.kinds()
+            if kind.endswith(".connection")
+        )
+
+    def _status(self, _argument: str) -> answers.WorkerStatus:
+        table = self._host.table
+        kinds = {
+            kind: answers.KindCount(sum(counts.values()), counts)
+            for kind in {*table.kinds(), *self._host.present}
+            for counts in [table.by_version(kind)]
+        }
+        return answers.WorkerStatus(
+            self.connections(), kinds, _memory(), type(self._host.loop).__module__
+        )
+
+    def _objects(self, selector: str) -> list[answers.ObjectRow]:
+        rows = self._host.table.select(Selector(selector))
+        hashes: dict[type, str] = {}
+        return [self._row(entry, hashes) for entry in rows]
+
+    def _row(self, entry: Entry, hashes: dict[type, str]) -> answers.ObjectRow:
+        target = present(entry)
+        cls = type(target)
+        if cls not in hashes:
+            hashes[cls] = self._library.sha256_of(cls)
+        return answers.ObjectRow(
+            entry.identity, entry.kind, target.version, hashes[cls], target.attributes()
+        )
+
+    def _inspect(self, identity: str) -> answers.Inspection | None:
+        entry = self._host.table.find(int(identity)) if identity.isdigit() else None
+        if entry is None or entry.target is None:
+            return None
+        target = present(entry)
+        return answers.Inspection(
+            entry.identity,
+            entry.kind,
+            target.version,
+            self._library.sha256_of(type(target)),
+            type(target).__qualname__,
+            target.attributes(),
+            msgspec.msgpack.decode(encode(target.state).payload, strict=False),
+        )
+
+    def _versions(self, _argument: str) -> list[answers.VersionRow]:
+        active = self._library.active
+        return [
+            answers.VersionRow(kind, cls.version, sha, self._count(cls), active.get(kind) == sha)
+            for kind, sha, cls in self._library.rows()
+        ]
+
+    def _count(self, cls: Any) -> int:
+        rows = self._host.table.of_kind(cls.kind)
+        return sum(1 for entry in rows if type(present(entry)) is cls)
+
+    def _blockers(self, _argument: str) -> list[Any]:
+        found = []
+        for entry in self._host.table:
+            if entry.target is not None:
+                found.extend(present(entry).blockers())
+        return found
+
+
+def _memory() -> int:
+    """Resident bytes of this process."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return pages * resource.getpagesize()

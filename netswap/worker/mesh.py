@@ -1,0 +1,184 @@
+"""The mesh: how the parts of a clustered service reach each other.
+
+Every worker keeps one outgoing link to each other slot and sends everything on it, replies
+included, so the order between two workers is the order of sending. The sockets that are connected
+to belong to the supervisor and outlive a worker: what is sent to a slot whose worker has died
+fails, what is sent to its starting successor waits there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from netswap.channel import Link
+from netswap.channel.messages import Cast, Join, Message, Reply, Request
+from netswap.errors import ChannelError
+from netswap.stack import Host
+from netswap.stack import Reply as ReplyTo
+
+__all__ = ["Links"]
+
+RETRY_S = 0.05
+
+
+class Links:
+    """One worker's end of the mesh; what ``Host.mesh`` is."""
+
+    def __init__(self, host: Host, paths: dict[int, str]) -> None:
+        self._host = host
+        self._paths = {slot: path for slot, path in paths.items() if slot != host.slot}
+        self._out: dict[int, Link] = {}
+        self._asked: dict[int, tuple[int, ReplyTo]] = {}
+        self._next = 0
+        self._joined: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._server: asyncio.Server | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        """Accept from the others on ``sock`` and connect to each of them."""
+        loop = self._host.loop
+        self._server = await loop.create_unix_server(_Incoming.factory(self), sock=sock)
+        for slot in self._paths:
+            await self._connect(slot)
+
+    def close(self) -> None:
+        """End every link; requests under way are answered with an error first."""
+        self._closing = True
+        if self._server is not None:
+            self._server.close()
+        for link in list(self._out.values()):
+            link.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def cast(self, slot: int, kind: str, method: str, args: tuple[Any, ...]) -> None:
+        """One way; a slot whose worker is gone has nobody to hear it."""
+        self._send(slot, Cast(kind, method, list(args)))
+
+    def request(self, slot: int, call: tuple[str, str, tuple[Any, ...]], reply: ReplyTo) -> None:
+        """The answer, or what went wrong, comes in a later callback."""
+        kind, method, args = call
+        self._next += 1
+        self._asked[self._next] = (slot, reply)
+        error = self._send(slot, Request(self._next, kind, method, list(args)))
+        if error is not None:
+            self._host.loop.call_soon(self._answered, Reply(self._next, None, error))
+
+    def received(self, slot: int, message: Message) -> None:
+        """A message from another worker."""
+        if isinstance(message, Cast):
+            entry = self._host.services.get(message.kind)
+            if entry is not None:
+                self._host.guarded(entry, message.method, *message.args)
+        elif isinstance(message, Request):
+            self._answer(slot, message)
+        elif isinstance(message, Reply):
+            self._answered(message)
+        elif isinstance(message, Join):
+            self._joined.add(slot)
+            self._tell("on_peer_joined", slot)
+
+    def _send(self, slot: int, message: Message) -> str | None:
+        """None when it is on its way, else why not."""
+        link = self._out.get(slot)
+        if link is None:
+            return f"worker {slot} is gone"
+        try:
+            link.send(message)
+        except ChannelError as error:
+            self._host.log.error("mesh_send_failed", to=slot, error=str(error))
+            return f"worker {slot} could not be reached: {error}"
+        return None
+
+    def _answer(self, slot: int, message: Request) -> None:
+        value, error = self._host.answer(message.kind, message.method, message.args)
+        if isinstance(value, Awaitable):
+            self._spawn(self._answer_later(slot, message.id, value))
+        else:
+            self._send_reply(slot, Reply(message.id, value, error))
+
+    async def _answer_later(self, slot: int, number: int, value: Awaitable[Any]) -> None:
+        try:
+            reply = Reply(number, await value, None)
+        except Exception as error:
+            reply = Reply(number, None, f"{type(error).__name__}: {error}")
+        self._send_reply(slot, reply)
+
+    def _send_reply(self, slot: int, reply: Reply) -> None:
+        failed = self._send(slot, reply)
+        if failed is not None and slot in self._out:
+            self._send(slot, Reply(reply.id, None, failed))
+
+    def _answered(self, message: Reply) -> None:
+        row = self._asked.pop(message.id, None)
+        if row is not None:
+            reply = row[1]
+            self._host.guarded(reply.entry, reply.method, reply.token, message.value, message.error)
+
+    async def _connect(self, slot: int) -> None:
+        def lost(error: Exception | None) -> None:
+            self._lost(slot, error)
+
+        link = Link(f"worker {slot}", lambda _message: None, lost)
+        while not self._closing:
+            try:
+                await Link.to_path(self._paths[slot], link)
+            except OSError as error:
+                self._host.log.warning("mesh_connect_failed", to=slot, error=str(error))
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._out[slot] = link
+                link.send(Join(self._host.slot))
+                return
+
+    def _lost(self, slot: int, error: Exception | None) -> None:
+        self._out.pop(slot, None)
+        failed = [number for number, (asked, _) in self._asked.items() if asked == slot]
+        for number in failed:
+            self._answered(Reply(number, None, f"worker {slot} is gone: outcome unknown"))
+        if self._closing:
+            return
+        self._host.log.warning("mesh_link_lost", to=slot, error=str(error) if error else None)
+        if slot in self._joined:
+            self._joined.discard(slot)
+            self._tell("on_peer_lost", slot)
+        self._spawn(self._connect(slot))
+
+    def _tell(self, hook: str, slot: int) -> None:
+        for entry in list(self._host.services.values()):
+            if entry.target is not None and getattr(entry.target, "clustered", False):
+                self._host.guarded(entry, hook, slot)
+
+    def _spawn(self, work: Any) -> None:
+        task = self._host.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Incoming:
+    """A link that another worker opened: anonymous until it says Join."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._slot: int | None = None
+        self.link = Link("another worker", self._message, self._lost)
+
+    @classmethod
+    def factory(cls, links: Links) -> Callable[[], Link]:
+        """What ``create_unix_server`` calls for each accepted link."""
+        return lambda: cls(links).link
+
+    def _message(self, message: Message) -> None:
+        if isinstance(message, Join):
+            self._slot = message.slot
+        if self._slot is None:
+            raise ChannelError(f"{type(message).__name__} before Join on the mesh")
+        self._links.received(self._slot, message)
+
+    def _lost(self, error: Exception | None) -> None:
+        if error is not None:
+            self._links._host.log.warning("mesh_link_broken", slot=self._slot, error=str(error))

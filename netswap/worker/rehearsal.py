@@ -1,0 +1,93 @@
+"""The rehearsal: load and convert in a forked child what is about to be swapped.
+
+The child has the real objects, as they were at the moment of the fork. It imports the bundles,
+takes state of the kinds concerned to the new shape, through the canonical form and back, and
+tells the parent what happened; then it leaves with ``_exit``, so that neither the parent's
+sockets nor its loop see any of it. A crash, an endless loop or an exit at import ends the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+
+from netswap.blame import describe
+from netswap.events import Refusal, Stage
+
+__all__ = ["Rehearsed", "rehearse"]
+
+LIMIT = 16 * 1024 * 1024
+
+
+class Rehearsed(msgspec.Struct, frozen=True):
+    """What the child found: a refusal or none, objects converted, and the slowest in seconds."""
+
+    refusal: Refusal | None
+    objects: int = 0
+    slowest_s: float = 0.0
+
+
+async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:
+    """Run ``play`` in a forked child, for at most ``timeout`` seconds.
+
+    Every end of the child is a result: a crash or a time-out is a refusal that says so.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(play, writing)
+    os.close(writing)
+    try:
+        return await _heard(reading, pid, timeout)
+    finally:
+        os.close(reading)
+
+
+def _child(play: Callable[[], Rehearsed], writing: int) -> NoReturn:
+    code = 1
+    try:
+        gc.disable()
+        os.write(writing, msgspec.msgpack.encode(play()))
+        code = 0
+    except BaseException as error:
+        refusal = Refusal(Stage.PREPARE, f"the rehearsal failed: {describe(error)}")
+        os.write(writing, msgspec.msgpack.encode(Rehearsed(refusal)))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+async def _heard(reading: int, pid: int, timeout: float) -> Rehearsed:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    data = bytearray()
+
+    def readable() -> None:
+        chunk = os.read(reading, 65536)
+        data.extend(chunk)
+        if (not chunk or len(data) > LIMIT) and not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(reading, readable)
+    try:
+        await asyncio.wait_for(ended, timeout)
+    except TimeoutError:
+        os.kill(pid, signal.SIGKILL)
+        reason = f"the rehearsal did not end within {timeout:g} s and was stopped"
+        return Rehearsed(Refusal(Stage.PREPARE, reason, advice="look for an endless loop"))
+    finally:
+        loop.remove_reader(reading)
+        _, status = os.waitpid(pid, 0)
+    if not data:
+        how = f"signal {status & 0x7F}" if status & 0x7F else f"exit code {status >> 8}"
+        reason = f"the rehearsal's process died ({how})"
+        return Rehearsed(
+            Refusal(Stage.PREPARE, reason, advice="the module crashes the interpreter")
+        )
+    return msgspec.msgpack.decode(data, type=Rehearsed)

@@ -1,0 +1,287 @@
+"""One transaction in one worker: prepare, swap, then finish or revert.
+
+::
+
+    Preparing ──prepared──▶ Prepared ──swap──▶ Swapping ──done──▶ Swapped ──finish──▶ Over
+        └──refused──▶ Over      │                 └─failed: restored─▶ Over    └─revert─▶ Over
+                                └──revert──▶ Over
+
+Nothing outside this object changes before ``swap``: prepare loads code beside the present one and
+tries everything in a forked child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from netswap.blame import blame, describe
+from netswap.channel import messages
+from netswap.errors import AuthorError, DeadlinePassed
+from netswap.events import Refusal, Stage, WorkerReceipt
+from netswap.hotswap import Change, Phase, Swap
+from netswap.mediator import present
+from netswap.ott import Entry, Selector
+from netswap.stack import FACTORY, Host, Implementation
+from netswap.transfer import State, decode, encode, plan_transfer
+from netswap.worker.deadline import Deadline
+from netswap.worker.driver import Driver
+from netswap.worker.library import Library
+from netswap.worker.rehearsal import Rehearsed, rehearse
+from netswap.worker.verdicts import judge
+
+__all__ = ["Transaction"]
+
+REHEARSED_S = 0.4
+"""The part of the time-out that the child may spend on converting objects."""
+
+
+class Transaction:
+    """A swap of ``ask.target``'s kinds to the bundles named there."""
+
+    def __init__(self, host: Host, library: Library, ask: messages.Prepare) -> None:
+        self.ask = ask
+        self._host = host
+        self._library = library
+        self._changes: list[Change] = []
+        self._swap: Swap | None = None
+        self._driver: Driver | None = None
+        self._limit_s = 0.25
+        self._installed: list[str] = []
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds concerned, services before what uses them."""
+        return [change.kind for change in self._changes]
+
+    async def prepare(self) -> messages.Prepared | messages.Refused:
+        """Load, judge, rehearse. Touches nothing; a refusal says why."""
+        rehearsed = await rehearse(self._play, self.ask.timeout)
+        if rehearsed.refusal is not None:
+            return self._refused(rehearsed.refusal)
+        self._limit_s = max(self._limit_s, 4 * rehearsed.slowest_s)
+        outcome = self._negotiate()
+        if isinstance(outcome, Refusal):
+            return self._refused(outcome)
+        counts = dict.fromkeys(self.kinds, 0)
+        for entry in self._concerned():
+            counts[entry.kind] += 1
+        return messages.Prepared(self.ask.tx, self._host.slot, outcome, counts)
+
+    async def swap(self) -> messages.Swapped | messages.SwapFailed:
+        """Flip everything, or restore everything and say what was in the way."""
+        host = self._host
+        self._swap = Swap(host.table, self._changes, self._concerned(), host.clock, self._deadline)
+        self._driver = Driver(host, self._swap)
+        host.longest_hold_ns = 0
+        failure = self._install()
+        if failure is not None:
+            self._swap.give_up(failure)
+        await self._driver.run(self.ask.timeout)
+        if self._swap.phase is Phase.DONE:
+            return messages.Swapped(self.ask.tx, host.slot, self._receipt())
+        refusal = self._swap.refusal or Refusal(Stage.SWAP, "the swap did not complete")
+        self._uninstall()
+        return messages.SwapFailed(self.ask.tx, host.slot, self._placed(refusal))
+
+    def finish(self) -> None:
+        """The transaction is committed: the way back and what nobody uses any more goes."""
+        if self._swap is not None:
+            self._swap.finish()
+        if self.ask.only is None:
+            self._library.active.update(self.ask.target)
+        self._forget()
+
+    async def revert(self) -> Refusal | None:
+        """Bring the old code back; a refusal names what could not go back."""
+        refusal = None
+        if self._swap is not None and self._driver is not None:
+            if self._swap.phase is Phase.DONE:
+                self._restore_present()
+                self._driver.give_up(Refusal(Stage.AGREEMENT, "reverted by the supervisor"))
+                await self._driver.run(self.ask.timeout)
+                self._uninstall()
+            if self._swap.stuck:
+                refusal = self._placed(self._swap.stuck[0])
+        self._forget()
+        return refusal
+
+    def stop(self, refusal: Refusal) -> None:
+        """The supervisor gave up while this worker was still swapping."""
+        working = self._swap is not None and self._swap.phase is Phase.WORKING
+        if working and self._driver is not None:
+            self._driver.give_up(refusal)
+
+    def _forget(self) -> None:
+        self._changes = []
+        self._swap = self._driver = None
+        in_use = {type(present(entry)) for entry in self._host.table}
+        self._library.unload_unused(in_use)
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self._limit_s)
+
+    # loading and judging
+
+    def _negotiate(self) -> Any:
+        """The verdicts, a list of VerdictLine, or a Refusal."""
+        try:
+            with Deadline(max(1.0, self._limit_s)):
+                self._changes = _ordered(self._change(*row) for row in self.ask.target.items())
+        except AuthorError as error:
+            return error.refusal
+        except DeadlinePassed as error:
+            file, line = blame(error)
+            return Refusal(Stage.LOAD, f"its import hangs: {describe(error)}", file, line)
+        live: dict[str, list[type[Implementation[Any]]]] = {}
+        for entry in self._concerned():
+            live.setdefault(entry.kind, []).append(type(present(entry)))
+        return judge(self._changes, self._host.present, live, self.ask.allow_lossy)
+
+    def _change(self, kind: str, sha256: str) -> Change:
+        library = self._library
+        new = library.implementation(kind, sha256)
+        before = self._host.present.get(kind)
+        others = {
+            library.sha256_of(type(present(entry)))
+            for entry in self._host.table.of_kind(kind)
+            if entry.target is not None
+        }
+        known = [sha for sha in (*others, library.active.get(kind)) if sha]
+        return Change(kind, new, before, library.migrations(kind, *known, sha256))
+
+    def _concerned(self) -> list[Entry]:
+        """The live objects to convert, in the order of the changes; not those that are new code."""
+        selector = Selector(self.ask.only) if self.ask.only is not None else None
+        rows = []
+        for change in self._changes:
+            for entry in self._host.table.of_kind(change.kind):
+                if entry.target is None or type(present(entry)) is change.new:
+                    continue
+                if selector is None or selector.matches(entry):
+                    rows.append(entry)
+        return rows
+
+    # the forked child
+
+    def _play(self) -> Rehearsed:
+        outcome = self._negotiate()
+        if isinstance(outcome, Refusal):
+            return Rehearsed(outcome)
+        clock = self._host.clock
+        until = clock.monotonic_ns() + int(self.ask.timeout * REHEARSED_S * 1e9)
+        changes = {change.kind: change for change in self._changes}
+        slowest = objects = 0
+        entry: Entry | None = None
+        try:
+            with Deadline(self.ask.timeout * 2 * REHEARSED_S):
+                for entry in self._concerned():
+                    started = clock.monotonic_ns()
+                    if started > until:
+                        break
+                    slowest = max(slowest, _try(entry, changes[entry.kind], clock.monotonic_ns))
+                    objects += 1
+        except (Exception, DeadlinePassed) as error:
+            return Rehearsed(_rehearsal_refusal(error, entry))
+        return Rehearsed(None, objects, slowest / 1e9)
+
+    # what new objects are made of
+
+    def _install(self) -> Refusal | None:
+        """From now on new objects are made of the new code; new kinds get their service."""
+        if self.ask.only is not None:
+            return None
+        for change in self._changes:
+            try:
+                with self._deadline():
+                    self._host.install(change.new)
+                self._installed.append(change.kind)
+            except (Exception, DeadlinePassed) as error:
+                file, line = blame(error)
+                reason = f"{change.kind} could not start: {describe(error)}"
+                self._restore_present()
+                return Refusal(Stage.SWAP, reason, file, line, change.kind)
+        return None
+
+    def _restore_present(self) -> None:
+        for change in self._changes:
+            if change.before is not None and change.kind in self._installed:
+                self._host.present[change.kind] = change.before
+
+    def _uninstall(self) -> None:
+        self._restore_present()
+        for change in self._changes:
+            if change.before is None and change.kind in self._installed:
+                self._host.uninstall(change.kind)
+        self._installed.clear()
+
+    # what is reported
+
+    def _receipt(self) -> WorkerReceipt:
+        assert self._swap is not None
+        assert self._driver is not None
+        driver = self._driver
+        return WorkerReceipt(
+            worker=self._host.slot,
+            objects=dict(self._swap.counts),
+            gone=self._swap.gone,
+            blackout_us=max(driver.longest_ns, self._host.longest_hold_ns) / 1e3,
+            stall_us=driver.longest_ns / 1e3,
+            convert_us=driver.total_ns / 1e3,
+            slices=driver.slices,
+        )
+
+    def _placed(self, refusal: Refusal) -> Refusal:
+        return msgspec.structs.replace(refusal, worker=self._host.slot)
+
+    def _refused(self, refusal: Refusal) -> messages.Refused:
+        self._forget()
+        return messages.Refused(self.ask.tx, self._host.slot, self._placed(refusal))
+
+
+_ORDER = ("worker", "connection")
+
+
+def _ordered(changes: Iterable[Change]) -> list[Change]:
+    """Timers and buffers, then other services, then what uses them."""
+
+    def rank(change: Change) -> tuple[int, int, str]:
+        own = change.kind.startswith(("timer.", "buffer.")) or change.kind == FACTORY
+        return (0 if own else 1, _ORDER.index(change.new.scope), change.kind)
+
+    return sorted(changes, key=rank)
+
+
+def _try(entry: Entry, change: Change, now: Any) -> int:
+    """Convert one object's state there, through the canonical form, and back; nanoseconds."""
+    state: State = present(entry).state
+    before = encode(state)
+    started = now()
+    forward = plan_transfer(type(state), change.new.state_type, change.migrations)
+    new = forward.convert(state)
+    took: int = now() - started
+    again = decode(encode(new), change.new.state_type)
+    plan_transfer(change.new.state_type, type(state), change.migrations).convert(again)
+    if encode(state) != before:
+        raise TypeError(
+            f"the steps of {entry.kind} from version {forward.source} to {forward.target} changed "
+            "the old state; a step returns a new dict and leaves what it was given alone"
+        )
+    return took
+
+
+def _rehearsal_refusal(error: BaseException, entry: Entry | None) -> Refusal:
+    file, line = blame(error)
+    kind = entry.kind if entry is not None else None
+    identity = str(entry.identity) if entry is not None else None
+    return Refusal(
+        Stage.PREPARE,
+        f"converting {kind} failed in the rehearsal: {describe(error)}",
+        file,
+        line,
+        kind,
+        entry=identity,
+        advice="mend the step and push again; nothing was touched",
+    )

@@ -1,0 +1,136 @@
+"""Whether a kind's new implementation may follow the present one, before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from netswap.events import Refusal, Stage, Verdict, VerdictLine
+from netswap.hotswap import Change
+from netswap.stack import Connection, Implementation
+from netswap.transfer import Transfer, plan_transfer
+
+__all__ = ["judge"]
+
+INTERFACES: Mapping[str, tuple[str, ...]] = {
+    "buffer.receive": ("feed", "size", "take", "take_line", "take_all", "peek"),
+    "buffer.send": ("write", "flush", "size"),
+    "timer.service": ("arm", "cancel", "cancel_all", "remaining"),
+    "connection.factory": ("admit", "released"),
+}
+"""What the stack itself calls on a kind; other kinds keep what they had."""
+
+
+def judge(
+    changes: Iterable[Change],
+    present: Mapping[str, type[Implementation[Any]]],
+    live: Mapping[str, Iterable[type[Implementation[Any]]]],
+    allow_lossy: bool,
+) -> list[VerdictLine] | Refusal:
+    """The verdict on each change, or the first reason to refuse them all.
+
+    ``present`` is what new objects are made of now, ``live`` the classes of the live objects.
+    """
+    changes = list(changes)
+    after = {**present, **{change.kind: change.new for change in changes}}
+    lines = []
+    for change in changes:
+        refusal = _structure(change, after) or _each_way(change, live, allow_lossy)
+        if refusal is not None:
+            return refusal
+        lines.append(_line(change))
+    return lines
+
+
+def _refuse(change: Change, reason: str, advice: str) -> Refusal:
+    return Refusal(Stage.VERDICT, reason, kind=change.kind, advice=advice)
+
+
+def _structure(change: Change, after: Mapping[str, type[Implementation[Any]]]) -> Refusal | None:
+    """What does not depend on state: scope, used kinds, interface."""
+    new, before = change.new, change.before
+    for name, kind in new.uses.items():
+        if kind not in after:
+            return _refuse(
+                change,
+                f"{new.__name__} uses {kind} as {name}, and nothing provides it",
+                "push the module that provides it together with this one",
+            )
+    if before is not None and before.scope != new.scope:
+        return _refuse(
+            change,
+            f"objects of {change.kind} belong to a {before.scope}, those of {new.__name__} "
+            f"to a {new.scope}",
+            "derive from the same base, or give the new thing a kind of its own",
+        )
+    missing = [name for name in _interface(change) if not callable(getattr(new, name, None))]
+    if missing:
+        return _refuse(
+            change,
+            f"{new.__name__} lacks {', '.join(missing)}, which clients of {change.kind} call",
+            "keep the methods that clients use",
+        )
+    return None
+
+
+def _interface(change: Change) -> tuple[str, ...]:
+    known = INTERFACES.get(change.kind)
+    if known is not None:
+        return known
+    before = change.before
+    if before is None or issubclass(before, Connection):
+        return ()
+    own = set(dir(before)) - set(dir(before.__mro__[1]))
+    return tuple(
+        sorted(name for name in own if not name.startswith("_") and callable(getattr(before, name)))
+    )
+
+
+def _each_way(
+    change: Change, live: Mapping[str, Iterable[type[Implementation[Any]]]], allow_lossy: bool
+) -> Refusal | None:
+    classes = set(live.get(change.kind, ())) | ({change.before} if change.before else set())
+    for old in classes:
+        refusal = _way(change, old, allow_lossy)
+        if refusal is not None:
+            return refusal
+    return None
+
+
+def _way(change: Change, old: type[Implementation[Any]], allow_lossy: bool) -> Refusal | None:
+    """Both ways between two implementations have to be there; forward must not lose unasked."""
+    way = _plan(change, old)
+    if way.verdict is Verdict.INCOMPATIBLE:
+        return _refuse(
+            change,
+            f"version {way.source} can't become version {way.target}: {way.reason}",
+            "add the step, or raise the version; netswap check tries it offline",
+        )
+    back = plan_transfer(change.new.state_type, old.state_type, change.migrations)
+    if back.verdict is Verdict.INCOMPATIBLE:
+        return _refuse(
+            change,
+            f"there is no way back from version {back.source} to {back.target}: {back.reason}",
+            "write the step down as well, so that the change can be undone",
+        )
+    if way.lossy and not allow_lossy:
+        return _refuse(
+            change,
+            f"version {way.source} to {way.target} loses {', '.join(way.lossy)}",
+            "add --allow-lossy if that is what you want",
+        )
+    return None
+
+
+def _plan(change: Change, old: type[Implementation[Any]]) -> Transfer:
+    return plan_transfer(old.state_type, change.new.state_type, change.migrations)
+
+
+def _line(change: Change) -> VerdictLine:
+    new = change.new
+    if change.before is None:
+        return VerdictLine(change.kind, Verdict.NEW, "a kind that was not there", None, new.version)
+    way = _plan(change, change.before)
+    return VerdictLine(
+        change.kind, way.verdict, way.reason, way.source, way.target, list(way.lossy)
+    )
