@@ -35,7 +35,7 @@ from netswap.events import Refusal, Stage
 from netswap.modules.bundle import Bundle
 from netswap.modules.importer import Importer, Unit, package_name, refuse
 from netswap.stack import Implementation
-from netswap.transfer import Migration, State
+from netswap.transfer import Migration
 
 __all__ = ["Loaded", "load_bundle"]
 
@@ -205,7 +205,7 @@ def _provided(
     stateless: list[tuple[str, type]] = []
     for file, module in modules.items():
         for cls in _own_implementations(module):
-            if not _has_state(cls):
+            if not cls.kind:  # no State, so it is a base class
                 stateless.append((file, cls))
                 continue
             line = _class_line(importer, module, cls)
@@ -226,11 +226,6 @@ def _own_implementations(module: ModuleType) -> Iterator[type[Implementation[Any
         seen.add(value)
         if value.__module__ == module.__name__:
             yield value
-
-
-def _has_state(cls: type) -> bool:
-    state = getattr(cls, "State", None)
-    return isinstance(state, type) and issubclass(state, State) and hasattr(state, "__kind__")
 
 
 def _class_line(importer: Importer, module: ModuleType, cls: type) -> int:

@@ -47,7 +47,8 @@ def _family(module: str, names: str, advice: str, noun: str = "") -> dict[str, _
 
 
 def _with_article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiouAEIOU" else f"a {noun}"
+    spelt = noun[:2].isupper()  # the R of RLock is said as a letter
+    return f"an {noun}" if spelt or noun[0] in "aeiouAEIOU" else f"a {noun}"
 
 
 _SYNCHRONISERS: Final = "Lock RLock Event Condition Semaphore BoundedSemaphore Barrier"
@@ -190,14 +191,15 @@ class _File:
         return cls(name, tree, dict(_origins(tree)))
 
     def dotted(self, node: ast.expr) -> str:
-        """The full name that an expression refers to; empty when it is no name."""
-        if isinstance(node, ast.Name):
-            return self.origins.get(node.id, node.id)
-        if isinstance(node, ast.Subscript):
-            return self.dotted(node.value)
-        if isinstance(node, ast.Attribute) and (owner := self.dotted(node.value)):
-            return f"{owner}.{node.attr}"
-        return ""
+        """The full name that an expression refers to, without its subscripts; or empty."""
+        parts: list[str] = []
+        while isinstance(node, (ast.Attribute, ast.Subscript)):
+            if isinstance(node, ast.Attribute):
+                parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return ""
+        return ".".join((self.origins.get(node.id, node.id), *reversed(parts)))
 
     def refusal(self, node: ast.stmt, reason: str, advice: str) -> Refusal:
         return Refusal(Stage.CHECK, reason, self.name, node.lineno, advice=advice)
@@ -293,11 +295,16 @@ def _is_class_variable(file: _File, node: ast.AnnAssign) -> bool:
 
 def _fault_in(file: _File, value: ast.expr) -> _Fault | None:
     """Why a value must not be kept, looking through the operators that pass one on."""
-    if (fault := _LITERALS.get(type(value))) is not None:
-        return fault
-    if isinstance(value, ast.Call):
-        return _CALLS.get(file.dotted(value.func))
-    return next((f for part in _passed_on(value) if (f := _fault_in(file, part))), None)
+    pending = [value]  # not a recursion: a sum may have more terms than the stack has frames
+    while pending:
+        part = pending.pop()
+        fault = _LITERALS.get(type(part))
+        if fault is None and isinstance(part, ast.Call):
+            fault = _CALLS.get(file.dotted(part.func))
+        if fault is not None:
+            return fault
+        pending.extend(_passed_on(part))
+    return None
 
 
 def _passed_on(value: ast.expr) -> list[ast.expr]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -85,7 +86,7 @@ def test_the_hash_does_not_depend_on_place_or_order(tree: Tree) -> None:
 
 
 @given(FILES, st.randoms())
-def test_the_hash_is_of_the_content_alone(files: dict[str, bytes], random) -> None:  # type: ignore[no-untyped-def]
+def test_the_hash_is_of_the_content_alone(files: dict[str, bytes], random: Random) -> None:
     """Neither the order of the files nor the bundle's name changes the hash."""
     shuffled = list(files.items())
     random.shuffle(shuffled)
