@@ -177,11 +177,8 @@ def _prefixes(paths: Sequence[Path]) -> list[str]:
     if len(paths) == 1:
         return ["" if paths[0].is_dir() else paths[0].name]
     deepest = max(len(path.parts) for path in paths)
-    for depth in range(1, deepest):
-        tails = [_tail(path, depth) for path in paths]
-        if len(set(tails)) == len(tails):
-            return tails
-    return [_tail(path, deepest) for path in paths]
+    tails = ([_tail(path, depth) for path in paths] for depth in range(1, deepest))
+    return next(names for names in tails if len(set(names)) == len(names))
 
 
 def _tail(path: Path, depth: int) -> str:

@@ -143,6 +143,11 @@ def test_a_name_is_safe_for_a_terminal() -> None:
     assert Bundle("evil\x1b[2J.py", {}).name == "evil?[2J.py"
 
 
+def test_a_bundle_can_be_a_key() -> None:
+    """Equal bundles find each other in a dict."""
+    assert {Bundle("b", {"a.py": b""}): 1}[Bundle("b", {"a.py": b""})] == 1
+
+
 def test_a_bundle_cannot_be_changed() -> None:
     """The content is fixed, as the hash is."""
     with pytest.raises(TypeError):

@@ -125,6 +125,7 @@ def test_a_traceback_shows_the_right_source(loaded: Loaded) -> None:
     assert f'File "v2.py@{loaded.sha256[:12]}", line 15, in broken' in text
     assert 'raise ValueError("on purpose")' in text
     linecache.checkcache()
+    assert inspect.getsource(loaded.modules["v2.py"]) == GOOD
     assert 'raise ValueError("on purpose")' in inspect.getsource(cls)
 
 
@@ -186,6 +187,8 @@ def test_data_files_are_resources() -> None:
     files = {"my-app/v2.py": (source + GOOD).encode(), "my-app/pages/a.html": b"<p>\n"}
     loaded = load_bundle(Bundle("b", files))
     module: Any = loaded.modules["my-app/v2.py"]
+    with pytest.raises(FileNotFoundError):
+        (module.TOP / "pages" / "b.html").read_text()
     assert (module.TEXT, module.RAW) == ("<p>\n", b"<p>\n")
     assert (module.NAMES, module.THERE) == (("a.html",), (True, False))
     loaded.unload()
