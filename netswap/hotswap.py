@@ -36,7 +36,7 @@ from netswap.errors import DeadlinePassed, TransitionError
 from netswap.events import Refusal, Stage, Verdict
 from netswap.mediator import Mediator, present
 from netswap.ott import Entry, ObjectTranslationTable
-from netswap.transfer import Migration, State, Transfer, plan_transfer
+from netswap.transfer import Migration, State, plan_transfer
 
 __all__ = ["Change", "Phase", "Progress", "Swap"]
 
@@ -92,10 +92,11 @@ class Progress(NamedTuple):
     busy: tuple[Entry, ...]
 
 
-class _Flip(NamedTuple):
-    entry: Entry
-    old: Any
-    new: Any
+_Flip = tuple[Entry, Any, Any]
+"""An entry, its old object and the one that is to follow."""
+
+_Route = tuple[Callable[[State], State], Callable[[Any, State], Any]]
+"""How state crosses between two implementations, and how the second builds its object."""
 
 
 class Swap:
@@ -125,7 +126,7 @@ class Swap:
         self._pending = deque(entries)
         self._busy: set[Entry] = set()
         self._previous: dict[int, Any] = {}
-        self._ways: dict[tuple[type[State], type[State]], Transfer] = {}
+        self._routes: dict[tuple[Any, Any], _Route] = {}
 
     def slice(self, budget_ns: int) -> Progress:
         """Convert and flip as many objects as fit ``budget_ns``, at least one.
@@ -138,16 +139,16 @@ class Swap:
             raise TransitionError("swap", self.phase.value, "slice")
         ready: list[_Flip] = []
         busy: list[Entry] = []
-        refusal = self._build_some(ready, busy, budget_ns)
+        refusal = self._build(ready, busy, self._clock.monotonic_ns() + budget_ns)
         if refusal is not None:
-            for flip in ready:
-                flip.new.discard()
+            for _, _, new in ready:
+                new.discard()
             self.give_up(refusal)
             return Progress(self.phase, 0, ())
-        for flip in ready:
-            self._flip(flip)
-            self._previous.setdefault(flip.entry.identity, type(flip.old))
-            self.counts[flip.entry.kind] += 1
+        for entry, old, new in ready:
+            self._flip(entry, old, new)
+            self._previous.setdefault(entry.identity, type(old))
+            self.counts[entry.kind] += 1
         if not self._pending and not self._busy:
             self._move(Event.ALL_FLIPPED)
         return Progress(self.phase, len(ready), tuple(busy))
@@ -165,7 +166,7 @@ class Swap:
 
     def forget_gone(self) -> None:
         """Busy objects that closed meanwhile are waited for no more."""
-        gone = [entry for entry in self._busy if entry not in self._table]
+        gone = [entry for entry in self._busy if entry.target is None]
         self._busy.difference_update(gone)
         self.gone += len(gone)
 
@@ -194,7 +195,7 @@ class Swap:
         """The swap stands; the way back is forgotten."""
         self._move(Event.FINISH)
         self._previous.clear()
-        self._ways.clear()
+        self._routes.clear()
 
     def _came_from(self, entry: Entry) -> Any:
         return self._previous.get(entry.identity) or self.changes[entry.kind].before
@@ -205,65 +206,60 @@ class Swap:
             raise TransitionError("swap", self.phase.value, event.value)
         self.phase = following
 
-    def _build_some(self, ready: list[_Flip], busy: list[Entry], budget_ns: int) -> Refusal | None:
-        until = self._clock.monotonic_ns() + budget_ns
-        entry: Entry | None = None
+    def _build(self, ready: list[_Flip], busy: list[Entry], until: int) -> Refusal | None:
+        """Everything that can fail, for as many objects as time allows, at least one."""
+        pending, now = self._pending, self._clock.monotonic_ns
+        entry = None
         try:
             with self._guard():
-                while self._pending:
-                    entry = self._pending.popleft()
-                    refusal = self._build_one(entry, ready, busy)
-                    if refusal is not None or self._clock.monotonic_ns() >= until:
-                        return refusal
-        except DeadlinePassed as error:
-            return self._overrun(error, entry)
+                while pending:
+                    entry = pending.popleft()
+                    old = present(entry)
+                    if old is None:
+                        self.gone += 1
+                    elif old.may_suspend and not self._rests(entry, busy):
+                        continue
+                    else:
+                        convert, follow = self._route(type(old), self.changes[entry.kind].new)
+                        ready.append((entry, old, follow(old, convert(old.state))))
+                    if now() >= until:
+                        break
+        except (Exception, DeadlinePassed) as error:
+            return self._failure(error, entry)
         return None
 
-    def _build_one(self, entry: Entry, ready: list[_Flip], busy: list[Entry]) -> Refusal | None:
-        if entry not in self._table:
-            self.gone += 1
-        elif not _at_rest(entry):
+    def _rests(self, entry: Entry, busy: list[Entry]) -> bool:
+        """Whether no suspended call is inside; an object that is busy is set aside."""
+        target = entry.target
+        rests: bool = target.at_rest if isinstance(target, Mediator) else target.at_rest()
+        if not rests:
             self._busy.add(entry)
             busy.append(entry)
-        else:
-            built = self._build(entry, self.changes[entry.kind].new)
-            if isinstance(built, Refusal):
-                return built
-            ready.append(built)
-        return None
+        return rests
 
-    def _overrun(self, error: DeadlinePassed, entry: Entry | None) -> Refusal:
-        if entry is None or entry not in self._table:
-            return Refusal(Stage.SWAP, describe(error))
-        change = self.changes[entry.kind]
-        return refusal_of(error, entry, type(present(entry).state), change.new.state_type)
-
-    def _build(self, entry: Entry, new: Any) -> _Flip | Refusal:
-        """Everything that can fail for one object."""
-        old = present(entry)
-        try:
-            way = self._way(type(old.state), new.state_type, entry.kind)
-            return _Flip(entry, old, new.successor(old, way.convert(old.state)))
-        except Exception as error:
-            return refusal_of(error, entry, type(old.state), new.state_type)
-
-    def _way(self, old: type[State], new: type[State], kind: str) -> Transfer:
-        way = self._ways.get((old, new))
-        if way is None:
-            way = plan_transfer(old, new, self.changes[kind].migrations)
+    def _route(self, old: Any, new: Any) -> _Route:
+        route = self._routes.get((old, new))
+        if route is None:
+            steps = self.changes[new.kind].migrations
+            way = plan_transfer(old.state_type, new.state_type, steps)
             if way.verdict is Verdict.INCOMPATIBLE:
                 raise TypeError(way.reason)
-            self._ways[old, new] = way
-        return way
+            route = self._routes[old, new] = (way.convert, new.successor)
+        return route
 
-    def _flip(self, flip: _Flip) -> None:
+    def _flip(self, entry: Entry, old: Any, new: Any) -> None:
         """The point of no return for one object: pointers only."""
-        target = flip.entry.target
-        if target is flip.old:
-            flip.entry.target = flip.new
+        if entry.target is old:
+            entry.target = new
         else:
-            target.flip(flip.new)
-        flip.new.take_over(flip.old)
+            entry.target.flip(new)
+        new.take_over(old)
+
+    def _failure(self, error: BaseException, entry: Entry | None) -> Refusal:
+        old = None if entry is None else present(entry)
+        if entry is None or old is None:
+            return Refusal(Stage.SWAP, describe(error))
+        return refusal_of(error, entry, old.version, self.changes[entry.kind].new.version)
 
     def _slice_back(self, budget_ns: int) -> Progress:
         until = self._clock.monotonic_ns() + budget_ns
@@ -271,51 +267,41 @@ class Swap:
         busy: list[Entry] = []
         while self._pending and (back == 0 or self._clock.monotonic_ns() < until):
             entry = self._pending.popleft()
-            if entry not in self._table:
-                continue
-            if not _at_rest(entry):
-                self._busy.add(entry)
-                busy.append(entry)
-                continue
-            self._take_back(entry)
-            back += 1
-        if not self._pending and not self._busy:
-            self._move(Event.SOME_STUCK if self.stuck else Event.ALL_BACK)
+            old = present(entry)
+            if old is not None and (not old.may_suspend or self._rests(entry, busy)):
+                self._take_back(entry, old)
+                back += 1
+        self._end_of_way_back()
         return Progress(self.phase, back, tuple(busy))
 
-    def _take_back(self, entry: Entry) -> None:
-        built: _Flip | Refusal
+    def _take_back(self, entry: Entry, old: Any) -> None:
+        previous = self._came_from(entry)
         try:
             with self._guard():
-                built = self._build(entry, self._came_from(entry))
-        except DeadlinePassed as error:
-            built = self._overrun(error, entry)
-        if isinstance(built, Refusal):
-            self.stuck.append(built)
+                convert, follow = self._route(type(old), previous)
+                new = follow(old, convert(old.state))
+        except (Exception, DeadlinePassed) as error:
+            self.stuck.append(refusal_of(error, entry, old.version, previous.version))
         else:
-            self._flip(built)
+            self._flip(entry, old, new)
+
+    def _end_of_way_back(self) -> None:
+        if not self._pending and not self._busy:
+            self._move(Event.SOME_STUCK if self.stuck else Event.ALL_BACK)
 
     def strand(self, entry: Entry, reason: str) -> None:
         """A busy object did not come to rest in time on the way back: it stays on new code."""
         self._busy.discard(entry)
         self.stuck.append(Refusal(Stage.SWAP, reason, kind=entry.kind, entry=str(entry.identity)))
-        if not self._pending and not self._busy:
-            self._move(Event.SOME_STUCK)
+        self._end_of_way_back()
 
 
-def _at_rest(entry: Entry) -> bool:
-    target = entry.target
-    rest: bool = target.at_rest if isinstance(target, Mediator) else target.at_rest()
-    return rest
-
-
-def refusal_of(error: BaseException, entry: Entry, old: type[State], new: type[State]) -> Refusal:
+def refusal_of(error: BaseException, entry: Entry, source: int, target: int) -> Refusal:
     """What failed for one object, at which line of the author's file."""
     file, line = blame(error)
     return Refusal(
         Stage.SWAP,
-        f"converting {entry.kind} from version {old.__version__} to {new.__version__} failed: "
-        f"{describe(error)}",
+        f"converting {entry.kind} from version {source} to {target} failed: {describe(error)}",
         file=file,
         line=line,
         kind=entry.kind,

@@ -138,8 +138,9 @@ class ObjectTranslationTable:
         return entry
 
     def remove(self, entry: Entry) -> None:
-        """Take a row out; removing it twice is an error of ours (KeyError)."""
+        """Take a row out; its handles then point to None. Twice is our error (KeyError)."""
         del self._entries[entry.identity]
+        entry.target = None
         rows = self._kinds[entry.kind]
         del rows[entry.identity]
         if not rows:

@@ -8,8 +8,9 @@ old object and will not tell the new one, that writing is paused, moves along.
 
 from __future__ import annotations
 
+import functools
 import operator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from netswap.errors import ProtocolError
 from netswap.stack.implementation import Implementation
@@ -18,7 +19,7 @@ from netswap.transfer import State
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from netswap.ott import Entry
     from netswap.stack.host import Host
@@ -46,13 +47,13 @@ class Connection(Implementation[S], Generic[S]):
     transport: asyncio.Transport
     write: Callable[[bytes | bytearray | memoryview], None]
     writing_paused: bool
-    _timers: Timers
+    _timers: Timers | None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for hook, callback in _CALLBACKS.items():
             if hook in cls.__dict__:
-                setattr(cls, callback, cls.__dict__[hook])
+                setattr(cls, callback, _answering(cls.__dict__[hook]))
 
     # what an author overrides
 
@@ -90,11 +91,10 @@ class Connection(Implementation[S], Generic[S]):
     @property
     def timers(self) -> Timers:
         """This connection's timers: ``self.timers.arm("idle", 60)`` calls ``self.idle()``."""
-        try:
-            return self._timers
-        except AttributeError:
-            self._timers = Timers(self.entry, self.host.service("timer.service"))
-            return self._timers
+        timers = self._timers
+        if timers is None:
+            timers = self._timers = Timers(self.entry, self.host.service("timer.service"))
+        return timers
 
     def close(self) -> None:
         """Close in order, after what was written has been sent."""
@@ -163,7 +163,7 @@ class Connection(Implementation[S], Generic[S]):
 
     def bury(self) -> None:
         """The end of the object: its timers, its parts and its row."""
-        if hasattr(self, "_timers"):
+        if self._timers is not None:
             self._timers.cancel_all()
         self.host.factories[self.listener].target.released(self.peer)
         table = self.host.table
@@ -171,9 +171,29 @@ class Connection(Implementation[S], Generic[S]):
             table.remove(entry)
         table.remove(self.entry)
 
+    @classmethod
+    def successor(cls, old: Any, state: State) -> Self:
+        """The object that is to follow ``old``; what the transport told the old one moves along."""
+        new: Any = cls.__new__(cls)
+        new.host = old.host
+        new.entry = old.entry
+        new.state = state
+        new.listener = old.listener
+        new.peername = old.peername
+        new.transport = old.transport
+        new.writing_paused = old.writing_paused
+        new._timers = old._timers
+        if cls.uses:
+            new._bind_after(old)
+        else:
+            new.write = old.transport.write
+        return new  # type: ignore[no-any-return]  # typed Any so that this path has no casts
+
     def take_over(self, old: Any) -> None:
-        """Point the transport, the parts and the output here."""
-        self.transport.set_protocol(cast("asyncio.BaseProtocol", self))
+        """Point the transport and the output here; parts that are not used any more go."""
+        self.transport.set_protocol(self)  # type: ignore[arg-type]  # a protocol by its methods
+        if not self.uses and not old.uses:
+            return
         self._wire()
         kept = self._part_entries()
         for name, entry in old._part_entries().items():
@@ -207,22 +227,14 @@ class Connection(Implementation[S], Generic[S]):
         }
 
     def _bind(self) -> None:
-        for name, kind in type(self).uses.items():
+        self._timers = None
+        for name, kind in self.uses.items():
             setattr(self, f"_use_{name}", self._used(name, kind, None))
 
     def _bind_after(self, old: Implementation[Any]) -> None:
-        predecessor = cast("Connection[Any]", old)
-        self.listener = predecessor.listener
-        self.peername = predecessor.peername
-        self.transport = predecessor.transport
-        self.writing_paused = predecessor.writing_paused
-        if hasattr(predecessor, "_timers"):
-            self._timers = predecessor._timers
-        uses = type(self).uses
-        if uses:
-            had = predecessor._part_entries()
-            for name, kind in uses.items():
-                setattr(self, f"_use_{name}", self._used(name, kind, had.get(name)))
+        had = cast("Connection[Any]", old)._part_entries()
+        for name, kind in self.uses.items():
+            setattr(self, f"_use_{name}", self._used(name, kind, had.get(name)))
         self._wire()
 
     def _used(self, name: str, kind: str, had: Entry | None) -> Entry:
@@ -237,10 +249,7 @@ class Connection(Implementation[S], Generic[S]):
         return entry
 
     def _part_entries(self) -> dict[str, Entry]:
-        uses: Mapping[str, str] = type(self).uses
-        if not uses:
-            return {}
-        rows = ((name, getattr(self, f"_use_{name}", None)) for name in uses)
+        rows = ((name, getattr(self, f"_use_{name}", None)) for name in self.uses)
         return {name: row for name, row in rows if row is not None and _is_part(row)}
 
     def _output(self) -> Entry | None:
@@ -286,6 +295,26 @@ class Part(Implementation[S], Generic[S]):
     def _bind_after(self, old: Implementation[Any]) -> None:
         self._owner = cast("Part[Any]", old)._owner
         self._bind()
+
+
+def _answering(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """``hook`` itself, or with an answer to ProtocolError where its module can raise one.
+
+    uvloop closes the socket before it reports what a callback raised, so the reply has to be
+    written inside. A module that does not import ProtocolError pays nothing for it.
+    """
+    if ProtocolError not in hook.__globals__.values():
+        return hook
+
+    @functools.wraps(hook)
+    def answering(self: Connection[Any], *args: Any) -> Any:
+        try:
+            return hook(self, *args)
+        except ProtocolError as error:
+            self.host.failed(self, error, hook.__name__)
+            return None
+
+    return answering
 
 
 def _is_part(entry: Entry) -> bool:

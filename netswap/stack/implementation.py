@@ -71,6 +71,7 @@ class Implementation(Generic[S], metaclass=ImplementationMeta):
     version: ClassVar[int] = 0
     uses: ClassVar[Mapping[str, str]] = {}
     scope: ClassVar[str] = "worker"
+    may_suspend: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

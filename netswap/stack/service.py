@@ -42,7 +42,6 @@ class Service(Implementation[S], Generic[S]):
 
     scope: ClassVar[str] = "worker"
     clustered: ClassVar[bool] = False
-    suspends: ClassVar[bool] = False
 
     generations: Generations
     _timers: Timers
@@ -54,7 +53,7 @@ class Service(Implementation[S], Generic[S]):
         for name, member in list(cls.__dict__.items()):
             if not name.startswith("_") and iscoroutinefunction(member):
                 setattr(cls, name, _tracked(member))
-                cls.suspends = True
+                cls.may_suspend = True
 
     def on_start(self) -> None:
         """The object is about to take part: make what is derived from the state."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from netswap.blame import author_file
 from netswap.events import Blocker
@@ -35,6 +35,8 @@ HIGH_WATER = 256 * 1024
 
 class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
     """Base of coroutine handlers: ``class Chat(Session[Talk])`` with ``async def run(self)``."""
+
+    may_suspend: ClassVar[bool] = True
 
     __slots__ = ("_at_swap_point", "_eof", "_held", "_reading_paused", "_task", "_tell", "_waiters")
 

@@ -25,7 +25,7 @@ class Encoded(msgspec.Struct, frozen=True):
 
 def fields_of(state: State) -> dict[str, Any]:
     """The fields by name, values by pointer."""
-    return {name: getattr(state, name) for name in state.__struct_fields__}
+    return msgspec.structs.asdict(state)
 
 
 def encode(state: State) -> Encoded:

@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import asdict
 
 from netswap.events import Verdict
 from netswap.transfer.canonical import fields_of
@@ -161,11 +162,12 @@ def _automatic_reason(old: type[State], new: type[State]) -> str:
 class _Builder:
     """Carries the fields of an old state through the steps into the new class."""
 
-    __slots__ = ("_foreign", "_new", "_renames", "_steps")
+    __slots__ = ("_foreign", "_new", "_references", "_renames", "_steps")
 
     def __init__(self, old: type[State], new: type[State], steps: tuple[Step, ...]) -> None:
         self._new = new
         self._steps = steps
+        self._references = new.__references__
         self._renames = _renames(old, new) if old is not new else {}
         self._foreign = [
             name
@@ -174,7 +176,7 @@ class _Builder:
         ]
 
     def __call__(self, state: State) -> State:
-        fields = fields_of(state)
+        fields = asdict(state)
         for name in self._foreign:
             fields[name] = msgspec.to_builtins(fields[name], builtin_types=_BUILTIN)
         for step in self._steps:
@@ -183,19 +185,24 @@ class _Builder:
                 raise TypeError(
                     f"the step {step.__name__} returned {type(fields).__name__}, not a dict"
                 )
-        for before, after in self._renames.items():
-            if before in fields and after not in fields:
-                fields[after] = fields.pop(before)
-        return self._build(fields)
-
-    def _build(self, fields: dict[str, Any]) -> State:
-        references = self._new.__references__
-        if not references:
-            built: State = msgspec.convert(fields, self._new, builtin_types=_BUILTIN)
-            return built
-        plain = {name: value for name, value in fields.items() if name not in references}
-        built = msgspec.convert(plain, self._new, builtin_types=_BUILTIN)
-        for name in references:
-            if name in fields:
-                setattr(built, name, fields[name])
+        if self._renames:
+            _rename(fields, self._renames)
+        if self._references:
+            return self._with_references(fields)
+        built: State = msgspec.convert(fields, self._new, builtin_types=_BUILTIN)
         return built
+
+    def _with_references(self, fields: dict[str, Any]) -> State:
+        """What moves by reference is not looked into, it is only set."""
+        moved = {name: fields[name] for name in self._references if name in fields}
+        plain = {name: value for name, value in fields.items() if name not in moved}
+        built: State = msgspec.convert(plain, self._new, builtin_types=_BUILTIN)
+        for name, value in moved.items():
+            setattr(built, name, value)
+        return built
+
+
+def _rename(fields: dict[str, Any], names: dict[str, str]) -> None:
+    for before, after in names.items():
+        if before in fields and after not in fields:
+            fields[after] = fields.pop(before)

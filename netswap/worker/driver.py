@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from netswap.events import Blocker, Refusal, Stage
@@ -13,7 +16,7 @@ from netswap.stack import Host
 
 __all__ = ["Driver"]
 
-SLICE_NS = 500_000
+SLICE_NS = 400_000
 _UNDER_WAY = (Phase.WORKING, Phase.TAKING_BACK)
 
 
@@ -32,6 +35,11 @@ class Driver:
 
     async def run(self, timeout: float) -> None:
         """Slice until done, restored or mixed. Late objects fail the swap, or are stranded."""
+        with _no_collection():
+            await self._run(timeout)
+        self._release()
+
+    async def _run(self, timeout: float) -> None:
         deadline = self._host.clock.monotonic_ns() + int(timeout * 1e9)
         while self._swap.phase in _UNDER_WAY:
             if self._swap.has_work:
@@ -40,7 +48,6 @@ class Driver:
             elif not await self._rest_before(deadline):
                 self._too_late()
                 deadline = self._host.clock.monotonic_ns() + int(timeout * 1e9)
-        self._release()
 
     def give_up(self, refusal: Refusal) -> None:
         """Stop the swap and take back what was flipped; ``run`` goes on until that is done."""
@@ -95,6 +102,18 @@ class Driver:
             if entry in self._host.table:
                 present(entry).carry_on()
         self._asked.clear()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A swap frees as much as it makes; a full collection in a slice would be its longest stall."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _blocked(reason: str, blockers: list[Blocker]) -> Refusal:

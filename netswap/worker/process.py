@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -126,6 +127,7 @@ class Worker:
             host.install(cls)
         await self._links.start(self._mesh_socket)
         await self._listen()
+        gc.freeze()  # what was loaded to get here lives as long as the worker
         self._link.send(messages.Ready(self._slot))
 
     async def _listen(self) -> None:
