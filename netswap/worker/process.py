@@ -111,6 +111,7 @@ class Worker:
     # work, one at a time
 
     async def _boot(self, message: messages.Boot) -> None:
+        gc.freeze()  # netswap itself lives as long as the worker; bundles, loaded below, do not
         host = self._host
         host.slots = tuple(sorted(message.slots))
         self._library = Library(Path(message.store))
@@ -127,7 +128,6 @@ class Worker:
             host.install(cls)
         await self._links.start(self._mesh_socket)
         await self._listen()
-        gc.freeze()  # what was loaded to get here lives as long as the worker
         self._link.send(messages.Ready(self._slot))
 
     async def _listen(self) -> None:
