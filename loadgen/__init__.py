@@ -1,0 +1,27 @@
+"""The load generator: an independent witness of what a server does to its clients.
+
+It imports nothing of the program that it watches, so that no mistake is made twice.
+In reading order:
+
+- ``plan``        what was asked for: who, how many, how fast, how long, what happens meanwhile
+- ``continuity``  what every answer must prove; counts every fault (no I/O)
+- ``dialects``    echo, verify and kv as conversations of bytes (no I/O)
+- ``alarm``       wakes an open loop on time, finer than the event loop's own timers
+- ``pace``        when each operation of an open loop is due (no I/O)
+- ``traffic``     sockets: the lines of one process, closed loop or open loop
+- ``worker``      a process that carries a share of the lines; it speaks ``messages``
+- ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly
+- ``report``      what is derived afterwards from the raw times, the ``samples``
+- ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``
+- ``summary``     the report for a person; ``cli`` the command
+
+Latency is counted from the intended time of an operation, not from when it could be sent: a server
+that stalls can't slow the clock that measures it. The service time stands apart.
+"""
+
+from loadgen.conductor import conduct
+from loadgen.plan import Event, Plan, PlanError
+from loadgen.report import Report, build_report
+from loadgen.verdict import Verdict, judge
+
+__all__ = ["Event", "Plan", "PlanError", "Report", "Verdict", "build_report", "conduct", "judge"]

@@ -1,0 +1,156 @@
+"""The command: ``python -m loadgen``, and ``netswap load``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from loadgen.conductor import conduct
+from loadgen.events import push_command
+from loadgen.plan import PORTS, Event, Plan, PlanError, parse_duration, parse_event, parse_target
+from loadgen.report import build_report
+from loadgen.summary import render
+from loadgen.thresholds import parse_threshold
+from loadgen.verdict import judge
+
+__all__ = ["main"]
+
+_SCHEMA = "netswap/1"
+_INTERRUPTED = 130
+
+
+class _Parsed(click.ParamType[object]):
+    """A parameter read by one of our own functions; what it refuses is a usage error."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        """The parsed value; defaults are parsed already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except PlanError as error:
+            self.fail(str(error), param, ctx)
+
+
+_DURATION = _Parsed("duration", parse_duration)
+
+
+@click.group()
+def main() -> None:
+    """Load a server and prove what it does to its clients."""
+
+
+@main.command()
+@click.option("--protocol", type=click.Choice(sorted(PORTS)), required=True)
+@click.option("--connections", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Operations a second over all connections; without it, as fast as it goes.",
+)
+@click.option(
+    "--duration", type=_DURATION, default="10s", show_default=True, help="500ms, 10s, 2m."
+)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Default: echo 7000, kv 6380, verify 7002."
+)
+@click.option("--target", type=_Parsed("host:port", parse_target), help="Instead of host and port.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--payload", type=click.IntRange(0, 1 << 24), default=32, show_default=True,
+    help="Bytes an operation.",
+)  # fmt: skip
+@click.option(
+    "--depth", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Closed loop: operations open at once on a connection.",
+)  # fmt: skip
+@click.option(
+    "--push-at", "pushes", multiple=True, metavar="TIME=PATH",
+    type=_Parsed("time=path", lambda text: parse_event("push", text)),
+    help="Push PATH at this time of the run; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--run-at", "runs", multiple=True, metavar="TIME=COMMAND",
+    type=_Parsed("time=command", lambda text: parse_event("run", text)),
+    help="Run a command (no shell) at this time; may be repeated.",
+)  # fmt: skip
+@click.option("--netswap", "pusher", metavar="COMMAND", help="The netswap command of --push-at.")
+@click.option("--socket", metavar="PATH", help="The server's admin socket, for --push-at.")
+@click.option(
+    "--fail-on", "thresholds", multiple=True, metavar="EXPRESSION",
+    type=_Parsed("threshold", parse_threshold),
+    help="Exit 11 when it is true: 'p99>5ms', 'rate<10000', 'events_failed>0'.",
+)  # fmt: skip
+@click.option(
+    "--grace", type=_DURATION, default="2s", show_default=True,
+    help="After the end, how long an answer may still come before it is lost.",
+)  # fmt: skip
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
+    help="Seconds for one connect, and for an event after the end.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the summary.")
+@click.pass_context
+def run(context: click.Context, /, **asked: Any) -> None:
+    """Run operations over many connections and judge every answer.
+
+    Exit codes: 0 pass; 2 usage; 10 correctness violated; 11 a threshold missed; 12 invalid run (the
+    generator was saturated, or nothing was answered); 13 a push failed.
+    """
+    plan = _plan(asked)
+    pushing = push_command(asked["pusher"], asked["socket"])
+    try:
+        seen = asyncio.run(conduct(plan, pushing, _tell_progress if plan.progress else None))
+    except PlanError as error:
+        raise click.UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("interrupted: nothing is proved", err=True)
+        context.exit(_INTERRUPTED)
+    report = build_report(seen)
+    verdict = judge(report, asked["thresholds"])
+    if asked["as_json"]:
+        head = {"schema": _SCHEMA, "verdict": verdict.name, "exit_code": verdict.exit_code}
+        click.echo(json.dumps({**head, "reasons": verdict.reasons, **report.to_json()}))
+    else:
+        click.echo(render(report, verdict))
+    context.exit(verdict.exit_code)
+
+
+def _plan(asked: dict[str, Any]) -> Plan:
+    host, port = asked["target"] or (asked["host"], asked["port"] or PORTS[asked["protocol"]])
+    events: tuple[Event, ...] = (*asked["pushes"], *asked["runs"])
+    for event in events:
+        if event.at_ns >= asked["duration"]:
+            words = " ".join(event.words)
+            raise click.UsageError(f"{words!r} would happen after the end of the run")
+    return Plan(
+        protocol=asked["protocol"],
+        host=host,
+        port=port,
+        connections=asked["connections"],
+        duration_ns=asked["duration"],
+        rate=asked["rate"],
+        processes=min(asked["processes"], asked["connections"]),
+        payload=asked["payload"],
+        depth=asked["depth"],
+        grace_ns=asked["grace"],
+        timeout_s=asked["timeout"],
+        progress=sys.stderr.isatty(),
+        events=tuple(sorted(events, key=lambda event: event.at_ns)),
+    )
+
+
+def _tell_progress(seconds: float, answered: int, faults: int) -> None:
+    click.echo(f"{seconds:5.0f} s  {answered:,} answered, {faults:,} faults", err=True)

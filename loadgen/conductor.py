@@ -1,0 +1,190 @@
+"""Starts the workers together, runs the events beside them, merges the outcomes exactly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from loadgen.continuity import Tally
+from loadgen.events import EventRecord, carry_out
+from loadgen.messages import Assignment, Outcome, Progress, Ready, Start, encode, receive
+from loadgen.plan import Event, Plan, PlanError
+from loadgen.samples import Samples
+
+__all__ = ["Observation", "OnProgress", "conduct"]
+
+_START_MARGIN = 100_000_000  # ns: the start reaches every worker before it is due
+_SPARE_DESCRIPTORS = 64
+
+OnProgress = Callable[[float, int, int], None]
+"""Called once a second with seconds since the start, operations answered, faults so far."""
+
+
+class Observation(msgspec.Struct):
+    """All that was seen, before anything is derived from it.
+
+    ``start`` is None when nothing was sent, because nobody could connect. ``trouble`` are sentences
+    about ourselves: what makes the run invalid whatever the server did.
+    """
+
+    plan: Plan
+    start: int | None = None
+    tally: Tally = msgspec.field(default_factory=Tally)
+    samples: Samples = msgspec.field(default_factory=Samples.empty)
+    due: int = 0
+    busy_ns: list[int] = msgspec.field(default_factory=list)
+    events: list[EventRecord] = msgspec.field(default_factory=list)
+    trouble: list[str] = msgspec.field(default_factory=list)
+
+
+class _Worker:
+    """The conductor's end of one worker process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, index: int) -> None:
+        self.process = process
+        self.index = index
+        self.progress = Progress(0, 0)
+        self.ready = False
+        self.tally = Tally()
+        self.outcome: Outcome | None = None
+
+    def tell(self, message: Assignment | Start) -> None:
+        """Send; a worker that is gone is noticed when it is heard."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(encode(message))
+
+    async def hear(self, last: type[Ready] | type[Outcome]) -> None:
+        """Take what it says, up to and with its ``last`` word; or until it is gone."""
+        assert self.process.stdout is not None
+        while (message := await receive(self.process.stdout)) is not None:
+            match message:
+                case Progress():
+                    self.progress = message
+                case Ready():
+                    self.ready, self.tally = True, message.tally
+                case Outcome():
+                    self.outcome, self.tally = message, message.tally
+            if isinstance(message, last):
+                return
+
+    async def end(self) -> None:
+        """Close its standard input, which ends it, and wait."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        await self.process.wait()
+
+
+async def conduct(
+    plan: Plan, pushing: list[str], on_progress: OnProgress | None = None
+) -> Observation:
+    """One whole run. ``pushing`` is the push command up to the path."""
+    _check_descriptors(plan)
+    seen = Observation(plan)
+    async with _workers(plan) as workers:
+        await _all(worker.hear(Ready) for worker in workers)
+        if any(worker.tally.connected for worker in workers):
+            seen.start = time.monotonic_ns() + _START_MARGIN
+            for worker in workers:
+                worker.tell(Start(seen.start))
+            await _run(seen, workers, pushing, on_progress)
+        for worker in workers:
+            _merge(seen, worker)
+    return seen
+
+
+async def _run(
+    seen: Observation,
+    workers: list[_Worker],
+    pushing: list[str],
+    on_progress: OnProgress | None,
+) -> None:
+    plan, start = seen.plan, seen.start or 0
+    telling = asyncio.create_task(_tell_progress(start, workers, on_progress))
+    happening = [asyncio.create_task(_happen(event, plan, pushing, start)) for event in plan.events]
+    try:
+        await _all(worker.hear(Outcome) for worker in workers)
+        seen.events.extend(await asyncio.gather(*happening))
+    finally:
+        for task in (telling, *happening):
+            task.cancel()
+        await asyncio.gather(telling, *happening, return_exceptions=True)
+
+
+async def _happen(event: Event, plan: Plan, pushing: list[str], start: int) -> EventRecord:
+    limit_s = _seconds(plan.duration_ns - event.at_ns) + plan.timeout_s
+    return await carry_out(event, pushing, start, limit_s)
+
+
+def _merge(seen: Observation, worker: _Worker) -> None:
+    seen.tally.add(worker.tally)
+    if worker.outcome is not None:
+        seen.samples.add_bytes(worker.outcome.samples)
+        seen.due += worker.outcome.due
+        seen.busy_ns.append(worker.outcome.busy_ns)
+    elif seen.start is not None or not worker.ready:
+        seen.trouble.append(f"load process {worker.index} died, what it saw is lost")
+
+
+@contextlib.asynccontextmanager
+async def _workers(plan: Plan) -> AsyncIterator[list[_Worker]]:
+    nonce = secrets.token_hex(4)
+    workers: list[_Worker] = []
+    try:
+        for index in range(plan.processes):
+            workers.append(_Worker(await _spawn(), index))
+            workers[-1].tell(Assignment(plan, index, nonce))
+        yield workers
+    finally:
+        await _all(worker.end() for worker in workers)
+
+
+async def _spawn() -> asyncio.subprocess.Process:
+    root = str(Path(__file__).resolve().parent.parent)
+    inherited = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join((root, inherited)) if inherited else root
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "loadgen.worker",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+async def _tell_progress(
+    start: int, workers: list[_Worker], on_progress: OnProgress | None
+) -> None:
+    while on_progress is not None:
+        await asyncio.sleep(1.0)
+        answered = sum(worker.progress.answered for worker in workers)
+        faults = sum(worker.progress.faults for worker in workers)
+        on_progress(_seconds(time.monotonic_ns() - start), answered, faults)
+
+
+async def _all(steps: Iterable[Awaitable[None]]) -> None:
+    await asyncio.gather(*steps)
+
+
+def _seconds(duration_ns: int) -> float:
+    return duration_ns / 1_000_000_000
+
+
+def _check_descriptors(plan: Plan) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = hard - _SPARE_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY and len(plan.share(0)) > room:
+        needed = -(-plan.connections // room)
+        raise PlanError(
+            f"{plan.connections} connections in {plan.processes} process(es) need more than the "
+            f"{hard} descriptors that a process may have: use --processes {needed}"
+        )

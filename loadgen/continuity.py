@@ -1,0 +1,176 @@
+"""What every answer must prove, connection by connection. No I/O, O(1) an operation.
+
+Rules. Operations of a connection are numbered from 0 and are answered in that order.
+
+- the answer to the oldest open operation settles it;
+- the answer to a later one settles it too; those before it are *missing* from then on;
+- the answer to a missing one settles it, *reordered*;
+- an answer to what is settled is *duplicated*; one that nobody asked for is *corrupted*;
+- at the end, what is missing is *lost*: a later answer came. What is open is *lost* when the
+  connection still lives, and of *unknown* outcome when it was dropped: it may have been done.
+
+So at the end ``issued == answered + lost + unknown``, whatever the server did.
+What an answer holds is judged by the dialects, with ``Tally.fault``. One mistake of the server is
+counted once: after a fault the model goes on from what the server says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import lru_cache
+from typing import Final, Literal
+
+import msgspec
+
+__all__ = ["FAULTS", "Continuity", "Fault", "FaultName", "Operation", "Tally", "pattern"]
+
+FaultName = Literal[
+    "lost", "duplicated", "reordered", "corrupted", "not_carried", "unknown", "dropped", "refused"
+]
+FAULTS: Final[tuple[FaultName, ...]] = (
+    "lost",
+    "duplicated",
+    "reordered",
+    "corrupted",
+    "not_carried",
+    "unknown",
+    "dropped",
+    "refused",
+)
+_EXAMPLES_KEPT = 8
+_STRIDES = 256
+
+
+class Operation(msgspec.Struct, frozen=True, gc=False):
+    """One question, open until its answer came. Times are nanoseconds on CLOCK_MONOTONIC."""
+
+    sequence: int
+    intended: int
+    sent: int
+    body: bytes
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """An example of what went wrong; ``sequence`` is -1 when it isn't about one operation."""
+
+    what: FaultName
+    connection: int
+    sequence: int
+    detail: str
+
+
+class Tally(msgspec.Struct):
+    """The counts of many connections; tallies of several processes add up exactly."""
+
+    issued: int = 0
+    answered: int = 0
+    connected: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    corrupted: int = 0
+    not_carried: int = 0
+    unknown: int = 0
+    dropped: int = 0
+    refused: int = 0
+    by_version: dict[int, int] = msgspec.field(default_factory=dict)
+    examples: list[Fault] = msgspec.field(default_factory=list)
+
+    def fault(self, what: FaultName, connection: int, sequence: int, detail: str) -> None:
+        """Count one fault; the first few are kept as examples."""
+        setattr(self, what, getattr(self, what) + 1)
+        if len(self.examples) < _EXAMPLES_KEPT:
+            self.examples.append(Fault(what, connection, sequence, detail))
+
+    def faults(self) -> int:
+        """All faults together."""
+        return sum(getattr(self, name) for name in FAULTS)
+
+    def add(self, other: Tally) -> None:
+        """Take in another process's counts."""
+        for name in ("issued", "answered", "connected", *FAULTS):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for version, count in other.by_version.items():
+            self.by_version[version] = self.by_version.get(version, 0) + count
+        self.examples = (self.examples + other.examples)[:_EXAMPLES_KEPT]
+
+
+class Continuity:
+    """The order of one connection's answers."""
+
+    __slots__ = ("answered", "connection", "issued", "missing", "pending", "tally")
+
+    def __init__(self, connection: int, tally: Tally) -> None:
+        self.connection = connection
+        self.tally = tally
+        self.issued = 0
+        self.answered = 0
+        self.pending: deque[Operation] = deque()
+        self.missing: dict[int, Operation] = {}
+
+    def issue(self, intended: int, sent: int, body: bytes) -> None:
+        """Open the next operation; its number is ``issued`` before this call."""
+        self.pending.append(Operation(self.issued, intended, sent, body))
+        self.issued += 1
+
+    def settle(self, sequence: int) -> Operation | None:
+        """The operation that this answer ends, or None when there is none to end (counted)."""
+        pending = self.pending
+        if pending and pending[0].sequence == sequence:
+            self.answered += 1
+            return pending.popleft()
+        return self._settle_out_of_turn(sequence)
+
+    def outstanding(self) -> int:
+        """Operations without an answer so far."""
+        return len(self.pending) + len(self.missing)
+
+    def fault(self, what: FaultName, sequence: int, detail: str) -> None:
+        """Count a fault of this connection."""
+        self.tally.fault(what, self.connection, sequence, detail)
+
+    def close(self, *, dropped: bool) -> None:
+        """The connection is over; called once."""
+        for sequence in self.missing:
+            self.fault("lost", sequence, "a later answer came, this one never")
+        for operation in self.pending:
+            if dropped:
+                self.fault("unknown", operation.sequence, "the connection ended before the answer")
+            else:
+                self.fault("lost", operation.sequence, "no answer, and the connection lives")
+        self.tally.issued += self.issued
+        self.tally.answered += self.answered
+        self.pending.clear()
+        self.missing.clear()
+
+    def _settle_out_of_turn(self, sequence: int) -> Operation | None:
+        if sequence >= self.issued:
+            self.fault("corrupted", sequence, f"answers what was never asked ({self.issued} asked)")
+            return None
+        if sequence in self.missing:
+            self.fault("reordered", sequence, "came after a later answer")
+            self.answered += 1
+            return self.missing.pop(sequence)
+        if not self.pending or sequence < self.pending[0].sequence:
+            self.fault("duplicated", sequence, "was answered before")
+            return None
+        while (operation := self.pending.popleft()).sequence != sequence:
+            self.missing[operation.sequence] = operation
+        self.answered += 1
+        return operation
+
+
+def pattern(connection: int, sequence: int, size: int) -> bytes:
+    """``size`` bytes that differ between neighbours in connection and sequence."""
+    start = (connection * 31 + sequence * 7) % _STRIDES
+    return _table(size)[start : start + size]
+
+
+@lru_cache(maxsize=8)
+def _table(size: int) -> bytes:
+    # 167 generates the multiplicative group modulo 257: a period of 256 without a repeated byte.
+    period, value = bytearray(), 1
+    for _ in range(256):
+        value = value * 167 % 257
+        period.append(value % 256)
+    return bytes(period) * ((size + _STRIDES) // 256 + 1)

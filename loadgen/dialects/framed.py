@@ -1,0 +1,181 @@
+"""Echo and verify: numbered frames of one length.
+
+All frames of a connection have the same length and begin with the same twelve bytes, its *mark*:
+the length and the connection's number. So an answer that arrives alone, the usual case, is found by
+a comparison; and a stream that lost bytes is found again by a search for the next mark.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+
+from loadgen.continuity import Continuity, Operation, pattern
+from loadgen.dialects.conversation import Opening
+
+__all__ = ["Echo", "Verify"]
+
+_MARK = struct.Struct(">IQ")
+_SEQUENCE = struct.Struct(">Q")
+_ECHO = struct.Struct(">IQQ")
+_REQUEST = struct.Struct(">IQQQ")
+_CARRIED = struct.Struct(">IQI")
+
+_LENGTH = 4
+_AFTER_MARK = _MARK.size
+_AFTER_INTENDED = _REQUEST.size
+_AFTER_CARRIED = _REQUEST.size + _CARRIED.size
+
+
+class _Framed:
+    """Cuts the stream into frames and finds it again when it went astray."""
+
+    __slots__ = ("_astray", "_chunks", "_held", "_mark", "_payload", "_size", "continuity")
+
+    def __init__(self, opening: Opening, overhead: int) -> None:
+        self.continuity = Continuity(opening.connection, opening.tally)
+        self._payload = opening.payload
+        self._size = overhead + opening.payload
+        self._mark = _MARK.pack(self._size - _LENGTH, opening.connection)
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._astray = False
+
+    def receive(self, data: bytes) -> Sequence[Operation]:
+        """Judge what came; a frame alone, the usual case, is never copied."""
+        if self._chunks or len(data) != self._size or not data.startswith(self._mark):
+            return self._receive_cut(data)
+        operation = self._judge(data)
+        return () if operation is None else (operation,)
+
+    def farewell(self) -> bytes:
+        """Nothing stays behind on the server."""
+        return b""
+
+    def _judge(self, frame: bytes) -> Operation | None:
+        raise NotImplementedError
+
+    def _receive_cut(self, data: bytes) -> list[Operation]:
+        self._chunks.append(data)
+        self._held += len(data)
+        settled: list[Operation] = []
+        if self._held < self._size:
+            return settled
+        stream, at = b"".join(self._chunks), 0
+        while len(stream) - at >= self._size:
+            if not stream.startswith(self._mark, at):
+                at = self._find_mark(stream, at)
+                continue
+            self._astray = False
+            operation = self._judge(stream[at : at + self._size])
+            if operation is not None:
+                settled.append(operation)
+            at += self._size
+        self._held = len(stream) - at
+        self._chunks = [stream[at:]] if self._held else []
+        return settled
+
+    def _find_mark(self, stream: bytes, at: int) -> int:
+        if not self._astray:
+            self._astray = True
+            self.continuity.fault("corrupted", -1, f"no frame: {stream[at : at + 24].hex(' ')}")
+        found = stream.find(self._mark, at + 1)
+        return found if found >= 0 else max(at + 1, len(stream) - len(self._mark) + 1)
+
+
+class Echo(_Framed):
+    """u32 length of what follows | u64 connection | u64 sequence | payload, expected unchanged."""
+
+    __slots__ = ()
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(opening, _ECHO.size)
+
+    def request(self, intended: int, sent: int) -> bytes:
+        """The next frame."""
+        line = self.continuity
+        head = self._mark + _SEQUENCE.pack(line.issued)
+        body = head + pattern(line.connection, line.issued, self._payload)
+        line.issue(intended, sent, body)
+        return body
+
+    def _judge(self, frame: bytes) -> Operation | None:
+        operation = self.continuity.settle(_SEQUENCE.unpack_from(frame, _AFTER_MARK)[0])
+        if operation is not None and frame != operation.body:
+            detail = _difference(operation.body, frame)
+            self.continuity.fault("corrupted", operation.sequence, detail)
+        return operation
+
+
+class Verify(_Framed):
+    """The witness protocol, big endian.
+
+    request: u32 length of what follows | u64 connection | u64 sequence | u64 intended ns | payload
+    reply: the same with u32 version | u64 operations | u32 hash before the payload.
+
+    ``operations`` counts the requests of the connection answered so far, this one included;
+    ``hash`` is the rolling CRC-32 of their bodies (what follows the length). Both are followed here
+    in the order of the sequence. An answer that came late says nothing new about them.
+    """
+
+    __slots__ = ("_followed", "_hash", "_operations", "_request_length")
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(opening, _AFTER_CARRIED)
+        self._request_length = _AFTER_INTENDED - _LENGTH + opening.payload
+        self._followed = 0
+        self._operations = 0
+        self._hash = 0
+
+    def request(self, intended: int, sent: int) -> bytes:
+        """The next frame."""
+        line = self.continuity
+        head = _REQUEST.pack(self._request_length, line.connection, line.issued, intended)
+        frame = head + pattern(line.connection, line.issued, self._payload)
+        line.issue(intended, sent, frame)
+        return frame
+
+    def _judge(self, frame: bytes) -> Operation | None:
+        operation = self.continuity.settle(_SEQUENCE.unpack_from(frame, _AFTER_MARK)[0])
+        if operation is None:
+            return None
+        body = operation.body
+        if (
+            frame[_AFTER_MARK:_AFTER_INTENDED] != body[_AFTER_MARK:_AFTER_INTENDED]
+            or frame[_AFTER_CARRIED:] != body[_AFTER_INTENDED:]
+        ):
+            expected = body[:_AFTER_INTENDED] + frame[_AFTER_INTENDED:_AFTER_CARRIED]
+            detail = _difference(expected + body[_AFTER_INTENDED:], frame, skip=_LENGTH)
+            self.continuity.fault("corrupted", operation.sequence, detail)
+        self._follow(operation, *_CARRIED.unpack_from(frame, _AFTER_INTENDED))
+        return operation
+
+    def _follow(self, operation: Operation, version: int, operations: int, digest: int) -> None:
+        versions = self.continuity.tally.by_version
+        versions[version] = versions.get(version, 0) + 1
+        sequence = operation.sequence
+        if sequence < self._followed:
+            return
+        for skipped in range(self._followed, sequence):
+            self._fold(self.continuity.missing[skipped])
+        self._fold(operation)
+        if operations != self._operations or digest != self._hash:
+            detail = (
+                f"version {version} says {operations} operations and hash {digest:08x}, "
+                f"expected {self._operations} and {self._hash:08x}"
+            )
+            self.continuity.fault("not_carried", sequence, detail)
+            self._operations, self._hash = operations, digest
+
+    def _fold(self, operation: Operation) -> None:
+        self._followed = operation.sequence + 1
+        self._operations += 1
+        self._hash = zlib.crc32(memoryview(operation.body)[_LENGTH:], self._hash)
+
+
+def _difference(expected: bytes, got: bytes, skip: int = 0) -> str:
+    pairs = enumerate(zip(expected, got, strict=False))
+    at = next((at for at, (want, have) in pairs if at >= skip and want != have), len(expected))
+    wanted, had = expected[at : at + 8].hex(" "), got[at : at + 8].hex(" ")
+    return f"differs at byte {at}: {had} where {wanted} was sent"

@@ -1,0 +1,203 @@
+"""kv: SET, GET and INCR in turn, RESP2, on two keys that no other connection touches.
+
+The answers carry no number, so which question one answers is inferred from its shape: the three
+verbs answer in three shapes (``+OK``, a bulk string, an integer), so an answer that was lost or
+doubled shows at the next one. What is tried, in order: the oldest open operation; a missing one;
+the last settled one again (duplicated); the two after the oldest (those before are missing).
+An error answers the oldest open operation, corrupted.
+
+GET must return what the SET before it wrote. INCR must count on by one: when it doesn't, state was
+not carried; that is counted once and the count goes on from what the server says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import islice
+from typing import NamedTuple
+
+from loadgen.continuity import Continuity, FaultName, Operation, pattern
+from loadgen.dialects.conversation import Opening
+
+__all__ = ["KeyValue"]
+
+_CRLF = b"\r\n"
+_SHAPES = (b"+", b"$", b":")  # of the answers to SET, GET and INCR, by sequence modulo 3
+_SET = 0
+_LOOK_AHEAD = 2
+_INTEGER = re.compile(rb"-?\d{1,20}")
+_LINE_LIMIT = 512
+
+
+class _Answer(NamedTuple):
+    """One RESP answer: its first byte, what it holds (None: nil), and where the next one starts."""
+
+    shape: bytes
+    value: bytes | None
+    after: int
+
+
+class KeyValue:
+    """One connection's SET, GET, INCR."""
+
+    __slots__ = (
+        "_drift",
+        "_keys",
+        "_last",
+        "_leaving",
+        "_limit",
+        "_payload",
+        "_rest",
+        "_value",
+        "_verbs",
+        "continuity",
+    )
+
+    def __init__(self, opening: Opening) -> None:
+        self.continuity = Continuity(opening.connection, opening.tally)
+        stem = f"load:{opening.nonce}:{opening.connection}"
+        self._keys = (f"{stem}:value".encode(), f"{stem}:count".encode())
+        value, count = self._keys
+        self._verbs = (_command(3, b"SET", value), _command(2, b"GET", value),
+                       _command(2, b"INCR", count))  # fmt: skip
+        self._payload = opening.payload
+        self._limit = opening.payload + 64
+        self._value = b""
+        self._drift = 0  # what the server's count is ahead of ours
+        self._last: int | None = None
+        self._rest = b""
+        self._leaving = False
+
+    def request(self, intended: int, sent: int) -> bytes:
+        """The next command; what it must answer is remembered as the operation's body."""
+        line = self.continuity
+        verb = line.issued % 3
+        if verb == _SET:
+            self._value = _value(line.connection, line.issued, self._payload)
+            line.issue(intended, sent, b"OK")
+            return b"%b$%d\r\n%b\r\n" % (self._verbs[verb], len(self._value), self._value)
+        line.issue(intended, sent, self._value)
+        return self._verbs[verb]
+
+    def receive(self, data: bytes) -> list[Operation]:
+        """Judge the answers that are whole."""
+        if self._rest:
+            data = self._rest + data
+        settled: list[Operation] = []
+        at = 0
+        while (answer := self._cut(data, at)) is not None:
+            at = answer.after
+            operation = self._judge(answer)
+            if operation is not None:
+                settled.append(operation)
+        self._rest = data[at:]
+        return settled
+
+    def farewell(self) -> bytes:
+        """Delete the two keys."""
+        self._leaving = True
+        return _command(3, b"DEL", *self._keys)
+
+    def _cut(self, data: bytes, at: int) -> _Answer | None:
+        end = data.find(_CRLF, at)
+        if end < 0:
+            if len(data) - at > _LINE_LIMIT:  # no answer of ours is so long
+                return _Answer(b"?", data[at : at + 64], len(data))
+            return None
+        shape, text, after = data[at : at + 1], data[at + 1 : end], end + 2
+        if shape != b"$":
+            return _Answer(shape, text, after)
+        return self._cut_bulk(data, text, after)
+
+    def _cut_bulk(self, data: bytes, text: bytes, after: int) -> _Answer | None:
+        if text == b"-1":
+            return _Answer(b"$", None, after)
+        if not text.isdigit() or len(text) > 9 or int(text) > self._limit:
+            return _Answer(b"?", b"$" + text, after)
+        stop = after + int(text)
+        if len(data) < stop + 2:
+            return None
+        whole = data[stop : stop + 2] == _CRLF
+        return _Answer(b"$" if whole else b"?", data[after:stop], stop + 2)
+
+    def _judge(self, answer: _Answer) -> Operation | None:
+        line = self.continuity
+        if self._leaving and not line.pending:
+            self._judge_farewell(answer)
+            return None
+        sequence = self._infer(answer)
+        if sequence is None:
+            line.fault("corrupted", -1, f"answers nothing that was asked: {_show(answer)}")
+            return None
+        operation = line.settle(sequence)
+        if operation is None:
+            return None
+        self._last = sequence
+        if answer.shape != _SHAPES[sequence % 3]:
+            line.fault("corrupted", sequence, f"is no answer to it: {_show(answer)}")
+        else:
+            _JUDGES[sequence % 3](self, operation, answer)
+        return operation
+
+    def _infer(self, answer: _Answer) -> int | None:
+        line, shape = self.continuity, answer.shape
+        if line.pending and shape in (_SHAPES[line.pending[0].sequence % 3], b"-", b"?"):
+            return line.pending[0].sequence
+        again = () if self._last is None else (self._last,)
+        ahead = (operation.sequence for operation in islice(line.pending, 1, 1 + _LOOK_AHEAD))
+        return _first_of_shape(shape, (*line.missing, *again, *ahead))
+
+    def _judge_set(self, operation: Operation, answer: _Answer) -> None:
+        if answer.value != operation.body:
+            self.continuity.fault("corrupted", operation.sequence, f"SET answers {_show(answer)}")
+
+    def _judge_get(self, operation: Operation, answer: _Answer) -> None:
+        if answer.value == operation.body:
+            return
+        what: FaultName = "not_carried" if self._was_ours(answer.value) else "corrupted"
+        detail = f"GET answers {_show(answer)}, {operation.body[:40]!r} was set"
+        self.continuity.fault(what, operation.sequence, detail)
+
+    def _was_ours(self, value: bytes | None) -> bool:
+        """Whether it is nil, or whole and from another time: so the store forgot, not the wire."""
+        if value is None:
+            return True
+        number = value.split(b":", 2)[1:2]
+        if not number or _INTEGER.fullmatch(number[0]) is None:
+            return False
+        return value == _value(self.continuity.connection, int(number[0]), self._payload)
+
+    def _judge_incr(self, operation: Operation, answer: _Answer) -> None:
+        value = answer.value or b""
+        if _INTEGER.fullmatch(value) is None:
+            self.continuity.fault("corrupted", operation.sequence, f"INCR answers {_show(answer)}")
+            return
+        ahead = int(value) - (operation.sequence // 3 + 1 + self._drift)
+        if ahead:
+            detail = f"INCR answers {int(value)}, expected {int(value) - ahead}"
+            self.continuity.fault("not_carried", operation.sequence, detail)
+            self._drift += ahead
+
+    def _judge_farewell(self, answer: _Answer) -> None:
+        if answer.shape != b":":
+            self.continuity.fault("duplicated", -1, f"after the last answer: {_show(answer)}")
+
+
+_JUDGES = (KeyValue._judge_set, KeyValue._judge_get, KeyValue._judge_incr)
+
+
+def _command(count: int, *words: bytes) -> bytes:
+    return b"*%d\r\n" % count + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+def _value(connection: int, sequence: int, size: int) -> bytes:
+    return b"%d:%d:%b" % (connection, sequence, pattern(connection, sequence, size))
+
+
+def _first_of_shape(shape: bytes, sequences: Iterable[int]) -> int | None:
+    return next((number for number in sequences if _SHAPES[number % 3] == shape), None)
+
+
+def _show(answer: _Answer) -> str:
+    return "nil" if answer.value is None else repr(answer.shape + answer.value[:40])

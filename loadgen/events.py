@@ -1,0 +1,82 @@
+"""Events of a run, as processes of their own: a push, or any command, at its time."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from loadgen.plan import Event
+
+__all__ = ["EventRecord", "carry_out", "push_command"]
+
+_SECOND = 1_000_000_000
+_OUTPUT_KEPT = 65_536
+
+
+class EventRecord(msgspec.Struct, frozen=True):
+    """What happened. Times are ns on CLOCK_MONOTONIC; ``exit_code`` None: it had to be ended."""
+
+    event: Event
+    command: list[str]
+    start: int
+    end: int
+    exit_code: int | None
+    stdout: str
+    stderr: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did not end well."""
+        return self.exit_code != 0
+
+
+def push_command(named: str | None, socket: str | None) -> list[str]:
+    """The words before the path: the command named, the one beside this Python, or PATH's."""
+    beside = Path(sys.executable).with_name("netswap")
+    if named is not None:
+        words = shlex.split(named)
+    elif beside.exists():
+        words = [str(beside)]
+    else:
+        found = shutil.which("netswap")
+        words = [found] if found else [sys.executable, "-m", "netswap"]
+    return [*words, "push", "--json", *(["--socket", socket] if socket else [])]
+
+
+async def carry_out(event: Event, pushing: list[str], start: int, limit_s: float) -> EventRecord:
+    """Wait for its time, run it, keep what it said. ``limit_s`` bounds the process's life."""
+    await asyncio.sleep((start + event.at_ns - time.monotonic_ns()) / _SECOND)
+    command = [*(pushing if event.kind == "push" else ()), *event.words]
+    began = time.monotonic_ns()
+    exit_code, stdout, stderr = await _execute(command, limit_s)
+    return EventRecord(event, command, began, time.monotonic_ns(), exit_code, stdout, stderr)
+
+
+async def _execute(command: list[str], limit_s: float) -> tuple[int | None, str, str]:
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+        )
+    except OSError as error:
+        return 127, "", f"{command[0]} can't be run: {error.strerror}"
+    try:
+        async with asyncio.timeout(limit_s):
+            stdout, stderr = await process.communicate()
+        return process.returncode, _text(stdout), _text(stderr)
+    except TimeoutError:
+        return None, "", f"ended after {limit_s:g} s without an answer"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def _text(output: bytes) -> str:
+    return output[-_OUTPUT_KEPT:].decode(errors="replace").strip()

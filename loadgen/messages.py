@@ -1,0 +1,79 @@
+"""What the conductor and its worker processes say to each other: framed msgpack over pipes.
+
+conductor: Assignment, then Start (or the end of the stream: stop, now)
+worker: Ready, Progress once a second when asked for, Outcome
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+import msgspec
+
+from loadgen.continuity import Tally
+from loadgen.plan import Plan
+
+__all__ = ["Assignment", "Message", "Outcome", "Progress", "Ready", "Start", "encode", "receive"]
+
+_LENGTH = struct.Struct(">Q")
+
+
+class Assignment(msgspec.Struct, frozen=True, tag=True):
+    """Which worker of the plan this is; ``nonce`` is the same for all."""
+
+    plan: Plan
+    index: int
+    nonce: str
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """Begin at this time (ns, CLOCK_MONOTONIC, which the processes of a machine share)."""
+
+    at: int
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """All connects have ended, one way or the other."""
+
+    tally: Tally
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """So far."""
+
+    answered: int
+    faults: int
+
+
+class Outcome(msgspec.Struct, frozen=True, tag=True):
+    """All that a worker saw. ``samples`` are raw: see ``samples``.
+
+    ``due`` is how many operations an open loop had to send; ``busy_ns`` the processor time of the
+    window in which was sent.
+    """
+
+    tally: Tally
+    samples: tuple[bytes, bytes, bytes]
+    due: int
+    busy_ns: int
+
+
+Message = Assignment | Start | Ready | Progress | Outcome
+
+_DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """The frame of a message."""
+    body = msgspec.msgpack.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+async def receive(stream: asyncio.StreamReader) -> Message | None:
+    """The next message, or None when the other side is gone."""
+    try:
+        (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
+        return _DECODER.decode(await stream.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None

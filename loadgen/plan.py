@@ -1,0 +1,95 @@
+"""What was asked for: a frozen record that travels to the worker processes as it is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Literal
+
+import msgspec
+
+__all__ = ["PORTS", "Event", "Plan", "PlanError", "parse_duration", "parse_event", "parse_target"]
+
+PORTS = {"echo": 7000, "kv": 6380, "verify": 7002}
+
+_UNITS_NS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "": 10**9}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|)")
+
+EventKind = Literal["push", "run"]
+
+
+_DEEDS: dict[EventKind, str] = {"push": "PATH", "run": "COMMAND"}
+
+
+class PlanError(ValueError):
+    """What was asked for can't be; the sentence says what to write instead."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happens to the server at a set time of the run.
+
+    ``words`` is the path of a push, or the command of a run, already split.
+    """
+
+    kind: EventKind
+    at_ns: int
+    words: tuple[str, ...]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. Without a ``rate`` the loop is closed, with ``depth`` operations open on each line.
+
+    ``rate`` is operations a second over all lines; ``payload`` bytes an operation; ``grace_ns`` the
+    time in which an operation may still be answered after the end before it counts as lost;
+    ``timeout_s`` the longest wait for one connect, and for an event after the end of the run.
+    """
+
+    protocol: str
+    host: str
+    port: int
+    connections: int
+    duration_ns: int
+    rate: float | None = None
+    processes: int = 1
+    payload: int = 32
+    depth: int = 1
+    grace_ns: int = 2_000_000_000
+    timeout_s: float = 10.0
+    progress: bool = False
+    events: tuple[Event, ...] = ()
+
+    def share(self, index: int) -> range:
+        """The connection numbers that process ``index`` carries."""
+        return range(index, self.connections, self.processes)
+
+
+def parse_duration(text: str) -> int:
+    """``500ms``, ``10s``, ``2m``, ``1.5`` (seconds) as nanoseconds."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise PlanError(f"{text!r} is not a duration: write 500ms, 10s or 2m")
+    return int(float(match[1]) * _UNITS_NS[match[2]])
+
+
+def parse_event(kind: EventKind, text: str) -> Event:
+    """``3s=PATH`` or ``5s=COMMAND WITH WORDS``."""
+    when, equals, what = text.partition("=")
+    if not equals or not what.strip():
+        raise PlanError(f"{text!r} names no time and deed: write 3s={_DEEDS[kind]}")
+    words = (what,) if kind == "push" else _split(what)
+    return Event(kind, parse_duration(when), words)
+
+
+def _split(command: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as error:
+        raise PlanError(f"{command!r} can't be split into words: {error}") from error
+
+
+def parse_target(text: str) -> tuple[str, int]:
+    """``HOST:PORT``, also ``[::1]:7000``."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise PlanError(f"{text!r} is not a target: write HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)

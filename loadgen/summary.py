@@ -1,0 +1,83 @@
+"""The report for a person: a screen of aligned lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from loadgen.continuity import FAULTS
+from loadgen.report import EventReport, Report, Spread
+from loadgen.verdict import Verdict
+
+__all__ = ["render"]
+
+_LABEL = 13
+
+
+def render(report: Report, verdict: Verdict) -> str:
+    """All lines, the verdict last."""
+    return "\n".join([*_lines(report), *_examples(report), *_verdict(verdict)])
+
+
+def _lines(report: Report) -> Iterator[str]:
+    plan, tally, rate = report.plan, report.tally, report.rate
+    asked = "as fast as it goes" if rate.asked is None else f"{rate.asked:,.0f} asked"
+    yield (
+        f"{plan.protocol} on {plan.host}:{plan.port} for {plan.duration_ns / 1e9:g} s, "
+        f"{plan.processes} load process{'es' if plan.processes > 1 else ''}"
+    )
+    yield _line("operations", f"{tally.answered:,} of {tally.issued:,} answered, "
+                f"{rate.achieved:,.0f} a second ({asked})")  # fmt: skip
+    counts = (f"{name.replace('_', ' ')} {getattr(tally, name):,}" for name in FAULTS[:-2])
+    yield _line("faults", ", ".join(counts))
+    yield _line("connections", f"{tally.connected:,} of {plan.connections:,} connected, "
+                f"refused {tally.refused:,}, dropped {tally.dropped:,}")  # fmt: skip
+    yield _line("latency", f"{_spread(report.latency)}  from the intended time")
+    yield _line("service", f"{_spread(report.service)}  from the send")
+    if tally.by_version:
+        versions = sorted(tally.by_version.items())
+        yield _line("versions", ", ".join(f"v{number}: {count:,}" for number, count in versions))
+    for event in report.events:
+        yield from _event(event)
+    own = f"{report.cpu_share:.0%} of a core in the busiest process"
+    if plan.rate is not None:
+        own += f", sent late: {_spread(report.late)}"
+    yield _line("generator", own)
+
+
+def _event(event: EventReport) -> Iterator[str]:
+    record = event.record
+    code = "no exit" if record.exit_code is None else f"exit {record.exit_code}"
+    what = " ".join((record.event.kind, *record.event.words))
+    took = event.end_s - event.start_s
+    yield _line(f"at {event.start_s:.2f} s", f"{what}: {code} after {took:.2f} s")
+    for name, spread in (("around it", event.window), ("the rest", event.rest)):
+        yield _line("", f"{name:<10}{_spread(spread)}")
+
+
+def _examples(report: Report) -> Iterator[str]:
+    for fault in report.tally.examples:
+        operation = f" operation {fault.sequence}" if fault.sequence >= 0 else ""
+        what = fault.what.replace("_", " ")
+        yield _line(what, f"connection {fault.connection}{operation}: {fault.detail}")
+
+
+def _verdict(verdict: Verdict) -> Iterator[str]:
+    yield f"{verdict.name.upper()} (exit {verdict.exit_code})"
+    yield from (f"  {reason}" for reason in verdict.reasons)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<{_LABEL}}{text}"
+
+
+def _spread(spread: Spread) -> str:
+    return "  ".join(f"{name} {_time(value)}" for name, value in spread.items())
+
+
+def _time(us: float | None) -> str:
+    if us is None:
+        return "-"
+    for limit, scale, unit in ((1e3, 1, "us"), (1e6, 1e3, "ms")):
+        if us < limit:
+            return f"{us / scale:.3g} {unit}"
+    return f"{us / 1e6:.3g} s"

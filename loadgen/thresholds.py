@@ -1,0 +1,98 @@
+"""``--fail-on 'p99>5ms'``: a metric of the report, a comparison, a number."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from loadgen.continuity import FAULTS
+from loadgen.plan import PlanError
+from loadgen.report import PERCENTILES, EventReport, Report
+
+__all__ = ["METRICS", "Threshold", "parse_threshold"]
+
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_EXPRESSION = re.compile(r"([a-z_]\w*(?:\.\d)?)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)")
+_UNITS_US = {"us": 1.0, "": 1.0, "ms": 1e3, "s": 1e6}
+
+_Metric = Callable[[Report], float | None]
+
+
+class Threshold(msgspec.Struct, frozen=True):
+    """The run fails when the comparison is true, and when there is nothing to compare."""
+
+    text: str
+    metric: str
+    comparison: str
+    limit: float
+
+    def missed(self, report: Report) -> str | None:
+        """Why it fails the run, or None."""
+        value = METRICS[self.metric](report)
+        if value is None:
+            return f"{self.text}: nothing was measured"
+        if not _COMPARISONS[self.comparison](value, self.limit):
+            return None
+        return f"{self.text}: it is {value:g}{' us' if self.metric in _TIMES else ''}"
+
+
+def parse_threshold(text: str) -> Threshold:
+    """Times are in microseconds unless a unit (us, ms, s) follows."""
+    match = _EXPRESSION.fullmatch(text.strip())
+    if match is None:
+        raise PlanError(f"{text!r} is not a threshold: write 'lost>0' or 'p99>5ms'")
+    metric, comparison, number, unit = match.groups()
+    if metric not in METRICS:
+        raise PlanError(f"{metric!r} is no metric; there are {', '.join(METRICS)}")
+    if unit and metric not in _TIMES:
+        raise PlanError(f"{metric} is no time: write {metric}{comparison}{number}")
+    return Threshold(text, metric, comparison, float(number) * _UNITS_US[unit])
+
+
+def _count(name: str) -> _Metric:
+    return lambda report: float(getattr(report.tally, name))
+
+
+def _time(column: str, name: str) -> _Metric:
+    def metric(report: Report) -> float | None:
+        value: float | None = getattr(report, column)[name]
+        return value
+
+    return metric
+
+
+def _worst_event(name: str) -> _Metric:
+    def metric(report: Report) -> float | None:
+        values = (event.window[name] for event in report.events)
+        return max((value for value in values if value is not None), default=None)
+
+    return metric
+
+
+def _failed(events: list[EventReport]) -> int:
+    return sum(event.record.failed for event in events)
+
+
+_NAMES = [name for name, _ in PERCENTILES]
+_TIMES: dict[str, _Metric] = {
+    **{name: _time("latency", name) for name in _NAMES},
+    **{f"service_{name}": _time("service", name) for name in _NAMES},
+    **{f"late_{name}": _time("late", name) for name in _NAMES},
+    **{f"event_{name}": _worst_event(name) for name in _NAMES},
+}
+METRICS: dict[str, _Metric] = {
+    **{name: _count(name) for name in ("issued", "answered", "connected", *FAULTS)},
+    **_TIMES,
+    "rate": lambda report: report.rate.achieved,
+    "cpu": lambda report: report.cpu_share,
+    "events_failed": lambda report: float(_failed(report.events)),
+}

@@ -1,0 +1,99 @@
+"""The table of exit codes. The first rule, from the top, that finds a reason gives the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from loadgen.continuity import FAULTS
+from loadgen.report import Report
+from loadgen.thresholds import Threshold
+
+__all__ = ["PASS", "RULES", "USAGE", "Case", "Rule", "Verdict", "judge"]
+
+_VIOLATIONS = tuple(name for name in FAULTS if name != "unknown")  # those hang on a drop
+_SENT_AT_LEAST = 0.95
+_LATE_US = 50_000.0
+_CPU_SHARE = 0.95
+
+
+class Case(NamedTuple):
+    """What is judged, and by what wishes."""
+
+    report: Report
+    thresholds: Sequence[Threshold]
+
+
+class Rule(NamedTuple):
+    """A verdict, its exit code, and what finds reasons for it."""
+
+    name: str
+    exit_code: int
+    find: Callable[[Case], Iterable[str]] | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a run comes to; ``reasons`` are those of every rule that found some."""
+
+    name: str
+    exit_code: int
+    reasons: list[str]
+
+
+def judge(report: Report, thresholds: Sequence[Threshold] = ()) -> Verdict:
+    """Walk the table."""
+    case = Case(report, thresholds)
+    found = [(rule, list(rule.find(case))) for rule in RULES if rule.find is not None]
+    first = next((rule for rule, reasons in found if reasons), PASS)
+    return Verdict(first.name, first.exit_code, [each for _, reasons in found for each in reasons])
+
+
+def _find_violations(case: Case) -> Iterator[str]:
+    if not case.report.tally.connected:
+        return  # nobody answered at all: there is nothing to be right or wrong about
+    for name in _VIOLATIONS:
+        if count := getattr(case.report.tally, name):
+            yield f"{count:,} {name.replace('_', ' ')}"
+
+
+def _find_failed_pushes(case: Case) -> Iterator[str]:
+    for event in case.report.events:
+        record = event.record
+        if record.event.kind == "push" and record.failed:
+            said = (record.stderr or record.stdout).splitlines()[-1:] or ["it said nothing"]
+            yield f"push of {record.event.words[0]} ended with {record.exit_code}: {said[0]}"
+
+
+def _find_our_own(case: Case) -> Iterator[str]:
+    report, tally = case.report, case.report.tally
+    yield from report.trouble
+    if not tally.connected:
+        target = f"{report.plan.host}:{report.plan.port}"
+        yield f"no connection to {target} could be made: is the server running?"
+    elif not tally.answered:
+        yield "no operation was answered"
+    late, cpu = report.late["p99"] or 0.0, report.cpu_share
+    behind = tally.issued < report.due * _SENT_AT_LEAST
+    if behind and (late > _LATE_US or cpu > _CPU_SHARE):
+        yield (
+            f"the generator is saturated: {tally.issued:,} of {report.due:,} sent, p99 "
+            f"{late / 1000:.1f} ms late, {cpu:.0%} of a core; more --processes or a lower --rate"
+        )
+
+
+def _find_missed(case: Case) -> Iterator[str]:
+    reasons = (threshold.missed(case.report) for threshold in case.thresholds)
+    yield from (reason for reason in reasons if reason is not None)
+
+
+PASS: Final = Rule("pass", 0)
+USAGE: Final = Rule("usage", 2)  # found before a run begins
+RULES: Final = (
+    USAGE,
+    Rule("correctness violated", 10, _find_violations),
+    Rule("swap failed", 13, _find_failed_pushes),
+    Rule("invalid run", 12, _find_our_own),
+    Rule("threshold missed", 11, _find_missed),
+)

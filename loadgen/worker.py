@@ -1,0 +1,79 @@
+"""A process that carries a share of the lines. Started by the conductor; speaks ``messages``."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+import sys
+
+import uvloop
+
+from loadgen.messages import Assignment, Message, Outcome, Progress, Ready, Start, encode, receive
+from loadgen.traffic import Traffic
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Carry one assignment; the end of standard input ends it early."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when to stop
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    uvloop.run(_work())
+
+
+async def _work() -> None:
+    loop = asyncio.get_running_loop()
+    inbox = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(inbox), sys.stdin)
+    assignment = await receive(inbox)
+    if not isinstance(assignment, Assignment):
+        return
+    starting: asyncio.Future[int] = loop.create_future()
+    carrying = asyncio.create_task(_carry(assignment, starting))
+    listening = asyncio.create_task(_listen(inbox, starting, carrying))
+    await asyncio.wait([carrying])
+    listening.cancel()
+    if not carrying.cancelled():
+        carrying.result()
+
+
+async def _listen(
+    inbox: asyncio.StreamReader, starting: asyncio.Future[int], carrying: asyncio.Task[None]
+) -> None:
+    while (message := await receive(inbox)) is not None:
+        if isinstance(message, Start):
+            starting.set_result(message.at)
+    carrying.cancel()
+
+
+async def _carry(assignment: Assignment, starting: asyncio.Future[int]) -> None:
+    traffic = Traffic(assignment.plan, assignment.index, assignment.nonce)
+    await traffic.dial()
+    _tell(Ready(traffic.tally))
+    start = await starting
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # a run makes no cycles, and a collection would be a stall of our own
+    reporting = asyncio.create_task(_report_progress(traffic))
+    await traffic.run(start)
+    reporting.cancel()
+    columns = traffic.samples.to_bytes()
+    _tell(Outcome(traffic.tally, columns, traffic.due, traffic.busy_ns))
+
+
+async def _report_progress(traffic: Traffic) -> None:
+    while traffic.plan.progress:
+        await asyncio.sleep(1.0)
+        _tell(Progress(len(traffic.samples.done), traffic.tally.faults()))
+
+
+def _tell(message: Message) -> None:
+    sys.stdout.buffer.write(encode(message))
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
