@@ -22,8 +22,8 @@ def author_file(filename: str) -> str | None:
 
 def blame(error: BaseException) -> tuple[str | None, int | None]:
     """File and line of the innermost bundled frame of ``error``; (None, None) without one."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return author_file(error.filename) or error.filename, error.lineno
+    if isinstance(error, SyntaxError) and error.filename and author_file(error.filename):
+        return author_file(error.filename), error.lineno
     found: tuple[str | None, int | None] = (None, None)
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = author_file(frame.f_code.co_filename)
@@ -33,6 +33,9 @@ def blame(error: BaseException) -> tuple[str | None, int | None]:
 
 
 def describe(error: BaseException) -> str:
-    """One line: the type and text of an exception."""
-    text = " ".join(str(error).split())
+    """One line: the type and text of an exception, whose text may be made by an author's code."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception as second:
+        text = f"and then {type(second).__name__} for its text"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -139,5 +139,10 @@ def _declared_state(cls: type) -> type[State] | None:
     for base in cls.__dict__.get("__orig_bases__", ()):
         for argument in get_args(base):
             if isinstance(argument, type) and issubclass(argument, State):
+                if not hasattr(argument, "__kind__"):
+                    raise TypeError(
+                        f"{argument.__name__} names no kind: write "
+                        f'class {argument.__name__}(State, kind="...", version=1)'
+                    )
                 return argument
     return None

@@ -24,7 +24,7 @@ from msgspec.structs import asdict
 from netswap.events import Verdict
 from netswap.transfer.canonical import fields_of
 from netswap.transfer.migration import Migration, Step
-from netswap.transfer.state import State, holds_classes, shape_of
+from netswap.transfer.state import Reference, State, holds_classes, holds_own, shape_of
 
 __all__ = ["Transfer", "plan_transfer"]
 
@@ -94,7 +94,7 @@ def _same_version(old: type[State], new: type[State], _steps: _Steps) -> Transfe
 def _by_reference(old: type[State], new: type[State]) -> Callable[[State], State]:
     shapes = shape_of(new)
     foreign = [n for n, s in shapes.items() if n not in new.__references__ and holds_classes(s)]
-    if old is not new and foreign:
+    if old is not new and (foreign or _own_references(old)):
         return _Builder(old, new, ())
     if old.__struct_fields__ == new.__struct_fields__:
         return lambda state: new(*msgspec.structs.astuple(state))
@@ -162,12 +162,13 @@ def _automatic_reason(old: type[State], new: type[State]) -> str:
 class _Builder:
     """Carries the fields of an old state through the steps into the new class."""
 
-    __slots__ = ("_foreign", "_new", "_references", "_renames", "_steps")
+    __slots__ = ("_foreign", "_new", "_own", "_references", "_renames", "_steps")
 
     def __init__(self, old: type[State], new: type[State], steps: tuple[Step, ...]) -> None:
         self._new = new
         self._steps = steps
         self._references = new.__references__
+        self._own = _own_references(old) if old is not new else {}
         self._renames = _renames(old, new) if old is not new else {}
         self._foreign = [
             name
@@ -179,6 +180,8 @@ class _Builder:
         fields = asdict(state)
         for name in self._foreign:
             fields[name] = msgspec.to_builtins(fields[name], builtin_types=_BUILTIN)
+        for name, marker in self._own.items():
+            fields[name] = marker.to_canonical(fields[name])
         for step in self._steps:
             fields = step(fields)
             if not isinstance(fields, dict):
@@ -198,8 +201,18 @@ class _Builder:
         plain = {name: value for name, value in fields.items() if name not in moved}
         built: State = msgspec.convert(plain, self._new, builtin_types=_BUILTIN)
         for name, value in moved.items():
-            setattr(built, name, value)
+            known = self._references[name].from_canonical(value) if name in self._own else value
+            setattr(built, name, known)
         return built
+
+
+def _own_references(cls: type[State]) -> dict[str, Reference]:
+    """References to objects of the bundle's own classes: they cross in their canonical form.
+
+    A pointer would keep the old module alive and be no instance of the new one's class.
+    """
+    shapes = shape_of(cls)
+    return {n: marker for n, marker in cls.__references__.items() if holds_own(shapes[n])}
 
 
 def _rename(fields: dict[str, Any], names: dict[str, str]) -> None:

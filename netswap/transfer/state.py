@@ -28,6 +28,7 @@ __all__ = ["Reference", "State", "StateMeta", "reference", "shape_of"]
 T = TypeVar("T")
 
 BUNDLED = "netswap_bundle_"
+_HOME = "a bundle's "
 
 
 class Reference(NamedTuple):
@@ -149,8 +150,8 @@ def _shape(node: Any, above: tuple[type, ...]) -> Any:
     above = above if cls is None else (*above, cls)
     name = type(node).__name__
     if name == "CustomType":
-        home = "a bundle" if cls.__module__.startswith(BUNDLED) else cls.__module__
-        return (name, f"{home}.{cls.__qualname__}")
+        home = _HOME if cls.__module__.startswith(BUNDLED) else f"{cls.__module__}."
+        return (name, f"{home}{cls.__qualname__}")
     if name == "EnumType":
         return (name, tuple((member.name, member.value) for member in cls))
     if not isinstance(node, (msgspec.inspect.Type, msgspec.inspect.Field)):
@@ -171,6 +172,15 @@ def _find_unplain(shape: Any) -> str | None:
     if shape and shape[0] == "CustomType":
         return str(shape[1])
     return next((found for item in shape if (found := _find_unplain(item))), None)
+
+
+def holds_own(shape: Any) -> bool:
+    """Whether values of this shape are instances of a class that the author's module defines."""
+    if not isinstance(shape, tuple):
+        return False
+    if shape and shape[0] == "CustomType":
+        return str(shape[1]).startswith(_HOME)
+    return holds_classes(shape) or any(holds_own(item) for item in shape)
 
 
 def holds_classes(shape: Any) -> bool:
