@@ -1,0 +1,39 @@
+"""The bodies of the POST requests, as JSON; bytes are base64."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["BODY_LIMIT", "Choices", "PushRequest", "RollbackRequest", "SwapRequest"]
+
+BODY_LIMIT = 64 * 1024 * 1024
+"""Bytes of a request's body that the server reads at most."""
+
+
+class Choices(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What all three may be told; ``timeout`` in seconds."""
+
+    dry_run: bool = False
+    timeout: float | None = None
+    only: str | None = None
+    allow_lossy: bool = False
+
+
+class PushRequest(Choices, kw_only=True):
+    """``POST /v1/push``: ``bundles`` are ``Bundle.to_message()``."""
+
+    bundles: list[bytes]
+
+
+class SwapRequest(Choices, kw_only=True):
+    """``POST /v1/swap``: ``revision`` is a number or the start of a hash."""
+
+    kind: str
+    revision: str
+
+
+class RollbackRequest(Choices, kw_only=True):
+    """``POST /v1/rollback``: without ``kind`` the last transaction, as a whole."""
+
+    kind: str | None = None
+    revision: str | None = None

@@ -1,0 +1,66 @@
+"""The command line: which command lives where. Commands are in ``netswap.commands``.
+
+A command's module is imported when it is asked for, so that a look does not pay for the server.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "serve": ("serve", "serve", "Run a server in the foreground."),
+    "push": ("change", "push", "Replace live code by one or more files or folders."),
+    "check": ("check", "check", "Load and compare modules, with no server."),
+    "status": ("look", "status", "The server at a glance."),
+    "objects": ("look", "objects", "Live objects, by a selector."),
+    "inspect": ("look", "inspect", "One live object with its state."),
+    "versions": ("look", "versions", "Revisions of each kind."),
+    "workers": ("look", "workers", "The worker processes."),
+    "history": ("look", "history", "Transactions, the latest first."),
+    "blockers": ("look", "blockers", "Suspended calls that a swap would wait for."),
+    "swap": ("change", "swap", "Bring back a revision: KIND@REV."),
+    "rollback": ("change", "rollback", "Undo the last transaction, or the last of a KIND."),
+    "load": ("others", "load", "Load a server and check every reply."),
+    "demo": ("others", "demo", "The whole story in a minute."),
+}
+"""Command to module within ``netswap.commands``, name there, and the line that help shows."""
+
+
+class _Lazy(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        found: click.Command = getattr(importlib.import_module(f"netswap.commands.{module}"), name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table: help must not import every command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="netswap", prog_name="netswap")
+def root() -> None:
+    """A server whose network stack is replaced while it carries traffic."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point; exits with the codes of ``netswap.outcome``."""
+    try:
+        root.main(arguments, prog_name="netswap")
+    except BrokenPipeError:
+        # `netswap objects | head`: whoever reads has seen enough.
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,69 @@
+"""check: what can be said of a module without a server, in a child process that may hang or die."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from netswap.commands import render
+from netswap.commands.ending import fail, failing, write_json
+from netswap.commands.options import Link, for_all
+from netswap.outcome import Outcome
+
+__all__ = ["check"]
+
+
+@click.command()
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(exists=True, readable=True, path_type=Path)
+)
+@for_all("10s", "How long loading may take.")
+def check(paths: tuple[Path, ...], link: Link) -> None:
+    """Load each of PATHS, compare it with the bundled module of its kind, and try its migrations.
+
+    Needs no server. Exits with 20 when a push would be refused.
+    """
+    with failing(link):
+        from netswap.modules import Bundle
+        from netswap.probe import run_probe
+        from netswap.supervisor.firstset import bundled_modules, first_paths
+
+        bundles = [Bundle.from_paths([path]) for path in paths]
+        protocols = sorted(path.name for path in bundled_modules().iterdir() if path.is_dir())
+        known = [Bundle.from_paths([path]) for path in first_paths(protocols, ())]
+        probed = run_probe(bundles, known, link.timeout)
+    found = msgspec.to_builtins(probed)
+    if probed.refusals:
+        fail(_refused(found), link.as_json)
+    page = {
+        "outcome": Outcome.DONE.value,
+        "kinds": {kind: version for row in probed.kinds for kind, version in row.items()},
+        "verdicts": found["verdicts"],
+    }
+    if link.as_json:
+        write_json(page)
+    else:
+        click.echo(_text(page))
+
+
+def _refused(found: dict[str, Any]) -> dict[str, Any]:
+    refusals = found["refusals"]
+    first = refusals[0]
+    place = first["file"] or first["kind"] or ""
+    return {
+        "outcome": Outcome.REFUSED.value,
+        "what": first["reason"],
+        "where": f"{place}:{first['line']}" if first["line"] else place,
+        "state": "no server was asked",
+        "advice": first["advice"] or "mend it, check it again",
+        "refusals": refusals,
+    }
+
+
+def _text(page: dict[str, Any]) -> str:
+    lines = ["ok: a server would take it, as far as can be seen without one"]
+    lines += [f"  {render.verdict(line)}" for line in page["verdicts"]]
+    return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""The looks: one GET each, written as a table or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from netswap.admin import AdminClient
+from netswap.commands import render
+from netswap.commands.ending import failing
+from netswap.commands.options import Link, for_all
+
+__all__ = ["blockers", "history", "inspect", "objects", "status", "versions", "workers"]
+
+_shared = for_all("10s", "How long to wait for the server's answer.")
+
+
+def _look(link: Link, resource: str, text: Callable[[dict[str, Any]], str], **query: str) -> None:
+    with failing(link):
+        page = AdminClient(link.socket, link.timeout).get(resource, **query)
+    if link.as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode(page).decode())
+    else:
+        click.echo(text(page))
+
+
+@click.command()
+@_shared
+def status(link: Link) -> None:
+    """The server at a glance: workers, listeners, and live objects of each kind."""
+    _look(link, "status", render.status)
+
+
+@click.command()
+@click.argument("selector", default="")
+@_shared
+def objects(selector: str, link: Link) -> None:
+    """Live objects that SELECTOR matches, as in kind=kv.connection,peer=127.0.0.1,version<2."""
+    _look(link, "objects", lambda page: render.objects(page["objects"]), selector=selector)
+
+
+@click.command()
+@click.argument("identity", metavar="ID")
+@_shared
+def inspect(identity: str, link: Link) -> None:
+    """One live object with its state; ID is SLOT.NUMBER, as `netswap objects` lists it."""
+    from urllib.parse import quote
+
+    resource = f"inspect/{quote(identity, safe='')}"
+    _look(link, resource, lambda page: render.inspection(page["object"]))
+
+
+@click.command()
+@_shared
+def versions(link: Link) -> None:
+    """Every revision of every kind, and how many objects are of it."""
+    _look(link, "versions", lambda page: render.versions(page["versions"]))
+
+
+@click.command()
+@_shared
+def workers(link: Link) -> None:
+    """The worker processes."""
+    _look(link, "workers", lambda page: render.workers(page["workers"]))
+
+
+@click.command()
+@_shared
+def history(link: Link) -> None:
+    """Transactions, the latest first."""
+    _look(link, "history", lambda page: render.history(page["transactions"]))
+
+
+@click.command()
+@_shared
+def blockers(link: Link) -> None:
+    """Suspended calls that a swap would have to wait for."""
+    _look(link, "blockers", lambda page: render.blockers(page["blockers"]))

@@ -1,0 +1,34 @@
+"""Commands that belong to other programs and rooms: the load generator and the demonstration."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+__all__ = ["demo", "load"]
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def load(context: click.Context, arguments: tuple[str, ...]) -> None:
+    """Pass everything to the load generator, as `python -m loadgen` does."""
+    from loadgen.cli import main
+
+    context.exit(main(list(arguments)))
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
+    """Serve, load, push in the middle of traffic, roll back, and say what happened."""
+    demonstration = importlib.import_module("netswap.demo")
+    context.exit(demonstration.main(list(arguments)))

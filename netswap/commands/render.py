@@ -1,0 +1,188 @@
+"""Answers as text: tables with plain columns, which grep and awk understand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+__all__ = ["history", "inspection", "receipt", "status", "table", "versions"]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Columns as wide as their widest cell."""
+    cells = [[str(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def status(page: dict[str, Any]) -> str:
+    """Workers, listeners, kinds."""
+    lines = [f"up {duration(page['uptime'])}, pid {page['pid']}"]
+    if page["transaction"]:
+        lines.append(f"running: {page['transaction']}")
+    listeners = ", ".join(f"{one['name']} {one['address']}" for one in page["listeners"])
+    lines += [f"listening: {listeners}", "", workers(page["workers"]), "", _kinds(page["kinds"])]
+    return "\n".join(lines)
+
+
+def workers(rows: Iterable[dict[str, Any]]) -> str:
+    """One line a worker."""
+    return table(
+        ("WORKER", "STATE", "PID", "CONNECTIONS", "RESTARTS", "REMARK"),
+        (
+            (row["id"], row["state"], row["pid"] or "-", row["connections"], row["restarts"],
+             _remark(row))
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _remark(row: dict[str, Any]) -> str:
+    remarks = {"crash_loop": "crash loop", "stuck": "does not answer"}
+    return ", ".join(words for key, words in remarks.items() if row.get(key)) or "-"
+
+
+def _kinds(kinds: dict[str, dict[str, Any]]) -> str:
+    return table(
+        ("KIND", "VERSION", "REVISION", "BUNDLE", "OBJECTS", "BY VERSION"),
+        (
+            (
+                kind,
+                row["version"] or "-",
+                row["revision"] or "-",
+                row["sha256"][:12] or "-",
+                row["objects"],
+                " ".join(f"v{v}:{n}" for v, n in sorted(row["by_version"].items())) or "-",
+            )
+            for kind, row in kinds.items()
+        ),
+    )
+
+
+def objects(rows: Iterable[dict[str, Any]]) -> str:
+    """One line an object."""
+    return table(
+        ("ID", "KIND", "VERSION", "BUNDLE", "ATTRIBUTES"),
+        (
+            (row["id"], row["kind"], row["version"], row["sha256"][:12] or "-",
+             " ".join(f"{name}={value}" for name, value in row["attributes"].items()) or "-")
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def inspection(row: dict[str, Any]) -> str:
+    """One object, its state field by field."""
+    head = ("id", "kind", "version", "implementation", "sha256")
+    lines = [f"{name:<15}{row[name]}" for name in head]
+    lines += [f"{name:<15}{value}" for name, value in row["attributes"].items()]
+    lines += ["state:"]
+    lines += [f"  {name} = {value!r}" for name, value in row["state"].items()]
+    return "\n".join(lines)
+
+
+def versions(rows: Iterable[dict[str, Any]]) -> str:
+    """One line a revision."""
+    return table(
+        ("KIND", "REVISION", "VERSION", "BUNDLE", "ACTIVE", "OBJECTS", "ACCEPTED", "FROM"),
+        (
+            (row["kind"], row["number"], row["version"], row["sha256"][:12],
+             "active" if row["active"] else "-", row["objects"], moment(row["time"]),
+             row["bundle"] or "-")
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def history(rows: Iterable[dict[str, Any]]) -> str:
+    """One line a transaction."""
+    return table(
+        ("TX", "TIME", "OUTCOME", "COMMAND", "CHANGES"),
+        (
+            (row["tx"], moment(row["time"]), _outcome(row), row["command"],
+             ", ".join(map(_change, row["changes"])))
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    return f"{row['outcome']} (undone)" if row["undone"] else f"{row['outcome']}"
+
+
+def _change(change: dict[str, Any]) -> str:
+    old = change["old_revision"] or "-"
+    return f"{change['kind']} {old}→{change['new_revision'] or '?'}"
+
+
+def blockers(rows: Iterable[dict[str, Any]]) -> str:
+    """One line a suspended call."""
+    return table(
+        ("WORKER", "KIND", "OBJECT", "SUSPENDED AT", "AGE"),
+        ((r["worker"], r["kind"], r["entry"], r["where"], f"{r['age']:.1f} s") for r in rows),
+    )
+
+
+def receipt(result: dict[str, Any]) -> str:
+    """How a push, swap or rollback went."""
+    return "\n".join(_receipt_lines(result))
+
+
+def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
+    yield result["what"]
+    for line in result["verdicts"]:
+        yield f"  {verdict(line)}"
+    for change in result["changes"]:
+        yield f"  {_revision(change)}"
+    counts = result["receipt"]
+    if counts is not None:
+        yield from _counts(counts, result["dry_run"])
+    if result["only"]:
+        yield f"  only {result['only']}: new objects still get the committed version"
+    if result["undo"]:
+        yield f"  undo with: {result['undo']}"
+
+
+def verdict(line: dict[str, Any]) -> str:
+    """One verdict as a line."""
+    arrow = f"v{line['new']}" if line["old"] is None else f"v{line['old']} → v{line['new']}"
+    lossy = f", loses {', '.join(line['lossy'])}" if line["lossy"] else ""
+    return f"{line['kind']}  {arrow}  {line['verdict']} ({line['reason']}){lossy}"
+
+
+def _revision(change: dict[str, Any]) -> str:
+    new = change["new_revision"]
+    number = f"revision {new}" if new is not None else "a new revision"
+    return f"{change['kind']}  {number}, bundle {change['sha256'][:12]}"
+
+
+def _counts(counts: dict[str, Any], dry_run: bool) -> Iterator[str]:
+    objects = ", ".join(f"{kind} {number}" for kind, number in counts["objects"].items())
+    verb = "to convert" if dry_run else "converted"
+    yield f"  {verb}: {objects or 'no live objects'} in {counts['workers']} workers"
+    if not dry_run:
+        yield (
+            f"  blackout {counts['blackout_us'] / 1000:.2f} ms, "
+            f"longest stall {counts['stall_us'] / 1000:.2f} ms, "
+            f"gone {counts['gone']}, dropped {counts['dropped']}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """A time span in the two units that matter."""
+    whole = int(seconds)
+    steps = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+    for size, unit, smaller, unit_below in steps:
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {unit_below}"
+    return f"{seconds:.1f} s"
+
+
+def moment(seconds: float) -> str:
+    """A time of day with its date, local."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,157 @@
+"""serve: run a server in the foreground, from its configuration to its last drained connection."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from netswap.admin.server import AdminServer
+from netswap.admin.socket import AdminSocketError
+from netswap.commands.ending import fail, failing, write_json
+from netswap.commands.options import Link
+from netswap.config import SETTINGS, Config, check, flag, load_config
+from netswap.errors import NetswapError, UsageError
+from netswap.logs import configure_logs, format_for
+from netswap.outcome import Outcome
+from netswap.supervisor import Supervisor
+
+__all__ = ["serve"]
+
+log = structlog.get_logger("netswap.serve")
+
+_SEVERAL = ("listen", "load")
+_KEYS = {key.replace(".", "_"): key for key in SETTINGS}
+
+Function = Callable[..., Any]
+
+
+def _settings(function: Function) -> Function:
+    """One flag for each row of the configuration's table."""
+    for key, setting in reversed(SETTINGS.items()):
+        several = key in _SEVERAL
+        option = click.option(flag(key), multiple=several, help=setting.meaning)
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.option("--config", "file", type=click.Path(path_type=Path), help="A TOML file.")
+@click.option("--check", "check_only", is_flag=True, help="Read the configuration, then stop.")
+@click.option("--json", "as_json", is_flag=True, help="Say that it is ready as JSON.")
+@_settings
+def serve(file: Path | None, check_only: bool, as_json: bool, **flags: Any) -> None:
+    """Run a server in the foreground; without a configuration, the bundled protocols on loopback.
+
+    TERM and INT drain the connections within a limit; a second one ends it at once.
+    """
+    link = Link(Path(), 0, as_json)
+    given = {_KEYS[name]: _plain(value) for name, value in flags.items()}
+    if check_only:
+        _check(given, file, link)
+        return
+    with failing(link):
+        config = load_config(given, file)
+    chosen = config.origins.get("log.format", "default") != "default"
+    configure_logs(config.log_level, format_for(config.log_format, chosen))
+    try:
+        asyncio.run(_Serving(config, as_json).run())
+    except (NetswapError, OSError) as error:
+        click.echo(f"netswap: {error}", err=True)
+        sys.exit(1)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check(given: dict[str, Any], file: Path | None, link: Link) -> None:
+    found = check(given, file)
+    if found.problems:
+        problems: list[UsageError] = list(found.problems)
+        first = problems[0]
+        refusals = [{"reason": str(problem)} for problem in problems]
+        fail(
+            {
+                "outcome": Outcome.USAGE.value,
+                "what": first.what,
+                "where": first.where,
+                "advice": first.advice,
+                "refusals": refusals,
+            },
+            link.as_json,
+        )
+    if link.as_json:
+        write_json({"outcome": Outcome.DONE.value})
+    else:
+        click.echo("ok: the configuration can be used")
+
+
+class _Serving:
+    """One server's life, ruled by signals."""
+
+    def __init__(self, config: Config, as_json: bool) -> None:
+        self._config = config
+        self._as_json = as_json
+        self._signals = 0
+        self._first = asyncio.Event()
+        self._second = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start, say so, wait for a signal, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        supervisor = Supervisor(self._config)
+        admin = AdminServer(supervisor, self._config.socket)
+        try:
+            address = await self._start_admin(admin)
+            if await self._unless(self._first, supervisor.start()):
+                self._say_ready(supervisor, address)
+                await self._first.wait()
+                log.info("draining", limit_s=self._config.drain)
+                await self._unless(self._second, supervisor.stop())
+        finally:
+            await supervisor.abandon()
+            await admin.close()
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        (self._first if self._signals == 1 else self._second).set()
+
+    async def _start_admin(self, admin: AdminServer) -> str:
+        try:
+            await admin.start()
+        except AdminSocketError as error:
+            if self._config.origins.get("socket", "default") != "default" or not error.unwritable:
+                raise
+            log.warning("the server can't be administered", reason=str(error))
+            return "none"
+        return str(admin.path)
+
+    async def _unless(self, event: asyncio.Event, work: Any) -> bool:
+        """Whether ``work`` ended before ``event``, which cancels it."""
+        task = asyncio.ensure_future(work)
+        alarm = asyncio.ensure_future(event.wait())
+        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        alarm.cancel()
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return False
+
+    def _say_ready(self, supervisor: Supervisor, address: str) -> None:
+        if self._as_json:
+            listeners = {one.name: str(one.address) for one in supervisor.listeners.all}
+            write_json({"ready": True, "listeners": listeners, "admin": address})
+        else:
+            click.echo(supervisor.ready_line(address))
+        sys.stdout.flush()

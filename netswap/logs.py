@@ -1,0 +1,47 @@
+"""Logs: one line an event on stderr, for people at a terminal and as JSON for everything else.
+
+Supervisor and workers call ``configure_logs`` once, before they log. Nothing is logged per request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+
+import structlog
+from structlog.typing import Processor
+
+__all__ = ["configure_from", "configure_logs", "format_for"]
+
+
+def format_for(wanted: str, chosen: bool) -> str:
+    """``wanted`` if the operator has chosen it; else console at a terminal, JSON elsewhere."""
+    return wanted if chosen or sys.stderr.isatty() else "json"
+
+
+def configure_logs(level: str, format_: str) -> None:
+    """Send what is at or above ``level`` to stderr, ``format_`` being console or json."""
+    renderers: dict[str, list[Processor]] = {
+        "json": [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()],
+        "console": [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())],
+    }
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *renderers[format_],
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Loggers are made at import, before this runs: one that is cached would ignore it.
+        cache_logger_on_first_use=False,
+    )
+
+
+def configure_from(environ: Mapping[str, str] = os.environ) -> None:
+    """As a worker does: the supervisor says how by ``NETSWAP_LOG_LEVEL`` and ``_FORMAT``."""
+    level = environ.get("NETSWAP_LOG_LEVEL", "info")
+    configure_logs(level, environ.get("NETSWAP_LOG_FORMAT", "json"))

@@ -1,0 +1,216 @@
+"""A probe: load pushed bundles in a child process first, under a deadline, and look at them there.
+
+Importing a module runs its author's code, which may hang, exit, print or take the process down.
+So neither the supervisor nor the command line imports one: they start this module as a child,
+``python -m netswap.probe``, hand it the bundles and read what it found. The workers import only
+what has passed here.
+
+In the child an alarm interrupts what takes too long, so that the refusal names the line that
+hangs; the parent's own deadline is for code that can't be interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from netswap.events import Refusal, Stage, Verdict, VerdictLine
+
+if TYPE_CHECKING:
+    from netswap.modules import Bundle, Loaded
+    from netswap.transfer import Migration, State
+
+__all__ = ["Probed", "main", "run_probe"]
+
+_GRACE = 2.0
+_STDERR_SHOWN = 400
+
+
+class Probed(msgspec.Struct):
+    """What the child found: per pushed bundle the kinds that it provides, with their versions."""
+
+    kinds: list[dict[str, int]] = []
+    refusals: list[Refusal] = []
+    verdicts: list[VerdictLine] = []
+
+
+class _Job(msgspec.Struct):
+    """What the child is given: bundles as messages; ``known`` are those to compare with."""
+
+    bundles: list[bytes]
+    known: list[bytes]
+    timeout: float
+
+
+def run_probe(
+    bundles: Iterable[Bundle], known: Iterable[Bundle] = (), timeout: float = 10.0
+) -> Probed:
+    """Load ``bundles`` in a child and report; blocks for at most ``timeout`` and two seconds.
+
+    With ``known``, every kind that a known bundle provides too is compared: verdict up and down,
+    and a round trip of the default state.
+    """
+    job = _Job([b.to_message() for b in bundles], [b.to_message() for b in known], timeout)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "netswap.probe"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        answer, noise = child.communicate(msgspec.msgpack.encode(job), timeout + _GRACE)
+    except subprocess.TimeoutExpired:
+        return _failed(f"loading did not end within {timeout:g} s and could not be interrupted")
+    finally:
+        _kill_session(child)
+    return _read(child.returncode, answer, noise)
+
+
+def _kill_session(child: subprocess.Popen[bytes]) -> None:
+    """End the child and whatever the author's module started."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def _read(status: int, answer: bytes, noise: bytes) -> Probed:
+    try:
+        return msgspec.msgpack.decode(answer, type=Probed)
+    except msgspec.DecodeError:
+        last = noise.decode(errors="replace").strip()[-_STDERR_SHOWN:]
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return _failed(f"the process that loads it died ({how})" + (f": {last}" if last else ""))
+
+
+def _failed(reason: str) -> Probed:
+    advice = "import it by hand to see more: python -X faulthandler FILE"
+    return Probed(refusals=[Refusal(Stage.LOAD, reason, advice=advice)])
+
+
+# -- in the child --
+
+
+def main() -> None:
+    """The child: a job on stdin, what was found on stdout; authors' prints go to stderr."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Job)
+    with _alarm(job.timeout):
+        probed = _probe(job)
+    with os.fdopen(answer, "wb") as pipe:
+        pipe.write(msgspec.msgpack.encode(probed))
+    # Threads that a module left behind must not keep the child.
+    os._exit(0)
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done after {seconds:g} s")
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _probe(job: _Job) -> Probed:
+    from netswap.modules import Bundle, BundleError
+
+    probed = Probed()
+    for message in job.bundles:
+        try:
+            loaded = _load(Bundle.from_message(message), probed)
+            if loaded is None:
+                continue
+            probed.kinds.append({k: i.version for k, i in loaded.implementations.items()})
+            _compare(loaded, job.known, probed)
+        except BundleError as error:
+            probed.refusals.append(error.refusal)
+        except TimeoutError as error:
+            probed.refusals.append(Refusal(Stage.LOAD, str(error)))
+    return probed
+
+
+def _load(bundle: Bundle, probed: Probed) -> Loaded | None:
+    from netswap.modules import check_source, load_bundle
+
+    refusals = check_source(bundle)
+    probed.refusals += refusals
+    return None if refusals else load_bundle(bundle, None)
+
+
+def _compare(loaded: Loaded, known: list[bytes], probed: Probed) -> None:
+    from netswap.modules import Bundle, load_bundle
+
+    left = set(loaded.implementations) if known else set()
+    for message in known:
+        bundle = Bundle.from_message(message)
+        text = b"\n".join(bundle.files.values())
+        if not any(kind.encode() in text for kind in left):
+            continue
+        other = load_bundle(bundle, None)
+        for kind in left & set(other.implementations):
+            left.discard(kind)
+            _compare_kind(kind, other, loaded, probed)
+    for kind in sorted(left):
+        version = loaded.implementations[kind].version
+        probed.verdicts.append(
+            VerdictLine(kind, Verdict.NEW, "no bundled version to compare with", None, version)
+        )
+
+
+def _compare_kind(kind: str, old: Loaded, new: Loaded, probed: Probed) -> None:
+    from netswap.transfer import plan_transfer
+
+    before, after = old.implementations[kind].state_type, new.implementations[kind].state_type
+    steps = [*old.migrations, *new.migrations]
+    up = plan_transfer(before, after, steps)
+    probed.verdicts.append(
+        VerdictLine(kind, up.verdict, up.reason, up.source, up.target, list(up.lossy))
+    )
+    ways = ((before, after), (after, before))
+    probed.refusals += [
+        refusal
+        for source, target in ways
+        if (refusal := _round_trip(kind, source, target, steps)) is not None
+    ]
+
+
+def _round_trip(
+    kind: str, source: type[State], target: type[State], steps: list[Migration]
+) -> Refusal | None:
+    """Take a default state across and through its canonical form, or say why it does not go."""
+    from netswap.blame import blame, describe
+    from netswap.transfer import decode, encode, plan_transfer
+
+    way = plan_transfer(source, target, steps)
+    title = f"version {way.source} to {way.target}"
+    if way.verdict is Verdict.INCOMPATIBLE:
+        return Refusal(Stage.VERDICT, f"{title}: {way.reason}", kind=kind)
+    try:
+        state = way.convert(source())
+        if encode(decode(encode(state), target)) != encode(state):
+            return Refusal(Stage.CHECK, f"{title}: the canonical form differs after a round trip")
+    except Exception as error:
+        file, line = blame(error)
+        return Refusal(Stage.CHECK, f"{title}: {describe(error)}", file, line, kind)
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Looks: one question to every worker, and their answers put together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import structlog
+
+from netswap.channel import answers, messages
+from netswap.errors import UsageError
+from netswap.supervisor.slots import Slot
+
+__all__ = ["Enquiry"]
+
+log = structlog.get_logger("netswap.supervisor")
+
+
+class Enquiry:
+    """Sends queries and collects answers; a worker that does not answer is left out."""
+
+    def __init__(self, timeout: float = 3.0) -> None:
+        self._timeout = timeout
+        self._ids = itertools.count(1)
+        self._open: dict[int, tuple[int, asyncio.Future[messages.Answer]]] = {}
+
+    def on_answer(self, answer: messages.Answer) -> None:
+        """An answer came; one that nobody waits for any more is dropped."""
+        waiting = self._open.get(answer.id)
+        if waiting is not None and not waiting[1].done():
+            waiting[1].set_result(answer)
+
+    def on_dead(self, slot: int) -> None:
+        """A worker died: nobody has to wait for its answers."""
+        for number, future in self._open.values():
+            if number == slot and not future.done():
+                future.cancel()
+
+    async def ask(
+        self, slots: Iterable[Slot], what: str, argument: Callable[[int], str]
+    ) -> dict[int, Any]:
+        """What each worker answers, by slot, in the shape of ``answers.SHAPES[what]``.
+
+        ``argument(slot)`` is what the worker of ``slot`` is asked about.
+
+        :raises UsageError: a worker says that the argument is wrong.
+        """
+        asked = {slot.number: self._send(slot, what, argument(slot.number)) for slot in slots}
+        if not asked:
+            return {}
+        await asyncio.wait([task for _, task in asked.values()], timeout=self._timeout)
+        found: dict[int, Any] = {}
+        for number, (identity, future) in asked.items():
+            del self._open[identity]
+            if future.done() and not future.cancelled():
+                found[number] = _value(what, future.result())
+        return found
+
+    def _send(
+        self, slot: Slot, what: str, argument: str
+    ) -> tuple[int, asyncio.Future[messages.Answer]]:
+        identity = next(self._ids)
+        future: asyncio.Future[messages.Answer] = asyncio.get_running_loop().create_future()
+        self._open[identity] = (slot.number, future)
+        if not slot.send(messages.Query(identity, what, argument)):
+            future.cancel()
+        return identity, future
+
+
+def _value(what: str, answer: messages.Answer) -> Any:
+    if answer.error is not None:
+        raise UsageError(answer.error)
+    try:
+        return answers.decode_answer(what, answer.data)
+    except msgspec.DecodeError as error:
+        log.error("unreadable answer", worker=answer.slot, what=what, reason=str(error))
+        raise

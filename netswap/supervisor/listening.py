@@ -1,0 +1,189 @@
+"""The sockets that the supervisor owns: listeners and the mesh.
+
+Theory. Each listener has one SO_REUSEPORT socket per worker slot. The kernel spreads new
+connections over them by a hash, and a connection waits in the queue of the socket that it was
+given to. So a socket lives as long as the server: it is bound once, inherited by every worker
+that its slot ever has, never shut down and closed only at the end. What is queued while a slot
+has no worker waits for the successor.
+
+SO_REUSEPORT would also let a second server of the same user join in silently and take half the
+connections. Hence a probe without it first: that one fails when anybody else listens.
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from netswap.channel.messages import ListenerSpec
+from netswap.config import Address
+from netswap.errors import CallerError
+
+__all__ = ["BACKLOG", "Listener", "ListenError", "Listeners", "Mesh", "raise_descriptor_limit"]
+
+BACKLOG = 4096
+
+
+class ListenError(CallerError):
+    """An address can't be listened on; says which protocol's, why, and what to do."""
+
+    def __init__(self, protocol: str, address: Address, error: OSError) -> None:
+        super().__init__(protocol, address, error)
+        self.protocol = protocol
+        self.address = address
+        self.error = error
+
+    def __str__(self) -> str:
+        fallback = (self.error.strerror or str(self.error), "choose another address with --listen")
+        reason, advice = _REASONS.get(self.error.errno or 0, fallback)
+        return f"{self.protocol} can't listen on {self.address}: {reason}; " + advice.format(
+            protocol=self.protocol, port=self.address.port, host=self.address.host
+        )
+
+
+_REASONS: dict[int, tuple[str, str]] = {
+    errno.EADDRINUSE: (
+        "another program listens there",
+        "stop it (ss -ltnp 'sport = :{port}' names it) or use --listen {protocol}={host}:0",
+    ),
+    errno.EACCES: (
+        "this user may not use that port",
+        "use a port from 1024 up, or grant CAP_NET_BIND_SERVICE",
+    ),
+    errno.EADDRNOTAVAIL: (
+        "this machine has no such address",
+        "`ip addr` lists those it has",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One address of one protocol, with its socket for each slot."""
+
+    name: str
+    protocol: str
+    address: Address
+    sockets: tuple[socket.socket, ...]
+
+    def spec(self, slot: int) -> ListenerSpec:
+        """What the worker of ``slot`` is told; the descriptor's number stays the same there."""
+        fd = self.sockets[slot].fileno()
+        return ListenerSpec(self.name, self.protocol, str(self.address), fd)
+
+
+class Listeners:
+    """All listeners of the server. Closing is final."""
+
+    def __init__(self, wanted: Mapping[str, Iterable[Address]], slots: int) -> None:
+        """Bind everything or nothing.
+
+        :raises ListenError: for the first address that can't be had.
+        """
+        self.all: list[Listener] = []
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            for protocol, addresses in wanted.items():
+                for number, address in enumerate(addresses):
+                    name = protocol if number == 0 else f"{protocol}-{number + 1}"
+                    self.all.append(_listen(name, protocol, address, slots))
+            undo.pop_all()
+
+    def specs(self, slot: int) -> list[ListenerSpec]:
+        """The listeners as the worker of ``slot`` sees them."""
+        return [listener.spec(slot) for listener in self.all]
+
+    def close(self) -> None:
+        """Close every socket; connections still queued are reset."""
+        for listener in self.all:
+            for sock in listener.sockets:
+                sock.close()
+
+
+def _listen(name: str, protocol: str, address: Address, slots: int) -> Listener:
+    sockets: list[socket.socket] = []
+    try:
+        resolved = _resolve(address)
+        _bound(resolved, shared=False).close()
+        for _ in range(slots):
+            sockets.append(_bound(resolved, shared=True))
+            resolved = resolved[0], sockets[0].getsockname()
+        for sock in sockets:
+            sock.listen(BACKLOG)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise ListenError(protocol, address, error) from error
+    # The host stays as it was given, so that clients see the name they know.
+    port = sockets[0].getsockname()[1]
+    return Listener(name, protocol, Address(address.host, port), tuple(sockets))
+
+
+_Resolved = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
+
+
+def _resolve(address: Address) -> _Resolved:
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise OSError(errno.EADDRNOTAVAIL, str(error.strerror)) from error
+    family, _, _, _, sockaddr = found[0]
+    return family, sockaddr  # type: ignore[return-value]  # a stream's address is one of the two
+
+
+def _bound(resolved: _Resolved, shared: bool) -> socket.socket:
+    family, sockaddr = resolved
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # [::] means IPv6 only, so that 0.0.0.0 can be a listener of its own beside it.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+class Mesh:
+    """A listening Unix socket per slot, in a folder that only this user can enter."""
+
+    def __init__(self, slots: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="netswap-mesh-"))
+        self.paths = {slot: str(self.folder / f"{slot}.sock") for slot in range(slots)}
+        self.sockets: dict[int, socket.socket] = {}
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            for slot, path in self.paths.items():
+                sock = self.sockets[slot] = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                sock.bind(path)
+                sock.listen(BACKLOG)
+                sock.setblocking(False)
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Close the sockets and remove the folder."""
+        for sock in self.sockets.values():
+            sock.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open files to the hard one, for workers too; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

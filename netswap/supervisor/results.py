@@ -1,0 +1,140 @@
+"""What the supervisor says of a push, swap or rollback: lines while it runs, one result at its end.
+
+A result answers the five questions of a failure: what, where, what state the server is in now,
+what to type next, and, of a success, how to undo it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from netswap.events import Refusal, VerdictLine, WorkerReceipt
+from netswap.outcome import SERVER_STATE, Outcome
+from netswap.supervisor.agreement import Agreement
+
+__all__ = ["ChangeLine", "Progress", "Receipt", "Result", "Tell", "failure", "receipt_of"]
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line while a transaction runs."""
+
+    phase: str
+    text: str
+    worker: int | None = None
+
+
+Tell = Callable[[Progress], None]
+
+
+class ChangeLine(msgspec.Struct, frozen=True):
+    """One kind's change, by revision and version; ``old`` ones are None for a new kind."""
+
+    kind: str
+    old_version: int | None
+    new_version: int
+    old_revision: int | None
+    new_revision: int | None
+    sha256: str
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What all workers did, together: sums, and the worst of what is a maximum (µs)."""
+
+    workers: int = 0
+    objects: dict[str, int] = {}
+    gone: int = 0
+    dropped: int = 0
+    blackout_us: float = 0.0
+    stall_us: float = 0.0
+    convert_us: float = 0.0
+    slices: int = 0
+
+
+class Result(msgspec.Struct):
+    """How it ended."""
+
+    outcome: Outcome
+    what: str
+    where: str = ""
+    state: str = ""
+    advice: str = ""
+    transaction: int | None = None
+    dry_run: bool = False
+    only: str | None = None
+    changes: list[ChangeLine] = []
+    verdicts: list[VerdictLine] = []
+    receipt: Receipt | None = None
+    refusals: list[Refusal] = []
+    undo: str = ""
+
+    def __post_init__(self) -> None:
+        self.state = self.state or SERVER_STATE[self.outcome]
+
+
+def failure(outcome: Outcome, refusals: list[Refusal], transaction: int | None = None) -> Result:
+    """A result that says why: the first refusal in full, the others as they are."""
+    first = _most_precise(refusals)
+    advice = first.advice or _ADVICE[outcome]
+    return Result(outcome, first.reason, first.where, "", advice, transaction, refusals=refusals)
+
+
+_ADVICE = {
+    Outcome.REFUSED: "mend it, try it with `netswap push --dry-run`, push it again",
+    Outcome.ROLLED_BACK: "mend it, try it with `netswap push --dry-run`, push it again",
+    Outcome.MIXED: "`netswap status` counts the objects of each version; push or roll back again",
+    Outcome.CONFLICT: "wait for it to end (`netswap status` shows it), then try again",
+}
+
+
+def _most_precise(refusals: list[Refusal]) -> Refusal:
+    """The refusal that names a line, else a kind, else the first."""
+    return min(refusals, key=lambda refusal: (refusal.line is None, refusal.kind is None))
+
+
+def receipt_of(agreement: Agreement) -> Receipt:
+    """The workers' receipts as one."""
+    rows = list(agreement.receipts.values())
+    return Receipt(
+        workers=len(rows),
+        objects=_sum_by_kind(row.objects for row in rows),
+        gone=sum(row.gone for row in rows),
+        dropped=sum(row.dropped for row in rows),
+        blackout_us=max((row.blackout_us for row in rows), default=0.0),
+        stall_us=max((row.stall_us for row in rows), default=0.0),
+        convert_us=sum(row.convert_us for row in rows),
+        slices=sum(row.slices for row in rows),
+    )
+
+
+def prepared_of(agreement: Agreement) -> Receipt:
+    """What a dry run would have converted."""
+    counts = agreement.objects.values()
+    return Receipt(workers=len(counts), objects=_sum_by_kind(counts))
+
+
+def verdicts_of(agreement: Agreement) -> list[VerdictLine]:
+    """Each verdict once, however many workers gave it."""
+    lines: dict[str, VerdictLine] = {}
+    for slot in sorted(agreement.verdicts):
+        for line in agreement.verdicts[slot]:
+            lines.setdefault(f"{line.kind} {line.old} {line.verdict}", line)
+    return list(lines.values())
+
+
+def _sum_by_kind(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for row in counts:
+        for kind, number in row.items():
+            total[kind] = total.get(kind, 0) + number
+    return total
+
+
+def worker_line(receipt: WorkerReceipt) -> str:
+    """A worker's receipt as a line of progress."""
+    objects = sum(receipt.objects.values())
+    return (
+        f"swapped {objects} objects in {receipt.convert_us / 1000:.2f} ms, "
+        f"longest stall {receipt.stall_us / 1000:.2f} ms"
+    )

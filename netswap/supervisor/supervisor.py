@@ -1,0 +1,164 @@
+"""The supervisor: owns sockets, workers and the committed set, and is never in the data path.
+
+Here is only how a server starts and stops; ``fleet`` has the workers, ``operations`` what an
+operator changes, ``looks`` what an operator sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from netswap.channel import messages
+from netswap.config import Config
+from netswap.errors import BundleError, CallerError
+from netswap.events import Refusal
+from netswap.modules import Bundle
+from netswap.probe import run_probe
+from netswap.supervisor.firstset import first_paths
+from netswap.supervisor.fleet import Fleet
+from netswap.supervisor.lifecycle import WorkerState
+from netswap.supervisor.listening import Listeners, Mesh, raise_descriptor_limit
+from netswap.supervisor.looks import Looks
+from netswap.supervisor.operations import Operations
+from netswap.supervisor.slots import SlotSettings
+from netswap.supervisor.state import StateDirectory
+from netswap.supervisor.versions import Change, Record
+
+__all__ = ["StartFailed", "Supervisor"]
+
+log = structlog.get_logger("netswap.supervisor")
+
+FIRST_SET_TIMEOUT = 30.0
+
+
+class StartFailed(CallerError):
+    """The server can't start; ``refusals`` say why."""
+
+    def __init__(self, what: str, refusals: Sequence[Refusal] = ()) -> None:
+        super().__init__(what, refusals)
+        self.what = what
+        self.refusals = list(refusals)
+
+    def __str__(self) -> str:
+        return "\n".join([self.what, *map(str, self.refusals)])
+
+
+class Supervisor:
+    """One server, bound to its addresses and its state directory when this returns.
+
+    ``worker`` overrides fields of ``SlotSettings``, such as the command that starts a worker.
+
+    :raises ListenError: an address can't be had.
+    :raises StateDirectoryBusy: another server uses the state directory.
+    """
+
+    def __init__(self, config: Config, worker: dict[str, Any] | None = None) -> None:
+        self.config = config
+        with contextlib.ExitStack() as undo:
+            self.state = StateDirectory(config.state_dir)
+            undo.callback(self.state.close)
+            self.listeners = Listeners(config.listen, config.workers)
+            undo.callback(self.listeners.close)
+            self.mesh = Mesh(config.workers)
+            undo.callback(self.mesh.close)
+            self._release = undo.pop_all()
+        settings = [replace(self._settings(n), **(worker or {})) for n in range(config.workers)]
+        self.fleet = Fleet(settings, self._boot)
+        self.operations = Operations(self.state, self.fleet, config.timeout)
+        self.looks = Looks(self.state, self.fleet, self.operations, self.listeners)
+
+    def _settings(self, slot: int) -> SlotSettings:
+        descriptors = tuple(spec.fd for spec in self.listeners.specs(slot))
+        environment = {
+            "NETSWAP_LOG_LEVEL": self.config.log_level,
+            "NETSWAP_LOG_FORMAT": self.config.log_format,
+        }
+        mesh = self.mesh.sockets[slot].fileno()
+        return SlotSettings(mesh, descriptors, loop=self.config.loop, environment=environment)
+
+    def _boot(self, slot: int) -> messages.Boot:
+        return messages.Boot(
+            list(range(self.config.workers)),
+            self.listeners.specs(slot),
+            dict(self.state.versions.active),
+            str(self.state.bundles.absolute()),
+            self.mesh.paths,
+        )
+
+    async def start(self) -> None:
+        """Return when every worker accepts.
+
+        :raises StartFailed: the first set is refused, or workers die before they are ready.
+        """
+        raise_descriptor_limit()
+        for warning in self.config.warnings:
+            log.warning(warning)
+        if self.state.cut is not None:
+            log.warning("journal was torn by a crash", detail=str(self.state.cut))
+        await self._journal_first_set()
+        self.fleet.start()
+        while len(self.fleet.serving()) < self.config.workers:
+            await self.fleet.wait_changed()
+            self._refuse_crash_loop()
+
+    def _refuse_crash_loop(self) -> None:
+        for slot in self.fleet.slots:
+            if slot.backoff.crash_loop and slot.state is not WorkerState.SERVING:
+                raise StartFailed(
+                    f"worker {slot.number} dies again and again before it is ready; "
+                    "its log lines above say why"
+                )
+
+    async def _journal_first_set(self) -> None:
+        """Record what a first start begins with as a transaction that can't be undone."""
+        active = self.state.versions.active
+        paths = first_paths(self.config.listen, active)
+        if not self.state.versions.history:
+            paths += self.config.load
+        if not paths:
+            return
+        try:
+            bundles = [Bundle.from_paths([path]) for path in paths]
+        except BundleError as error:
+            raise StartFailed("the modules to start with are refused", [error.refusal]) from error
+        probed = await asyncio.to_thread(run_probe, bundles, (), FIRST_SET_TIMEOUT)
+        if probed.refusals:
+            raise StartFailed("the modules to start with are refused", probed.refusals)
+        changes = {
+            kind: Change(kind, active.get(kind), bundle.sha256, version)
+            for bundle, kinds in zip(bundles, probed.kinds, strict=True)
+            for kind, version in kinds.items()
+        }
+        names = {self.state.store.put(bundle): bundle.name for bundle in bundles}
+        self._journal_boot(list(changes.values()), names)
+
+    def _journal_boot(self, changes: list[Change], names: dict[str, str]) -> None:
+        tx, now = self.operations.new_tx(), time.time()
+        begin = Record("begin", tx, now, "serve", changes, boot=True, bundles=names)
+        self.state.append(begin)
+        self.state.append(Record("commit", tx, now))
+
+    async def stop(self) -> None:
+        """Let a running transaction end, drain every worker within the limit, release all."""
+        await self.operations.close()
+        await self.fleet.drain(self.config.drain)
+        self._release.close()
+
+    async def abandon(self) -> None:
+        """End every worker at once and release all; harmless after ``stop``."""
+        await self.fleet.abandon()
+        self._release.close()
+
+    def ready_line(self, admin: str) -> str:
+        """What is printed when every worker accepts."""
+        where = ", ".join(f"{one.name} {one.address}" for one in self.listeners.all)
+        workers = self.config.workers
+        noun = "worker" if workers == 1 else "workers"
+        return f"netswap ready: {workers} {noun}, {where} (pid {self.looks.pid}, admin {admin})"
