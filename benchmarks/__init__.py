@@ -1,0 +1,7 @@
+"""Benchmarks: the same work on netswap and on what it is compared with, in one run.
+
+``python -m benchmarks`` runs the paired ones (``calls``, ``memory``, ``throughput``);
+``python -m benchmarks.swaps`` pushes and rolls back under ten thousand connections,
+``python -m benchmarks.redis`` under redis-benchmark, and ``python -m benchmarks.soak`` pushes a
+thousand times. Timings depend on the machine: quote the ratios, which are measured A B A B.
+"""
