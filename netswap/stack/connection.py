@@ -3,11 +3,13 @@
 The transport is a client of the connection like any other and holds the implementation itself
 (its bound ``data_received`` is the author's ``on_data``), so the data path has no forwarder; a
 swap points the transport to the successor with ``set_protocol()``. What the transport told the
-old object and will not tell the new one, that writing is paused, moves along.
+old object and will not tell the new one moves along: that writing is paused, that the peer has
+sent its end; and so does what was asked of it, that reading is paused.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
@@ -18,7 +20,6 @@ from netswap.stack.timer import Timers
 from netswap.transfer import State
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from netswap.ott import Entry
@@ -28,8 +29,6 @@ __all__ = ["Connection", "Part"]
 
 S = TypeVar("S", bound=State)
 
-_CALLBACKS = {"on_data": "data_received", "on_eof": "eof_received"}
-
 
 class Connection(Implementation[S], Generic[S]):
     """Base of callback handlers: ``class Chat(Connection[Talk])`` with ``on_data(data)``.
@@ -38,12 +37,24 @@ class Connection(Implementation[S], Generic[S]):
     on_resume_writing, on_drain. An exception out of one closes this connection and no other.
     """
 
-    __slots__ = ("_timers", "listener", "peername", "transport", "write", "writing_paused")
+    __slots__ = (
+        "_timers",
+        "half_closed",
+        "listener",
+        "peername",
+        "reading_paused",
+        "transport",
+        "write",
+        "writing_paused",
+    )
 
     scope: ClassVar[str] = "connection"
 
+    half_closed: bool
+    """Whether the peer has sent its end."""
     listener: str
     peername: Any
+    reading_paused: bool
     transport: asyncio.Transport
     write: Callable[[bytes | bytearray | memoryview], None]
     writing_paused: bool
@@ -51,9 +62,8 @@ class Connection(Implementation[S], Generic[S]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        for hook, callback in _CALLBACKS.items():
-            if hook in cls.__dict__:
-                setattr(cls, callback, _answering(cls.__dict__[hook]))
+        if "on_data" in cls.__dict__:
+            cls.data_received = _answering(cls.__dict__["on_data"])
 
     # what an author overrides
 
@@ -109,36 +119,46 @@ class Connection(Implementation[S], Generic[S]):
 
     def pause_reading(self) -> None:
         """Take no more bytes from the peer until ``resume_reading()``."""
+        self.reading_paused = True
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take bytes from the peer again."""
+        self.reading_paused = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
     # what the transport calls
 
     data_received = on_data
-    eof_received = on_eof
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is accepted: from here on the connection is a live object."""
-        self.transport = cast("asyncio.Transport", transport)
-        self.peername = transport.get_extra_info("peername")
-        self.writing_paused = False
-        self._wire()
-        refused = self.host.factories[self.listener].target.admit(self.peer)
-        if refused is not None:
-            self.host.log.info("connection_not_admitted", peer=self.peer, reason=refused)
-            self.abort()
-            return
-        self.host.guarded(self.entry, "on_connect")
+        """The socket is accepted: from here on the connection is a live object.
+
+        Both loops call this a turn after ``accepted``; a swap may have come in between.
+        """
+        present: Any = self.host.present.get(self.kind, type(self))
+        if present is type(self):
+            self.begin(cast("asyncio.Transport", transport))
+        else:
+            follower = present.accepted(self.host, self.listener)
+            cast("asyncio.Transport", transport).set_protocol(follower)
+            follower.begin(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: the last call of the transport."""
         self.host.guarded(self.entry, "on_close", error)
         self.bury()
+
+    def eof_received(self) -> bool | None:
+        """The peer has sent its end."""
+        self.half_closed = True
+        try:
+            return self.on_eof()
+        except ProtocolError as error:
+            self.host.failed(self, error, "on_eof")
+            return None
 
     def pause_writing(self) -> None:
         """The transport's write buffer is over its high-water mark."""
@@ -154,18 +174,47 @@ class Connection(Implementation[S], Generic[S]):
 
     @classmethod
     def accepted(cls, host: Host, listener: str) -> Connection[Any]:
-        """The object for a socket that is about to be connected."""
-        entry = host.table.create(cls.kind)
-        new = cls.born(host, entry)
+        """What a listener's transport is given; ``connection_made`` brings it to life."""
+        new = cls.__new__(cls)
+        new.host = host
         new.listener = listener
-        entry.target = new
         return new
+
+    def begin(self, transport: asyncio.Transport) -> bool:
+        """Enter the table and serve ``transport``, if the factory admits it; says whether."""
+        self.transport = transport
+        self.peername = transport.get_extra_info("peername")
+        self.half_closed = self.reading_paused = self.writing_paused = False
+        refused = self.host.guarded(self.host.factories[self.listener], "admit", self.peer)
+        if refused is not None:
+            self.host.log.info("connection_not_admitted", peer=self.peer, reason=refused)
+            transport.set_protocol(asyncio.Protocol())
+            transport.abort()
+            return False
+        self._enter()
+        self.host.guarded(self.entry, "on_connect")
+        if self.reading_paused:  # uvloop starts reading after connection_made, whatever it said
+            self.host.call_soon(self.entry, "pause_again")
+        return True
+
+    def pause_again(self) -> None:
+        """Reading was paused before it began."""
+        if self.reading_paused:
+            self.pause_reading()
+
+    def eof_again(self) -> None:
+        """The predecessor was told of the peer's end and dealt with it in its own way."""
+        if not self.transport.is_closing() and not self.eof_received():
+            self.close()
+
+    def retire(self, follower: Connection[Any]) -> None:
+        """Another object has taken over: stop what still runs."""
 
     def bury(self) -> None:
         """The end of the object: its timers, its parts and its row."""
         if self._timers is not None:
             self._timers.cancel_all()
-        self.host.factories[self.listener].target.released(self.peer)
+        self.host.guarded(self.host.factories[self.listener], "released", self.peer)
         table = self.host.table
         for entry in self._part_entries().values():
             table.remove(entry)
@@ -181,6 +230,8 @@ class Connection(Implementation[S], Generic[S]):
         new.listener = old.listener
         new.peername = old.peername
         new.transport = old.transport
+        new.half_closed = old.half_closed
+        new.reading_paused = old.reading_paused
         new.writing_paused = old.writing_paused
         new._timers = old._timers
         if cls.uses:
@@ -192,6 +243,8 @@ class Connection(Implementation[S], Generic[S]):
     def take_over(self, old: Any) -> None:
         """Point the transport and the output here; parts that are not used any more go."""
         self.transport.set_protocol(self)  # type: ignore[arg-type]  # a protocol by its methods
+        if old.may_suspend:
+            old.retire(self)
         if not self.uses and not old.uses:
             return
         self._wire()
@@ -225,6 +278,13 @@ class Connection(Implementation[S], Generic[S]):
             "address": self.peer,
             "listener": self.listener,
         }
+
+    def _enter(self) -> None:
+        self.entry = self.host.table.create(self.kind)
+        self.state = cast("Any", self.state_type())
+        self._bind()
+        self._wire()
+        self.entry.target = self
 
     def _bind(self) -> None:
         self._timers = None

@@ -115,9 +115,12 @@ class Host:
             self.failed(entry.target, error, method)
             return None, describe(error)
 
-    def call_soon(self, entry: Entry, method: str, *args: Any) -> None:
-        """Call ``method`` of whatever ``entry`` points to in the next turn of the loop."""
-        self.loop.call_soon(self.guarded, entry, method, *args)
+    def call_soon(self, entry: Entry, method: str, *args: Any) -> asyncio.Handle:
+        """Call ``method`` of whatever ``entry`` points to in the next turn of the loop.
+
+        Cancel the handle when a successor may not know the method.
+        """
+        return self.loop.call_soon(self.guarded, entry, method, *args)
 
     def guarded(self, entry: Entry, method: str, *args: Any) -> Any:
         """Call a method of a live object from the loop; a failure is that object's, not ours."""

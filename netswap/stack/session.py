@@ -38,12 +38,10 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     may_suspend: ClassVar[bool] = True
 
-    __slots__ = ("_at_swap_point", "_eof", "_held", "_reading_paused", "_task", "_tell", "_waiters")
+    __slots__ = ("_at_swap_point", "_held", "_task", "_tell", "_waiters")
 
     input: Any
     _at_swap_point: bool
-    _eof: bool
-    _reading_paused: bool
     _task: asyncio.Task[None] | None
     _tell: Callable[[], None] | None
     _held: asyncio.Future[None] | None
@@ -77,10 +75,18 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
             line: bytes | None = self.input.take_line(limit)
             if line is not None:
                 return line
-            if self._eof:
+            if self.half_closed:
                 rest: bytes = self.input.take_all()
                 return rest
             await self._more()
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the peer has sent its end and everything before it was read.
+
+        Tells a line that is empty from the end of the stream.
+        """
+        return self.half_closed and not self.input.size()
 
     async def read_exactly(self, size: int) -> bytes:
         """The next ``size`` bytes. Raises EOFError when the stream ends before."""
@@ -88,7 +94,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
             data: bytes | None = self.input.take(size)
             if data is not None:
                 return data
-            if self._eof:
+            if self.half_closed:
                 raise EOFError(f"the stream ended {size - self.input.size()} bytes too early")
             await self._more()
 
@@ -96,7 +102,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         """Whatever has come, at least one byte; b"" at the end of the stream."""
         while True:
             data: bytes = self.input.take_all()
-            if data or self._eof:
+            if data or self.half_closed:
                 return data
             await self._more()
 
@@ -108,14 +114,12 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
     def on_data(self, data: bytes) -> None:
         """Input goes to the receive buffer; too much of it stops the reading."""
         self.input.feed(data)
-        if not self._reading_paused and self.input.size() > HIGH_WATER:
-            self._reading_paused = True
+        if not self.reading_paused and self.input.size() > HIGH_WATER:
             self.pause_reading()
         self._wake()
 
     def on_eof(self) -> bool | None:
         """The session learns it from its reads and may still answer."""
-        self._eof = True
         self._wake()
         return True
 
@@ -125,13 +129,13 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     # what the stack and a swap call
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def begin(self, transport: asyncio.Transport) -> bool:
         """The socket is accepted: the conversation begins."""
-        self._eof = self._reading_paused = False
-        self._begin()
-        super().connection_made(transport)
-        if not transport.is_closing():
+        self._nothing_runs()
+        admitted = super().begin(transport)
+        if admitted:
             self._start()
+        return admitted
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: the conversation ends where it is."""
@@ -166,24 +170,31 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
     def take_over(self, old: Any) -> None:
         """Stop the old conversation and start this one around the state."""
         super().take_over(old)
-        if old._task is not None:
-            old._task.cancel()
-        del old.state, old.write
         self._start()
 
+    def retire(self, follower: Connection[Any]) -> None:
+        """Stop the conversation; what only a session keeps in mind is told to a plain follower."""
+        if self._task is not None:
+            self._task.cancel()
+        del self.state, self.write
+        if not isinstance(follower, Session):
+            if follower.reading_paused:
+                follower.resume_reading()
+            if follower.half_closed:
+                self.host.call_soon(self.entry, "eof_again")
+
     def _bind_after(self, old: Implementation[Any]) -> None:
-        self._begin()
-        self._eof = getattr(old, "_eof", False)
-        self._reading_paused = getattr(old, "_reading_paused", False)
+        self._nothing_runs()
         super()._bind_after(old)
 
-    def _begin(self) -> None:
+    def _nothing_runs(self) -> None:
         self._at_swap_point = False
         self._task = self._tell = self._held = None
         self._waiters = []
 
     def _start(self) -> None:
-        self._task = self.host.loop.create_task(self._converse())
+        if not self.transport.is_closing():
+            self._task = self.host.loop.create_task(self._converse())
 
     async def _converse(self) -> None:
         try:
@@ -201,8 +212,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         await self._held
 
     async def _more(self) -> None:
-        if self._reading_paused:
-            self._reading_paused = False
+        if self.reading_paused:
             self.resume_reading()
         await self._woken()
 
