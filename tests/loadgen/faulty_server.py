@@ -1,0 +1,192 @@
+"""A small server of verify, echo and kv that is wrong on purpose; nothing of netswap in it.
+
+Run as a program: ``faulty_server.py PROTOCOL FAULT``. It prints its port, and serves until its
+standard input ends. The fault strikes each connection once, at its 20th answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from typing import cast
+
+import uvloop
+
+STRIKE = 20
+STALL_S = 0.3
+
+
+class Verify:
+    """Frames with a length in front; counts and hashes what it answers."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+        self.forget()
+
+    def forget(self) -> None:
+        self.operations = 0
+        self.hash = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        stream, at, answers = self.rest + data, 0, []
+        while len(stream) - at >= 4:
+            end = at + 4 + int.from_bytes(stream[at : at + 4], "big")
+            if len(stream) < end:
+                break
+            answers.append(self.answer(stream[at:end]))
+            at = end
+        self.rest = stream[at:]
+        return answers
+
+    def answer(self, frame: bytes) -> bytes:
+        self.operations += 1
+        self.hash = zlib.crc32(frame[4:], self.hash)
+        length = len(frame) - 4 + 16
+        carried = struct.pack(">IQI", 1, self.operations, self.hash)
+        return length.to_bytes(4, "big") + frame[4:28] + carried + frame[28:]
+
+
+class Echo(Verify):
+    """The same frames, unchanged."""
+
+    def answer(self, frame: bytes) -> bytes:
+        return frame
+
+
+class KeyValue:
+    """Arrays of bulk strings: SET, GET, INCR, DEL."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+        self.forget()
+
+    def forget(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+
+    def feed(self, data: bytes) -> list[bytes]:
+        self.rest += data
+        answers = []
+        while (command := self.take()) is not None:
+            answers.append(self.answer(*command))
+        return answers
+
+    def take(self) -> list[bytes] | None:
+        head, newline, rest = self.rest.partition(b"\r\n")
+        words: list[bytes] = []
+        for _ in range(int(head[1:] or 0) if newline else 0):
+            size, newline, rest = rest.partition(b"\r\n")
+            if not newline or len(rest) < int(size[1:]) + 2:
+                return None
+            words.append(rest[: int(size[1:])])
+            rest = rest[int(size[1:]) + 2 :]
+        if words:
+            self.rest = rest
+        return words or None
+
+    def answer(self, verb: bytes, key: bytes, *more: bytes) -> bytes:
+        if verb == b"SET":
+            self.values[key] = more[0]
+            return b"+OK\r\n"
+        if verb == b"DEL":
+            return b":%d\r\n" % sum(
+                self.values.pop(name, None) is not None for name in (key, *more)
+            )
+        if verb == b"INCR":
+            self.values[key] = b"%d" % (int(self.values.get(key, b"0")) + 1)
+            return b":%b\r\n" % self.values[key]
+        value = self.values.get(key)
+        return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+class Server(asyncio.Protocol):
+    """Answers, with one fault."""
+
+    def __init__(self, protocol: Callable[[], Verify | KeyValue], fault: str) -> None:
+        self.inner = protocol()
+        self.fault = fault
+        self.answered = 0
+        self.held: list[bytes] = []
+        self.stalled = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's derives from nothing
+        self.strike = getattr(self, self.fault)
+
+    def data_received(self, data: bytes) -> None:
+        out = []
+        for answer in self.inner.feed(data):
+            self.answered += 1
+            out.extend(self.strike(answer) if self.answered >= STRIKE else [answer])
+        if self.stalled:
+            self.held.extend(out)
+        elif not self.transport.is_closing():
+            self.transport.write(b"".join(out))
+
+    def none(self, answer: bytes) -> list[bytes]:
+        return [answer]
+
+    def once(self) -> bool:
+        return self.answered == STRIKE
+
+    def drop(self, answer: bytes) -> list[bytes]:
+        return [] if self.once() else [answer]
+
+    def duplicate(self, answer: bytes) -> list[bytes]:
+        return [answer, answer] if self.once() else [answer]
+
+    def reorder(self, answer: bytes) -> list[bytes]:
+        if self.once():
+            self.held = [answer]
+            return []
+        answers, self.held = [answer, *self.held], []
+        return answers
+
+    def corrupt(self, answer: bytes) -> list[bytes]:
+        if not self.once():
+            return [answer]
+        at = len(answer) - 3  # the last byte of payload in each of the protocols' answers
+        return [answer[:at] + bytes([answer[at] ^ 0x20]) + answer[at + 1 :]]
+
+    def forget(self, answer: bytes) -> list[bytes]:
+        if self.once():
+            self.inner.forget()
+        return [answer]
+
+    def disconnect(self, answer: bytes) -> list[bytes]:
+        if self.once():
+            self.transport.abort()
+            return []
+        return [answer]
+
+    def stall(self, answer: bytes) -> list[bytes]:
+        if self.once():
+            self.stalled = True
+            asyncio.get_running_loop().call_later(STALL_S, self.resume)
+        return [answer]
+
+    def resume(self) -> None:
+        self.stalled = False
+        self.transport.write(b"".join(self.held))
+
+
+PROTOCOLS: dict[str, Callable[[], Verify | KeyValue]] = {
+    "echo": Echo,
+    "kv": KeyValue,
+    "verify": Verify,
+}
+
+
+async def serve(protocol: str, fault: str) -> None:
+    loop = asyncio.get_running_loop()
+    make = PROTOCOLS[protocol]
+    server = await loop.create_server(lambda: Server(make, fault), "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(*sys.argv[1:]))

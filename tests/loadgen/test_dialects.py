@@ -1,0 +1,198 @@
+"""The conversations: each answer is judged, however the stream is cut."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.continuity import FAULTS, Tally
+from loadgen.dialects import DIALECTS, Conversation, Opening
+
+Change = Callable[[list[bytes]], list[bytes]]
+
+
+def faults(tally: Tally) -> dict[str, int]:
+    counts = {name: getattr(tally, name) for name in FAULTS}
+    return {name: count for name, count in counts.items() if count}
+
+
+def converse(
+    protocol: str, operations: int = 12, payload: int = 20
+) -> tuple[Conversation, list[bytes]]:
+    """A conversation with its questions asked, and the faithful answers."""
+    talk = DIALECTS[protocol](Opening(3, payload, "n", Tally()))
+    return talk, ANSWERS[protocol]([talk.request(number, number) for number in range(operations)])
+
+
+def verify_answers(requests: list[bytes]) -> list[bytes]:
+    answers, digest = [], 0
+    for number, frame in enumerate(requests, 1):
+        digest = zlib.crc32(frame[4:], digest)
+        length = struct.pack(">I", len(frame) - 4 + 16)
+        carried = struct.pack(">IQI", 1 + number // 7, number, digest)
+        answers.append(length + frame[4:28] + carried + frame[28:])
+    return answers
+
+
+def kv_answers(requests: list[bytes]) -> list[bytes]:
+    answers, value = [], b""
+    for number, frame in enumerate(requests):
+        if number % 3 == 0:
+            value = frame.split(b"\r\n", 6)[6][:-2]
+        bulk = b"$%d\r\n%b\r\n" % (len(value), value)
+        answers.append((b"+OK\r\n", bulk, b":%d\r\n" % (number // 3 + 1))[number % 3])
+    return answers
+
+
+ANSWERS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "echo": list,
+    "kv": kv_answers,
+    "verify": verify_answers,
+}
+
+
+@given(st.sampled_from(sorted(DIALECTS)), st.integers(0, 90), st.data())
+def test_the_cut_of_the_stream_does_not_matter(
+    protocol: str, payload: int, data: st.DataObject
+) -> None:
+    """A faithful server is found faithful, with every operation settled, at any cut."""
+    talk, answers = converse(protocol, payload=payload)
+    stream = b"".join(answers)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)))))
+    settled = [
+        operation.sequence
+        for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+        for operation in talk.receive(stream[begin:end])
+    ]
+    talk.continuity.close(dropped=False)
+    assert settled == list(range(12))
+    assert faults(talk.continuity.tally) == {}
+
+
+def spoil(frame: bytes, at: int) -> bytes:
+    return frame[:at] + bytes([frame[at] ^ 1]) + frame[at + 1 :]
+
+
+@pytest.mark.parametrize("protocol", sorted(DIALECTS))
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(lambda a: a[:4] + a[5:], {"lost": 1}, id="drop"),
+        pytest.param(lambda a: a[:5] + a[4:], {"duplicated": 1}, id="duplicate"),
+        pytest.param(lambda a: [*a[:4], a[5], a[4], *a[6:]], {"reordered": 1}, id="reorder"),
+        pytest.param(
+            lambda a: [*a[:4], spoil(a[4], len(a[4]) - 3), *a[5:]], {"corrupted": 1}, id="corrupt"
+        ),
+        pytest.param(lambda a: a[:-1], {"lost": 1}, id="last one missing"),
+        pytest.param(lambda a: [*a, a[-1]], {"duplicated": 1}, id="last one twice"),
+    ],
+)
+def test_each_fault_on_the_wire(protocol: str, change: Change, expected: dict[str, int]) -> None:
+    """One fault of the server is one fault in the tally, in each protocol."""
+    talk, answers = converse(protocol)
+    talk.receive(b"".join(change(answers)))
+    talk.continuity.close(dropped=False)
+    assert faults(talk.continuity.tally) == expected
+
+
+@given(st.sampled_from(sorted(DIALECTS)), st.data())
+def test_no_changed_byte_goes_unseen(protocol: str, data: st.DataObject) -> None:
+    """Any byte of the stream that is changed, anywhere, ends in a fault."""
+    talk, answers = converse(protocol)
+    stream = b"".join(answers)
+    at = data.draw(st.integers(0, len(stream) - 1))
+    if protocol == "verify" and at % len(answers[0]) in range(28, 32):
+        at += 4  # the version may be any
+    talk.receive(spoil(stream, at))
+    talk.continuity.close(dropped=False)
+    assert talk.continuity.tally.faults() > 0
+
+
+@given(st.sampled_from(sorted(DIALECTS)), st.lists(st.binary(max_size=80)))
+def test_garbage_is_judged_not_raised(protocol: str, pieces: list[bytes]) -> None:
+    """A server may send anything; each operation still has one outcome."""
+    talk, _ = converse(protocol)
+    for piece in pieces:
+        talk.receive(piece)
+    talk.continuity.close(dropped=False)
+    tally = talk.continuity.tally
+    assert tally.issued == 12 == tally.answered + tally.lost
+
+
+@pytest.mark.parametrize("protocol", ["echo", "verify"])
+def test_a_framed_stream_that_lost_bytes_is_found_again(protocol: str) -> None:
+    """After missing bytes the next whole frames are judged as what they are."""
+    talk, answers = converse(protocol)
+    settled = talk.receive(b"".join([*answers[:4], answers[4][5:], *answers[5:]]))
+    talk.continuity.close(dropped=False)
+    assert [operation.sequence for operation in settled] == [*range(4), *range(5, 12)]
+    assert faults(talk.continuity.tally) == {"corrupted": 1, "lost": 1}
+
+
+def test_verify_sees_state_that_was_built_anew() -> None:
+    """A server that begins to count and hash from nothing is caught once."""
+    talk, _ = converse("verify", 0)
+    requests = [talk.request(number, number) for number in range(12)]
+    talk.receive(b"".join(verify_answers(requests[:6]) + verify_answers(requests[6:])))
+    assert faults(talk.continuity.tally) == {"not_carried": 1}
+
+
+@pytest.mark.parametrize("damage", [(32, 40), (40, 44)])
+def test_verify_checks_count_and_hash_apart(damage: tuple[int, int]) -> None:
+    """Either of the two carried values alone gives a wrong state away."""
+    talk, answers = converse("verify")
+    begin, end = damage
+    answers[5] = answers[5][:begin] + bytes(end - begin) + answers[5][end:]
+    talk.receive(b"".join(answers[:6]))
+    assert faults(talk.continuity.tally) == {"not_carried": 1}
+
+
+def test_verify_counts_the_versions_that_answered() -> None:
+    """Each answer is counted under the version that it names."""
+    talk, answers = converse("verify")
+    talk.receive(b"".join(answers))
+    assert talk.continuity.tally.by_version == {1: 6, 2: 6}
+
+
+@pytest.mark.parametrize(
+    ("at", "answer", "expected"),
+    [
+        pytest.param(4, b"$-1\r\n", "not_carried", id="a value that is gone"),
+        pytest.param(5, b":1\r\n", "not_carried", id="a count that starts anew"),
+        pytest.param(5, b":4\r\n", "not_carried", id="an INCR done twice"),
+        pytest.param(5, b":x\r\n", "corrupted", id="no number"),
+        pytest.param(3, b"-ERR no\r\n", "corrupted", id="an error"),
+        pytest.param(3, b"+KO\r\n", "corrupted", id="a wrong word"),
+        pytest.param(4, b"$3\r\nabc\r\n", "corrupted", id="a foreign value"),
+        pytest.param(4, b"$999999999\r\n", "corrupted", id="an impossible length"),
+    ],
+)
+def test_kv_tells_forgotten_from_damaged(at: int, answer: bytes, expected: str) -> None:
+    """A value or count of another time was not carried; anything else is corrupted."""
+    talk, answers = converse("kv", 6)
+    talk.receive(b"".join([*answers[:at], answer, *answers[at + 1 :]]))
+    assert faults(talk.continuity.tally) == {expected: 1}
+
+
+def test_kv_knows_an_older_value_of_its_own() -> None:
+    """A SET that was answered and not kept shows as the value before it."""
+    talk, answers = converse("kv", 6)
+    answers[4] = answers[1]
+    talk.receive(b"".join(answers))
+    assert faults(talk.continuity.tally) == {"not_carried": 1}
+
+
+def test_kv_leaves_no_key_behind() -> None:
+    """The last words delete the keys, and their answer is no operation."""
+    talk, answers = converse("kv", 6)
+    talk.receive(b"".join(answers))
+    assert (
+        talk.farewell() == b"*3\r\n$3\r\nDEL\r\n$14\r\nload:n:3:value\r\n$14\r\nload:n:3:count\r\n"
+    )
+    assert talk.receive(b":2\r\n") == []
+    assert faults(talk.continuity.tally) == {}

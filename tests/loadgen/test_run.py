@@ -1,0 +1,201 @@
+"""The real command against real servers: it says what they did, and its exit code says it too."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shlex
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadgen.conductor import conduct
+from loadgen.plan import Plan, PlanError
+
+Load = Callable[..., Any]
+Serve = Callable[[str, str], int]
+
+FAULTS = {
+    "drop": "lost",
+    "duplicate": "duplicated",
+    "reorder": "reordered",
+    "corrupt": "corrupted",
+    "forget": "not_carried",
+    "disconnect": "unknown",
+}
+OPEN = ("--connections", 2, "--rate", 1000, "--duration", "300ms", "--grace", "200ms")
+CLOSED = ("--connections", 4, "--duration", "200ms")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fault"),
+    [
+        *(("verify", fault) for fault in FAULTS),
+        *(("echo", fault) for fault in ("drop", "corrupt", "disconnect")),
+        *(("kv", fault) for fault in ("drop", "duplicate", "forget")),
+    ],
+)
+def test_a_faulty_server_is_convicted(server: Serve, load: Load, protocol: str, fault: str) -> None:
+    """Exit 10, and the fault that the server made on each connection, not another."""
+    done = load("--protocol", protocol, "--port", server(protocol, fault), *OPEN)
+    assert done.exit_code == done.report["exit_code"] == 10
+    counts = {name: done.report["counts"][name] for name in FAULTS.values()}
+    assert {name for name, count in counts.items() if count} == {FAULTS[fault]}
+    assert counts[FAULTS[fault]] >= 2
+    assert done.report["connections"]["dropped"] == (2 if fault == "disconnect" else 0)
+    assert done.report["examples"]
+
+
+@pytest.mark.parametrize("protocol", ["echo", "kv", "verify"])
+def test_a_faithful_server_is_acquitted(server: Serve, load: Load, protocol: str) -> None:
+    """Exit 0 in a closed loop with several operations open a line, in two processes."""
+    port = server(protocol, "none")
+    done = load("--protocol", protocol, "--port", port, *CLOSED, "--processes", 2, "--depth", 5)
+    report = done.report
+    assert (done.exit_code, report["verdict"], report["schema"]) == (0, "pass", "netswap/1")
+    assert report["counts"]["answered"] == report["counts"]["issued"] > 0
+    assert report["connections"]["connected"] == 4
+    assert len(report["cpu_s"]) == 2
+    assert sum(report["by_version"].values()) == (
+        report["counts"]["answered"] if protocol == "verify" else 0
+    )
+
+
+def test_large_payloads_cross_whole(server: Serve, load: Load) -> None:
+    """Operations larger than a socket buffer are put together and compared."""
+    done = load(
+        "--protocol", "echo", "--target", f"127.0.0.1:{server('echo', 'none')}",
+        "--payload", 1_000_000, *CLOSED,
+    )  # fmt: skip
+    assert done.exit_code == 0
+
+
+def test_a_stall_shows_in_an_open_loop(server: Serve, load: Load) -> None:
+    """The operations that a stalled server kept waiting have the latency that they had."""
+    limits = ("--fail-on", "p99>100ms", "--fail-on", "lost>0")
+    done = load("--protocol", "verify", "--port", server("verify", "stall"), *OPEN, *limits,
+                "--grace", "2s")  # fmt: skip
+    assert done.exit_code == 11
+    assert done.report["latency_us"]["max"] > 250_000
+    assert len(done.report["reasons"]) == 1
+
+
+def test_a_saturated_generator_is_no_proof(server: Serve, load: Load) -> None:
+    """Asked for more than it can send, the command says so and blames itself."""
+    done = load(
+        "--protocol", "echo", "--port", server("echo", "none"),
+        "--rate", 5_000_000, "--duration", "300ms", "--grace", "10s",
+    )  # fmt: skip
+    assert done.exit_code == 12
+    assert "saturated" in done.report["reasons"][0]
+
+
+def test_no_server_is_no_pass(load: Load) -> None:
+    """Nobody listens: an invalid run, at once, with a sentence."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        done = load("--protocol", "echo", "--port", closed.getsockname()[1], "--duration", "60s")
+    assert done.exit_code == 12
+    assert done.report["connections"]["refused"] == 50
+    assert "is the server running" in done.report["reasons"][0]
+
+
+@pytest.fixture
+def pusher(tmp_path: Path) -> Callable[[int], str]:
+    """A stand-in for netswap that tells its words and ends with a code of choice."""
+
+    def make(exit_code: int) -> str:
+        script = tmp_path / "a netswap"
+        script.write_text(f'#!/bin/sh\necho "{{\\"words\\": \\"$*\\"}}"\nexit {exit_code}\n')
+        script.chmod(0o755)
+        return shlex.quote(str(script))
+
+    return make
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (20, 13)])
+def test_a_push_in_the_middle(
+    server: Serve, load: Load, pusher: Callable[[int], str], code: int, expected: int
+) -> None:
+    """The push happens during the run, is marked with what it said, and its failure is exit 13."""
+    done = load(
+        "--protocol", "verify", "--port", server("verify", "none"), *OPEN,
+        "--netswap", pusher(code), "--socket", "s.sock", "--push-at", "100ms=some/v2.py",
+    )  # fmt: skip
+    (event,) = done.report["events"]
+    assert done.exit_code == expected
+    assert event["exit_code"] == code
+    assert event["answer"] == {"words": "push --json --socket s.sock some/v2.py"}
+    assert 0.1 <= event["start_s"] <= event["end_s"]
+    assert event["window_us"]["max"] > 0
+
+
+def test_a_push_that_can_not_be_started_fails(server: Serve, load: Load, tmp_path: Path) -> None:
+    """No netswap command there: exit 13, not a crash."""
+    done = load(
+        "--protocol", "verify", "--port", server("verify", "none"), *OPEN,
+        "--netswap", tmp_path / "nothing", "--push-at", "0s=v2.py",
+    )  # fmt: skip
+    assert done.exit_code == 13
+    assert "can't be run" in done.report["events"][0]["stderr"]
+
+
+def test_other_commands_fail_a_run_only_when_asked(server: Serve, load: Load) -> None:
+    """--run-at is marked like a push; its exit code counts with --fail-on."""
+    line = ("--protocol", "echo", "--port", server("echo", "none"), *CLOSED, "--run-at", "0s=false")
+    assert load(*line).exit_code == 0
+    assert load(*line, "--fail-on", "events_failed>0").exit_code == 11
+
+
+def test_an_event_that_does_not_end_is_ended(server: Serve, load: Load) -> None:
+    """After the run an event has --timeout seconds left."""
+    line = ("--protocol", "echo", "--port", server("echo", "none"), *CLOSED)
+    done = load(*line, "--run-at", "0s=tail -f /dev/null", "--timeout", 0.3)
+    assert done.report["events"][0]["exit_code"] is None
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--protocol", "http"),
+        ("--protocol", "echo", "--connections", 0),
+        ("--protocol", "echo", "--duration", "soon"),
+        ("--protocol", "echo", "--duration", "1s", "--push-at", "2s=v2.py"),
+        ("--protocol", "echo", "--fail-on", "happiness<1"),
+    ],
+)
+def test_usage(load: Load, words: tuple[object, ...]) -> None:
+    """A wrong word is exit 2 and a sentence, before anything is started."""
+    done = load(*words)
+    assert done.exit_code == 2
+    assert "Error:" in done.stderr
+
+
+async def test_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one process can't hold is refused before the run, with the number that can."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1064))
+    plan = Plan(protocol="echo", host="h", port=1, connections=2500, duration_ns=1)
+    with pytest.raises(PlanError, match="use --processes 3"):
+        await conduct(plan, [])
+
+
+def test_interrupted(server: Serve, command_line: Callable[..., list[str]], tmp_path: Path) -> None:
+    """An interrupt ends the run and its processes, and is no pass."""
+    sign = tmp_path / "sign"
+    os.mkfifo(sign)
+    line = command_line(
+        "--protocol", "echo", "--port", server("echo", "none"), "--duration", "60s",
+        "--run-at", f"0s=cp /dev/null {sign}",
+    )  # fmt: skip
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as running:
+        sign.read_bytes()  # returns when the run is under way
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=10)
+    assert running.returncode == 130
+    assert "nothing is proved" in stderr

@@ -1,0 +1,159 @@
+"""The exit codes are one table, walked here; the report that they judge is derived exactly."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.conductor import Observation
+from loadgen.continuity import FAULTS, Tally
+from loadgen.events import EventRecord
+from loadgen.plan import Event, Plan
+from loadgen.report import build_report, spread
+from loadgen.summary import render
+from loadgen.thresholds import METRICS, parse_threshold
+from loadgen.verdict import RULES, judge
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+
+
+def observed(**changes: Any) -> Observation:
+    """A good open-loop run of one second: 1,000 operations of 1 ms, each sent 10 us late."""
+    rate = changes.pop("rate", 1000.0)
+    plan = Plan(protocol="verify", host="h", port=1, connections=1, duration_ns=SECOND, rate=rate)
+    tally = Tally(issued=1000, answered=1000, connected=1, **changes.pop("tally", {}))
+    seen = Observation(plan, 0, tally, due=1000, busy_ns=[SECOND // 2])
+    late = changes.pop("late", 10_000)
+    for number in range(1000):
+        seen.samples.intended.append(number * MS)
+        seen.samples.sent.append(number * MS + late)
+        seen.samples.done.append(number * MS + MS)
+    for name, value in changes.items():
+        setattr(seen, name, value)
+    return seen
+
+
+def pushed(exit_code: int | None) -> list[EventRecord]:
+    event = Event("push", 0, ("v2.py",))
+    return [EventRecord(event, ["netswap"], 400 * MS, 500 * MS, exit_code, "", "refused")]
+
+
+VIOLATED: dict[str, Any] = {"tally": {"lost": 1}}
+SWAP_FAILED: dict[str, Any] = {"events": pushed(20)}
+INVALID: dict[str, Any] = {"trouble": ["a process died"]}
+MISSED = [parse_threshold("p99>1us")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "thresholds", "expected"),
+    [
+        ({}, [], 0),
+        ({}, MISSED, 11),
+        (INVALID, MISSED, 12),
+        (SWAP_FAILED | INVALID, MISSED, 13),
+        (VIOLATED | SWAP_FAILED | INVALID, MISSED, 10),
+        ({"events": pushed(None)}, [], 13),
+        ({"events": pushed(0)}, [], 0),
+    ],
+)
+def test_precedence(changes: dict[str, Any], thresholds: list[Any], expected: int) -> None:
+    """2, 10, 13, 12, 11: the first rule of the table with a reason gives the code."""
+    assert [rule.exit_code for rule in RULES] == [2, 10, 13, 12, 11]
+    report = build_report(observed(**changes))
+    verdict = judge(report, thresholds)
+    assert verdict.exit_code == expected
+    assert bool(verdict.reasons) == bool(expected)
+    assert f"(exit {expected})" in render(report, verdict)
+
+
+@pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"unknown"}))
+def test_each_fault_alone_violates_correctness(fault: str) -> None:
+    """One lost, duplicated, reordered, corrupted, forgotten, dropped or refused is one too many."""
+    assert judge(build_report(observed(tally={fault: 1}))).exit_code == 10
+
+
+def test_late_because_of_us_is_invalid() -> None:
+    """Too few sent, and those late: the generator was the bottleneck."""
+    assert judge(build_report(observed(due=2000, late=60 * MS))).exit_code == 12
+    assert judge(build_report(observed(due=2000, busy_ns=[SECOND]))).exit_code == 12
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"due": 2000},  # too few, and yet on time with time to spare: lines were gone
+        {"busy_ns": [SECOND]},  # all sent, however busy
+        {"rate": None, "due": 0, "busy_ns": [SECOND]},  # a closed loop is always busy
+    ],
+)
+def test_what_is_not_our_saturation(changes: dict[str, Any]) -> None:
+    """A run isn't called invalid for what the server did."""
+    assert judge(build_report(observed(**changes))).exit_code == 0
+
+
+def test_nothing_done_is_no_pass() -> None:
+    """A run without a connection, or without an answer, proves nothing."""
+    plan = observed().plan
+    assert judge(build_report(Observation(plan, None, Tally(refused=3)))).exit_code == 12
+    assert judge(build_report(Observation(plan, 0, Tally(connected=1)))).exit_code == 12
+
+
+def test_the_summary_survives_a_run_without_samples() -> None:
+    """Nothing measured is told as such."""
+    report = build_report(Observation(observed().plan, None))
+    assert "p99 -" in render(report, judge(report))
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=1))
+def test_percentiles_are_measured_times(values: list[int]) -> None:
+    """Nearest rank: at least the share of the values is at or below, and it is one of them."""
+    found = spread(values)
+    assert found["max"] == round(max(values) / 1000, 1)
+    assert found["p50"] == round(statistics.median_low(values) / 1000, 1)
+    assert {*found.values()} <= {round(value / 1000, 1) for value in values}
+
+
+def test_latency_counts_from_the_intended_time() -> None:
+    """Latency includes our lateness, the service time doesn't."""
+    report = build_report(observed(late=400_000))
+    assert report.latency["p99"] == 1000.0
+    assert report.service["p99"] == 600.0
+    assert report.late["p99"] == 400.0
+    assert report.rate.achieved == 1000.0
+
+
+def test_an_event_is_set_beside_the_rest() -> None:
+    """What was open from 0.1 s before an event to 0.5 s after it is told apart."""
+    seen = observed(events=pushed(0))
+    seen.samples.done[450] += 5 * MS
+    seen.samples.done[100] += 3 * MS
+    (event,) = build_report(seen).events
+    assert (event.window["max"], event.rest["max"]) == (6000.0, 4000.0)
+    assert (event.start_s, event.end_s) == (0.4, 0.5)
+
+
+def test_an_operation_open_across_the_window_belongs_to_it() -> None:
+    """Intended before and answered within is part of the window."""
+    seen = observed(events=pushed(0))
+    seen.samples.done[10] = 350 * MS
+    (event,) = build_report(seen).events
+    assert event.window["max"] == 340_000.0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_can_be_a_threshold(metric: str) -> None:
+    """Each metric is read from a report, missed below it and kept above it."""
+    report = build_report(observed(events=pushed(0)))
+    assert judge(report, [parse_threshold(f"{metric}>=0")]).exit_code == 11
+    assert judge(report, [parse_threshold(f"{metric}>1000000000")]).exit_code == 0
+
+
+def test_a_threshold_on_nothing_is_missed() -> None:
+    """A limit on events fails a run in which none happened."""
+    verdict = judge(build_report(observed()), [parse_threshold("event_max>5ms")])
+    assert verdict.exit_code == 11
