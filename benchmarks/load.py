@@ -1,0 +1,60 @@
+"""Runs the load generator beside something else and keeps its report."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.servers import ROOT, Netswap
+
+__all__ = ["Load", "checked_load"]
+
+CONNECTED_S = 60.0
+
+
+@dataclass
+class Load:
+    """A run of the load generator; ``report`` is there when it has ended."""
+
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def checked_load(
+    server: Netswap, protocol: str, seconds: float, words: Sequence[str]
+) -> Iterator[Load]:
+    """Load on ``protocol`` for ``seconds``; the body begins when all connections are there."""
+    command = [sys.executable, "-m", "loadgen", "run", "--protocol", protocol, "--json"]
+    command += ["--port", str(server.ports[protocol]), "--duration", f"{seconds:g}s", *words]
+    wanted = int(words[words.index("--connections") + 1])
+    load = Load()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=output, stderr=subprocess.DEVNULL, text=True
+        )
+        try:
+            _wait_connected(server, wanted)
+            yield load
+        finally:
+            process.wait(seconds + 60)
+        output.seek(0)
+        lines = re.findall(r"^\{.*\}$", output.read(), re.MULTILINE)
+        load.report = json.loads(lines[-1])
+
+
+def _wait_connected(server: Netswap, wanted: int) -> None:
+    until = time.monotonic() + CONNECTED_S
+    while time.monotonic() < until:
+        workers = server.run("status")[1]["workers"]
+        if sum(worker["connections"] for worker in workers) >= wanted:
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"not {wanted} connections within {CONNECTED_S:g} s")
