@@ -1,0 +1,293 @@
+"""The house: imports point down, a room has one door, a module imports alone and is small."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TREES = ("netswap", "protocols", "loadgen")
+
+# From the ground up. A room imports rooms of lower layers only; those of one layer are strangers.
+LAYERS = [
+    {"blame", "clock", "events", "outcome"},
+    {"errors"},
+    {"logs", "places"},
+    {"config"},
+    {"ott", "quiescence", "mediator", "transfer"},
+    {"hotswap"},
+    {"stack"},
+    {"netswap"},  # the front door, for authors: no room of the house comes in by it
+    {"autonomic", "interpose", "testing"},
+    {"modules"},
+    {"channel", "probe"},
+    {"supervisor", "worker"},
+    {"admin", "dashboard", "metrics"},
+    {"demo"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
+]
+LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
+
+MECHANISM = ("hotswap", "mediator", "ott", "quiescence", "transfer")
+OUTSIDE_OF_MECHANISM = {"asyncio", "selectors", "socket", "threading", "time", "uvloop"}
+
+NAMES_AT_A_DOOR = 8
+LINES = 500
+LONGER: dict[str, str] = {}
+"""Modules that may be longer than ``LINES``, each with its reason."""
+
+FORBIDDEN_NAMES = {"base", "common", "helper", "helpers", "manager", "misc", "util", "utils"}
+
+UNTESTED_ALONE = {
+    "__main__": "passes on to cli",
+    "clock": "the machine's clocks under a name",
+    "events": "records without behaviour but their sentences, which the tests of every room read",
+}
+"""Rooms without a test file of their own, each with its reason."""
+
+ELSEWHERE = {"deploy", "machines", "system"}
+"""Folders of tests that are not about one room."""
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the trees by its dotted name; a room's ``__init__`` has the room's name."""
+    found = {}
+    for tree in TREES:
+        for path in sorted((ROOT / tree).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def syntax(name: str) -> ast.Module:
+    """The syntax tree of a module."""
+    return ast.parse(modules()[name].read_text(encoding="utf-8"))
+
+
+def imports(name: str, *, at_start: bool = False) -> Iterator[tuple[str, int]]:
+    """What a module imports, with line numbers; ``at_start``: only when it is itself imported."""
+    nodes = syntax(name).body if at_start else ast.walk(syntax(name))
+    package = name if modules()[name].name == "__init__.py" else name.rpartition(".")[0]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            source = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            for alias in node.names:
+                whole = f"{source}.{alias.name}"
+                yield (whole if whole in modules() else source), node.lineno
+
+
+def room(name: str) -> str:
+    """``netswap.stack.host`` is in the room ``stack``; ``netswap`` alone is the front door."""
+    return name.split(".")[1] if "." in name else name
+
+
+def of(tree: str) -> list[str]:
+    """The modules of one tree."""
+    return [name for name in modules() if name.split(".")[0] == tree]
+
+
+def at(name: str, line: int) -> str:
+    """A place to click on."""
+    return f"{modules()[name].relative_to(ROOT)}:{line}"
+
+
+def test_every_room_has_a_layer():
+    """A new room is put into the table of layers before it is imported anywhere."""
+    assert {room(name) for name in of("netswap")} <= LAYER.keys()
+
+
+def test_imports_point_down():
+    """No room imports one of its own height or above, in functions and for types neither."""
+    wrong = [
+        f"{at(name, line)}: {room(name)} imports {imported}"
+        for name in of("netswap")
+        for imported, line in imports(name)
+        if imported.split(".")[0] == "netswap"
+        and room(imported) != room(name)
+        and LAYER[room(imported)] >= LAYER[room(name)]
+    ]
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def test_no_module_is_in_an_import_cycle():
+    """Within a room too, modules can be read in some order."""
+    graph = {
+        name: {imported for imported, _ in imports(name, at_start=True) if imported in modules()}
+        for name in modules()
+    }
+    # a room's door imports what is in the room, and everything in it comes by way of the door
+    TopologicalSorter({name: wants - {name} for name, wants in graph.items()}).prepare()
+
+
+def test_the_mechanism_knows_no_sockets_and_no_time():
+    """The mechanism says what to do and when a deadline has passed; drivers do it."""
+    wrong = [
+        f"{at(name, line)}: {imported}"
+        for name in of("netswap")
+        if room(name) in MECHANISM
+        for imported, line in imports(name)
+        if imported.split(".")[0] in OUTSIDE_OF_MECHANISM
+    ]
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def test_protocols_come_in_by_the_front_door():
+    """What is swapped is written as any author would write it."""
+    wrong = [
+        f"{at(name, line)}: {imported}"
+        for name in of("protocols")
+        for imported, line in imports(name)
+        if imported.split(".")[0] in {"netswap", "loadgen"} and imported != "netswap"
+    ]
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def test_the_load_generator_is_an_independent_witness():
+    """It shares no code with what it judges."""
+    wrong = [
+        f"{at(name, line)}: {imported}"
+        for name in of("loadgen")
+        for imported, line in imports(name)
+        if imported.split(".")[0] in {"netswap", "protocols"}
+    ]
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def doors() -> list[str]:
+    """The rooms that are packages."""
+    return [name for name, path in modules().items() if path.name == "__init__.py"]
+
+
+@pytest.mark.parametrize("name", doors())
+def test_a_room_has_one_small_door(name):
+    """A package explains itself in a docstring and gives at most eight names."""
+    tree = syntax(name)
+    assert ast.get_docstring(tree), f"{name} has no docstring"
+    lists = [
+        node.value
+        for node in tree.body
+        for target in getattr(node, "targets", [getattr(node, "target", None)])
+        if isinstance(target, ast.Name) and target.id == "__all__"
+    ]
+    assert lists or len(tree.body) == 1, f"{name} has no __all__"
+    names = [name for value in lists for name in ast.literal_eval(value)]
+    assert len(names) <= NAMES_AT_A_DOOR
+
+
+def test_every_module_has_a_docstring():
+    """The first thing in a file is what it is for."""
+    wanting = [name for name in modules() if not ast.get_docstring(syntax(name))]
+    assert not wanting
+
+
+def test_modules_are_small():
+    """A file can be read in one go, or has a reason here."""
+    lines = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
+    long = {name: count for name, count in lines.items() if count > LINES}
+    assert long.keys() == LONGER.keys()
+
+
+def test_names_say_something():
+    """No module is named for being useful."""
+    empty = [name for name in modules() if FORBIDDEN_NAMES & set(name.split("."))]
+    assert not empty
+
+
+def test_every_module_imports_alone():
+    """Each module in a fresh interpreter: no hidden order, no output, nothing but an import."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    names = [name for name in modules() if not name.endswith("__main__")]
+
+    def complaint(name: str) -> str:
+        command = [sys.executable, "-W", "error", "-c", f"import {name}"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=plain, capture_output=True, text=True, check=False
+        )
+        said = done.stdout + done.stderr
+        return f"{name}: {said or done.returncode}" if said or done.returncode else ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        complaints = [said for said in pool.map(complaint, names) if said]
+    assert not complaints, "\n".join(["", *complaints])
+
+
+def test_every_room_has_tests():
+    """tests/ mirrors the tree: a package has a folder with tests, a module a file."""
+    wanting = []
+    for name in {room(name) for name in of("netswap")} - UNTESTED_ALONE.keys() - {"netswap"}:
+        folder, file = ROOT / "tests" / name, ROOT / "tests" / f"test_{name}.py"
+        if not file.exists() and not any(folder.glob("test_*.py")):
+            wanting.append(name)
+    assert not wanting
+
+
+def test_folders_of_tests_are_folders_of_the_tree():
+    """A folder of tests stands where its subject does."""
+    folders = {
+        path.parent.relative_to(ROOT / "tests") for path in ROOT.glob("tests/*/**/test_*.py")
+    }
+    strange = [
+        folder
+        for folder in folders
+        if folder.parts[0] not in ELSEWHERE
+        and not (ROOT / folder).is_dir()
+        and not (ROOT / "netswap" / folder).exists()
+    ]
+    assert not strange
+
+
+def tracked() -> dict[str, str]:
+    """The text files that git knows, by path."""
+    listing = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    done = subprocess.run(listing, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout: no list of files")
+    paths = [ROOT / name for name in done.stdout.split("\0") if name]
+    return {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8", errors="replace")
+        for path in paths
+        if path.is_file()
+    }
+
+
+def test_the_tree_names_no_package_index():
+    """Pins are by name, version and hash: where packages come from is the machine's business."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    known = shown.stdout + " ".join(value for key, value in os.environ.items() if "INDEX" in key)
+    hosts = set(re.findall(r"://(?:[^/@\s']*@)?([^/:\s']+)", known)) - {"pypi.org"}
+    words = ["--index" + "-url", "--extra-index" + "-url", "--find" + "-links", "/simple" + "/"]
+    wrong = [
+        f"{path}: {word}"
+        for path, text in tracked().items()
+        for word in [*words, *hosts]
+        if word in text
+    ]
+    assert not wrong
