@@ -388,10 +388,10 @@ class Store(Service[Keys], clustered=True):
         replies = ((self.execute(command), command) for command in commands)
         return _join([unknown(c) if reply is None else reply for reply, c in replies])
 
-    def forward(self, method: str, argument: Any, entry: Any, token: int) -> None:
+    def forward(self, method: str, arguments: tuple[Any, ...], entry: Any, token: int) -> None:
         """Ask the home part for ``entry``, whose ``on_reply`` gets the answer."""
         cluster = self.cluster
-        cluster.request(cluster.home, method, (argument,), entry, "on_reply", token)
+        cluster.request(cluster.home, method, arguments, entry, "on_reply", token)
 
     def keys(self, pattern: bytes, scan: int = 0) -> bytes:
         """The reply to KEYS. ``scan`` says that the asker can wait; this version never does."""
@@ -458,16 +458,24 @@ def glob(pattern: bytes) -> Callable[[bytes], Any]:
     """redis's glob (``* ? [a-c] [^a] \\x``) as a predicate on keys."""
     if pattern == b"*":
         return lambda _: True
-    parts = re.findall(rb"\\.|\[\^?(?:\\.|[^\]\\])*\]|.", pattern, re.DOTALL)
+    segments = [b""]
+    for part in re.findall(rb"\\.|\[\^?(?:\\.|[^\]\\])*\]|.", pattern, re.DOTALL):
+        if part == b"*":
+            segments.append(b"")
+        else:
+            segments[-1] += _glob_part(part)
+    first, *middle, last = segments if len(segments) > 1 else (*segments, b"")
+    # atomic groups: the first place where a segment fits will do, so no pattern is slow
+    text = first + _join(b"(?>.*?%b)" % segment for segment in middle)
     try:
-        return re.compile(_join(map(_glob_part, parts)), re.DOTALL).fullmatch
+        return re.compile(text + b".*" * (len(segments) > 1) + last, re.DOTALL).fullmatch
     except re.error:  # a range from high to low
         return lambda _: False
 
 
 def _glob_part(part: bytes) -> bytes:
-    if part in (b"*", b"?"):
-        return b".*" if part == b"*" else b"."
+    if part == b"?":
+        return b"."
     if part[:1] != b"[" or len(part) == 1:
         return re.escape(part[-1:])
     caret, inside = re.fullmatch(rb"\[(\^?)(.*)\]", part, re.DOTALL).groups()  # type: ignore[union-attr]  # it is how parts are cut
@@ -703,7 +711,8 @@ def within(kind: type, missing: bytes, answer: Answer) -> Handler:
         value: Any = store.look(command[1])
         if value is None:
             return missing
-        if value.__class__ is not kind:
+        found: type = type(value)
+        if found is not kind:
             return WRONGTYPE
         reply = answer(value, command)
         if not (value[0] if kind is list else value):
@@ -732,7 +741,8 @@ def popping(kind: type, one: bytes, many: bytes, pop: Callable[[Any], bytes]) ->
         value: Any = store.look(command[1])
         if value is None:
             return one if len(command) == 2 else many
-        if value.__class__ is not kind:
+        found: type = type(value)
+        if found is not kind:
             return WRONGTYPE
         if len(command) == 2:
             reply = bulk(pop(value))
@@ -1171,7 +1181,7 @@ class Client(Connection[Talk], uses={"store": "kv.store"}):
             return self._own_turn()
         batch = list(takewhile(lambda command: not is_own(command), backlog[:BATCH_LIMIT]))
         del backlog[: len(batch)]
-        self._request("execute_many", batch, len(batch))
+        self._request("execute_many", (batch,), len(batch))
         return True
 
     def _own_turn(self) -> bool:
@@ -1180,16 +1190,16 @@ class Client(Connection[Talk], uses={"store": "kv.store"}):
             return False
         command = state.backlog.pop(0)
         if is_keys(command):
-            self._request("keys", command[1], 1)
+            self._request("keys", (command[1],), 1)
             return True
         self.write(self._own(command))
         return not state.quit
 
-    def _request(self, method: str, argument: Any, count: int) -> None:
+    def _request(self, method: str, arguments: tuple[Any, ...], count: int) -> None:
         state = self.state
         state.token += 1
         state.outstanding.append([state.token, count])
-        self.store.forward(method, argument, self.entry, state.token)
+        self.store.forward(method, arguments, self.entry, state.token)
 
     def on_reply(self, token: int, value: Any, error_text: str | None) -> None:
         """The home worker's answer to a request, in the order of the requests."""
