@@ -39,9 +39,12 @@ def main() -> int:
     arguments = parser.parse_args()
     seconds = arguments.pushes / PUSHES_A_SECOND + 10
     words = ["--connections", str(arguments.connections), "--rate", "1000"]
-    with netswap("verify", workers=2) as server, tempfile.TemporaryDirectory() as folder:
-        with checked_load(server, "verify", seconds, words) as load:
-            readings, failures = _push_all(server, Path(folder), arguments.pushes)
+    with (
+        netswap("verify", workers=2) as server,
+        tempfile.TemporaryDirectory() as folder,
+        checked_load(server, "verify", seconds, words) as load,
+    ):
+        readings, failures = _push_all(server, Path(folder), arguments.pushes)
     return _verdict(readings, failures, load.report)
 
 

@@ -47,10 +47,8 @@ def _print(swaps: list[tuple[str, int, dict[str, Any]]], report: dict[str, Any])
         objects = sum(receipt.get("objects", {}).values())
         cost = receipt.get("convert_us", 0.0) / max(objects, 1)
         costs.append(cost)
-        print(
-            f"{name:<10}{code:>5}{objects:>9,}{cost:>9.2f}"
-            f"{receipt.get('stall_us', 0) / 1000:>10.2f}{receipt.get('blackout_us', 0) / 1000:>13.2f}"
-        )
+        stall, blackout = receipt.get("stall_us", 0) / 1e3, receipt.get("blackout_us", 0) / 1e3
+        print(f"{name:<10}{code:>5}{objects:>9,}{cost:>9.2f}{stall:>10.2f}{blackout:>13.2f}")
         if code:
             print(f"  {result.get('what')} ({result.get('where')})")
     print(f"\na connection: median {statistics.median(costs):.2f} us")
