@@ -56,9 +56,8 @@ def bind_admin_socket(path: Path) -> socket.socket:
         return _bind(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise AdminSocketError(
-            path, reason, "give a place that can be written: --socket"
-        ) from error
+        advice = "give a place that can be written: --socket"
+        raise AdminSocketError(path, reason, advice, unwritable=True) from error
 
 
 def _bind(path: Path) -> socket.socket:

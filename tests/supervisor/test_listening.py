@@ -1,0 +1,107 @@
+"""Sockets of the supervisor: one per slot, bound once, never shared with a stranger."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import stat
+
+import pytest
+
+from netswap.config import Address
+from netswap.supervisor.listening import (
+    ListenError,
+    Listeners,
+    Mesh,
+    raise_descriptor_limit,
+)
+from netswap.supervisor.transaction import local_selector
+
+LOOPBACK = Address("127.0.0.1", 0)
+
+
+def test_port_0_is_resolved_once_for_all_slots() -> None:
+    """Every slot listens on the same port, by a socket of its own."""
+    listeners = Listeners({"echo": [LOOPBACK]}, slots=3)
+    (echo,) = listeners.all
+    assert {sock.getsockname() for sock in echo.sockets} == {tuple(echo.address)}
+    assert len({sock.fileno() for sock in echo.sockets}) == 3
+    assert echo.address.port != 0
+    listeners.close()
+
+
+def test_a_connection_waits_in_a_slot_that_has_no_worker() -> None:
+    """It is accepted by the kernel before any worker lives."""
+    listeners = Listeners({"echo": [LOOPBACK]}, slots=2)
+    with socket.create_connection(listeners.all[0].address, timeout=2) as client:
+        assert client.getpeername() == tuple(listeners.all[0].address)
+    listeners.close()
+
+
+@pytest.mark.parametrize("reuse_port", [False, True])
+def test_a_busy_port_is_an_error_that_says_what_to_do(reuse_port: bool) -> None:
+    """Also when the other program would share the port: half the clients would be lost to it."""
+    with socket.socket() as other:
+        if reuse_port:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        sentence = rf"kv can't listen on 127.0.0.1:{port}: another program .*--listen kv="
+        with pytest.raises(ListenError, match=sentence):
+            Listeners({"echo": [LOOPBACK], "kv": [Address("127.0.0.1", port)]}, slots=2)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    """The sentence says that this machine does not have it."""
+    with pytest.raises(ListenError, match="this machine has no such address"):
+        Listeners({"kv": [Address("192.0.2.1", 0)]}, slots=1)
+
+
+def test_ipv6_and_several_addresses_of_one_protocol() -> None:
+    """Each address is a listener with a name of its own."""
+    listeners = Listeners({"echo": [LOOPBACK, Address("::1", 0)]}, slots=2)
+    names = [(one.name, one.protocol) for one in listeners.all]
+    assert names == [("echo", "echo"), ("echo-2", "echo")]
+    second = listeners.all[1]
+    assert str(second.address) == f"[::1]:{second.address.port}"
+    assert second.spec(1).fd == second.sockets[1].fileno()
+    socket.create_connection(("::1", second.address.port), timeout=2).close()
+    listeners.close()
+
+
+def test_the_mesh_is_for_this_user_alone() -> None:
+    """Its folder can't be entered by others, and goes with it."""
+    mesh = Mesh(2)
+    assert stat.S_IMODE(os.stat(mesh.folder).st_mode) == 0o700
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(mesh.paths[1])
+    mesh.close()
+    assert not mesh.folder.exists()
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
+    """10,000 connections need more than the usual 1,024 descriptors."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1] // 2, before[1]))
+    try:
+        assert raise_descriptor_limit() == before[1]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(
+    ("selector", "slot", "expected"),
+    [
+        ("id=1.42", 1, "id=42"),
+        ("id=1.42", 0, "id=0"),
+        ("kind=k,id = 0.7,peer=a", 0, "kind=k,id=7,peer=a"),
+        ("id=42", 0, "id=42"),
+        ("peer_id=1.42", 0, "peer_id=1.42"),
+    ],
+)
+def test_object_ids_are_local_to_a_slot(selector: str, slot: int, expected: str) -> None:
+    """An id of one worker matches nothing in the others."""
+    assert local_selector(selector, slot) == expected

@@ -1,0 +1,266 @@
+"""Push, swap and rollback over real worker processes that fail in every way they can."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from netswap.modules import Bundle
+from netswap.outcome import Outcome
+from netswap.supervisor import StartFailed, StateDirectoryBusy
+from tests.supervisor.conftest import Serve, bundle
+
+# The supervisor runs on asyncio's own loop: nothing of it is in the data path.
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
+
+
+async def test_a_push_is_committed_in_every_worker(serve: Serve) -> None:
+    """The receipt adds up over workers and says how to undo it."""
+    async with serve() as server:
+        result = await server.push(bundle())
+        assert result.outcome is Outcome.DONE
+        assert server.active == {"k": bundle().sha256}
+        assert result.receipt is not None
+        assert result.receipt.workers == 2
+        assert result.receipt.objects == {"k": 4}
+        assert result.receipt.gone == 2
+        assert result.receipt.blackout_us == 30.0
+        assert result.undo == "netswap rollback"
+        assert [change.new_revision for change in result.changes] == [1]
+        texts = [line.text for line in server.lines if line.worker == 1]
+        assert "prepared" in texts
+        assert any(text.startswith("swapped 2 objects") for text in texts)
+
+
+async def test_pushing_what_is_active_changes_nothing(serve: Serve) -> None:
+    """The same bundle again is a success, not a transaction."""
+    async with serve() as server:
+        await server.push(bundle())
+        result = await server.push(bundle())
+        assert (result.outcome, result.what) == (Outcome.DONE, "already active")
+        assert len(server.supervisor.state.versions.history) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "sentence"),
+    [
+        ("refuse", Outcome.REFUSED, "no way"),
+        ("die in prepare", Outcome.REFUSED, "worker 1 died while preparing"),
+        ("silent prepare", Outcome.REFUSED, "worker 1 did not answer in time while preparing"),
+        ("fail", Outcome.ROLLED_BACK, "object 7 raised"),
+        ("die in swap", Outcome.ROLLED_BACK, "worker 1 died while swapping"),
+        ("silent swap", Outcome.ROLLED_BACK, "worker 1 did not answer in time while swapping"),
+    ],
+)
+async def test_one_faulty_worker_takes_back_all(
+    serve: Serve, fault: str, outcome: Outcome, sentence: str
+) -> None:
+    """Whatever one worker does before the commit, the old set stays, and the result says why."""
+    async with serve() as server:
+        await server.push(bundle(1))
+        server.fault(1, fault)
+        result = await server.push(bundle(2), timeout=0.2)
+        assert (result.outcome, result.what) == (outcome, sentence)
+        assert "worker 1" in result.where
+        assert result.advice
+        assert server.active == {"k": bundle(1).sha256}
+        assert server.supervisor.state.versions.history[-1].outcome == outcome.value
+        server.fault(1)
+        await server.wait_serving()
+        assert (await server.push(bundle(2))).outcome is Outcome.DONE
+
+
+async def test_a_failure_that_cannot_be_taken_back_is_told_as_such(serve: Serve) -> None:
+    """Mixed versions have their own outcome and name the worker."""
+    async with serve() as server:
+        server.fault(0, "stuck")
+        server.fault(1, "fail")
+        result = await server.push(bundle())
+        assert result.outcome is Outcome.MIXED
+        assert {refusal.worker for refusal in result.refusals} == {0, 1}
+
+
+async def test_a_worker_that_dies_after_the_commit_boots_into_the_new_set(serve: Serve) -> None:
+    """Once committed, a death costs nothing but the worker's own connections."""
+    async with serve() as server:
+        server.fault(1, "die in finish")
+        result = await server.push(bundle())
+        assert result.outcome is Outcome.DONE
+        server.fault(1)
+        await server.wait_serving()
+        page = await server.supervisor.looks.versions()
+        assert [row["objects"] for row in page["versions"]] == [4]
+
+
+async def test_rollback_undoes_the_last_push_as_a_whole(serve: Serve) -> None:
+    """Two bundles pushed together go back together, and the history says so."""
+    async with serve() as server:
+        await server.push(bundle(1), bundle(1, "l"))
+        await server.push(bundle(2), bundle(2, "l"))
+        result = await server.rollback()
+        assert result.outcome is Outcome.DONE
+        assert server.active == {"k": bundle(1).sha256, "l": bundle(1, "l").sha256}
+        assert server.supervisor.state.versions.history[-2].undone == ["k", "l"]
+
+
+async def test_swap_brings_back_any_revision(serve: Serve) -> None:
+    """By number or by hash."""
+    async with serve() as server:
+        await server.push(bundle(1))
+        await server.push(bundle(2))
+        assert (await server.swap("k", "1")).outcome is Outcome.DONE
+        assert server.active == {"k": bundle(1).sha256}
+        assert (await server.swap("k", bundle(2).short)).outcome is Outcome.DONE
+        assert server.active == {"k": bundle(2).sha256}
+        assert (await server.rollback("k", "1")).outcome is Outcome.DONE
+        assert server.active == {"k": bundle(1).sha256}
+
+
+async def test_an_unknown_revision_is_refused_with_the_known_ones(serve: Serve) -> None:
+    """The operator is told what to type."""
+    async with serve() as server:
+        await server.push(bundle(1))
+        result = await server.swap("k", "9")
+        assert result.outcome is Outcome.REFUSED
+        assert "known are 1" in result.advice
+
+
+async def test_two_pushes_at_once_conflict(serve: Serve) -> None:
+    """The second one is refused at once and the first one is not disturbed."""
+    async with serve() as server:
+        first = asyncio.create_task(server.push(bundle(1)))
+        await asyncio.sleep(0)
+        second = await server.push(bundle(2))
+        assert second.outcome is Outcome.CONFLICT
+        assert "push k/v1.py" in second.what
+        assert (await first).outcome is Outcome.DONE
+
+
+async def test_a_dry_run_leaves_no_trace(serve: Serve) -> None:
+    """Prepared everywhere, swapped nowhere, journaled nowhere."""
+    async with serve() as server:
+        result = await server.push(bundle(), dry_run=True)
+        assert (result.outcome, result.dry_run) == (Outcome.DONE, True)
+        assert server.active == {}
+        assert server.supervisor.state.versions.history == []
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence", "line"),
+    [
+        (b"def broken(:\n", "", 1),
+        (b"\x00\xff\xfe not python", "", None),
+        (b"raise RuntimeError('at import')\n", "at import", 1),
+        (b"import sys\nsys.exit(3)\n", "", 2),
+        (b"x = 1\n", "", None),
+        (b"import os\nos._exit(4)\n", "exit status 4", None),
+        (b"import time\nwhile True:\n    time.sleep(1)\n", "", 3),
+    ],
+    ids=["syntax", "binary", "raises", "exits", "nothing", "dies", "hangs"],
+)
+async def test_a_bad_module_is_refused_before_any_worker_hears_of_it(
+    serve: Serve, content: bytes, sentence: str, line: int | None
+) -> None:
+    """The supervisor and the workers never import it."""
+    async with serve() as server:
+        result = await server.push(Bundle("bad.py", {"bad.py": content}), timeout=1.0)
+        assert result.outcome is Outcome.REFUSED
+        assert sentence in result.what
+        if line is not None:
+            assert f"bad.py:{line}" in result.where
+        assert not any(line.worker is not None for line in server.lines)
+
+
+async def test_two_bundles_may_not_provide_the_same_kind(serve: Serve) -> None:
+    """Which one would win is not guessed."""
+    async with serve() as server:
+        result = await server.push(bundle(1), bundle(2))
+        assert result.outcome is Outcome.REFUSED
+        assert "k is provided by k/v1.py and by k/v2.py" in result.what
+
+
+async def test_a_dead_worker_gets_a_successor_with_the_same_sockets(serve: Serve) -> None:
+    """A slot keeps its descriptors; siblings do not notice."""
+    async with serve() as server:
+        slots = server.supervisor.fleet.slots
+        before = [slot.pid for slot in slots]
+        assert before[0] is not None
+        os.kill(before[0], signal.SIGKILL)
+        while slots[0].pid == before[0] or len(server.supervisor.fleet.serving()) < 2:
+            await server.supervisor.fleet.wait_changed()
+        assert slots[0].restarts == 1
+        assert slots[1].pid == before[1]
+
+
+async def test_a_silent_worker_is_reported_then_killed_and_replaced(serve: Serve) -> None:
+    """A stuck loop is seen, because heartbeats come from the loop."""
+    async with serve(silent_report=0.5, silent_kill=1.0) as server:
+        slot = server.supervisor.fleet.slots[1]
+        before = slot.pid
+        server.fault(1, "no heartbeat")
+        while slot.pid == before:
+            await server.supervisor.fleet.wait_changed()
+            server.fault(1)
+        await server.wait_serving()
+
+
+async def test_workers_that_die_before_they_are_ready_fail_the_start(serve: Serve) -> None:
+    """A server that can't serve says so instead of trying for ever."""
+    async with serve(ready=False) as server:
+        server.fault(0, "die at start")
+        with pytest.raises(StartFailed, match="worker 0 dies again and again"):
+            await server.supervisor.start()
+
+
+async def test_a_restarted_server_serves_what_was_committed(serve: Serve) -> None:
+    """The journal is the memory."""
+    async with serve() as server:
+        await server.push(bundle(1))
+        await server.push(bundle(2))
+        await server.supervisor.stop()
+    async with serve() as server:
+        assert server.active == {"k": bundle(2).sha256}
+        assert (await server.rollback()).outcome is Outcome.DONE
+        assert server.active == {"k": bundle(1).sha256}
+
+
+async def test_two_servers_do_not_share_a_state_directory(serve: Serve) -> None:
+    """The second one says who holds it and what to do."""
+    async with serve():
+        with pytest.raises(StateDirectoryBusy, match=rf"pid {os.getpid()}.*--state-dir"):
+            async with serve():
+                pass
+
+
+async def test_what_is_loaded_at_the_first_start_is_revision_one(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """It is part of what a server begins with, so it can't be undone."""
+    file = tmp_path / "mine.py"
+    file.write_bytes(bundle().files["v1.py"])
+    async with serve(load=(file,)) as server:
+        assert list(server.active) == ["k"]
+        assert (await server.rollback()).outcome is Outcome.REFUSED
+
+
+async def test_a_first_module_that_is_broken_fails_the_start(serve: Serve, tmp_path: Path) -> None:
+    """The sentence names the file and the line."""
+    file = tmp_path / "mine.py"
+    file.write_text("x = (\n")
+    async with serve(ready=False, load=(file,)) as server:
+        with pytest.raises(StartFailed, match=r"mine\.py:1"):
+            await server.supervisor.start()
+
+
+async def test_stop_drains_and_kills_who_does_not_end(serve: Serve) -> None:
+    """The limit is finite, and it is kept."""
+    async with serve() as server:
+        server.fault(1, "no drain")
+        async with asyncio.timeout(8):
+            await server.supervisor.stop()
+        assert [slot.state.value for slot in server.supervisor.fleet.slots] == ["dead", "dead"]
+        assert (await server.push(bundle())).outcome is Outcome.CONFLICT
