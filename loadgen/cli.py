@@ -130,6 +130,8 @@ def run(context: click.Context, /, **asked: Any) -> None:
 
 def _plan(asked: dict[str, Any]) -> Plan:
     host, port = asked["target"] or (asked["host"], asked["port"] or PORTS[asked["protocol"]])
+    if not asked["duration"]:
+        raise click.UsageError("a run of no duration proves nothing: write --duration 10s")
     events: tuple[Event, ...] = (*asked["pushes"], *asked["runs"])
     for event in events:
         if event.at_ns >= asked["duration"]:

@@ -22,21 +22,31 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["FAULTS", "Continuity", "Fault", "FaultName", "Operation", "Tally", "pattern"]
+__all__ = [
+    "CONNECTION_FAULTS",
+    "FAULTS",
+    "OPERATION_FAULTS",
+    "Continuity",
+    "Fault",
+    "FaultName",
+    "Operation",
+    "Tally",
+    "pattern",
+]
 
 FaultName = Literal[
     "lost", "duplicated", "reordered", "corrupted", "not_carried", "unknown", "dropped", "refused"
 ]
-FAULTS: Final[tuple[FaultName, ...]] = (
+OPERATION_FAULTS: Final[tuple[FaultName, ...]] = (
     "lost",
     "duplicated",
     "reordered",
     "corrupted",
     "not_carried",
     "unknown",
-    "dropped",
-    "refused",
 )
+CONNECTION_FAULTS: Final[tuple[FaultName, ...]] = ("refused", "dropped")
+FAULTS: Final = OPERATION_FAULTS + CONNECTION_FAULTS
 _EXAMPLES_KEPT = 8
 _STRIDES = 256
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from loadgen.conductor import Observation
-from loadgen.continuity import FAULTS, Tally
+from loadgen.continuity import CONNECTION_FAULTS, OPERATION_FAULTS, Tally
 from loadgen.events import EventRecord
 from loadgen.plan import Plan
 from loadgen.samples import Samples
@@ -75,7 +75,7 @@ class Report(msgspec.Struct, frozen=True):
     def to_json(self) -> dict[str, Any]:
         """The plain data of ``--json``, without the verdict."""
         plan, tally = self.plan, self.tally
-        counts = ("issued", "answered", *(name for name in FAULTS if name not in _OF_CONNECTIONS))
+        counts = ("issued", "answered", *OPERATION_FAULTS)
         return {
             "protocol": plan.protocol,
             "target": f"{plan.host}:{plan.port}",
@@ -85,7 +85,7 @@ class Report(msgspec.Struct, frozen=True):
             "payload": plan.payload,
             "connections": {
                 "asked": plan.connections,
-                **{name: getattr(tally, name) for name in ("connected", *_OF_CONNECTIONS)},
+                **{name: getattr(tally, name) for name in ("connected", *CONNECTION_FAULTS)},
             },
             "counts": {name: getattr(tally, name) for name in counts},
             "rate": msgspec.to_builtins(self.rate),
@@ -98,9 +98,6 @@ class Report(msgspec.Struct, frozen=True):
             "cpu_share": round(self.cpu_share, 3),
             "examples": msgspec.to_builtins(tally.examples),
         }
-
-
-_OF_CONNECTIONS = ("refused", "dropped")
 
 
 def build_report(seen: Observation) -> Report:

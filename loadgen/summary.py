@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loadgen.continuity import FAULTS
+from loadgen.continuity import OPERATION_FAULTS
 from loadgen.report import EventReport, Report, Spread
 from loadgen.verdict import Verdict
 
@@ -27,12 +27,13 @@ def _lines(report: Report) -> Iterator[str]:
     )
     yield _line("operations", f"{tally.answered:,} of {tally.issued:,} answered, "
                 f"{rate.achieved:,.0f} a second ({asked})")  # fmt: skip
-    counts = (f"{name.replace('_', ' ')} {getattr(tally, name):,}" for name in FAULTS[:-2])
+    counts = (f"{name.replace('_', ' ')} {getattr(tally, name):,}" for name in OPERATION_FAULTS)
     yield _line("faults", ", ".join(counts))
     yield _line("connections", f"{tally.connected:,} of {plan.connections:,} connected, "
                 f"refused {tally.refused:,}, dropped {tally.dropped:,}")  # fmt: skip
     yield _line("latency", f"{_spread(report.latency)}  from the intended time")
-    yield _line("service", f"{_spread(report.service)}  from the send")
+    if plan.rate is not None:  # in a closed loop both are the same
+        yield _line("service", f"{_spread(report.service)}  from the send")
     if tally.by_version:
         versions = sorted(tally.by_version.items())
         yield _line("versions", ", ".join(f"v{number}: {count:,}" for number, count in versions))

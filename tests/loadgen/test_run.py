@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import shlex
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,7 @@ def test_an_event_that_does_not_end_is_ended(server: Serve, load: Load) -> None:
         ("--protocol", "http"),
         ("--protocol", "echo", "--connections", 0),
         ("--protocol", "echo", "--duration", "soon"),
+        ("--protocol", "echo", "--duration", "0s"),
         ("--protocol", "echo", "--duration", "1s", "--push-at", "2s=v2.py"),
         ("--protocol", "echo", "--fail-on", "happiness<1"),
     ],
@@ -177,12 +180,50 @@ def test_usage(load: Load, words: tuple[object, ...]) -> None:
     assert "Error:" in done.stderr
 
 
-async def test_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+KILL_A_WORKER = """
+import os, pathlib, signal
+conductor = os.getppid()
+children = pathlib.Path(f"/proc/{conductor}/task/{conductor}/children").read_text().split()
+lines = {int(pid): pathlib.Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+os.kill(next(pid for pid, line in lines.items() if "loadgen.worker" in line), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
+def test_a_load_process_that_dies_makes_the_run_invalid(
+    server: Serve, load: Load, tmp_path: Path
+) -> None:
+    """What one process saw is missing, so nothing is proved, whatever the others saw."""
+    script = tmp_path / "kill.py"
+    script.write_text(KILL_A_WORKER)
+    done = load(
+        "--protocol", "verify", "--port", server("verify", "none"), *CLOSED, "--processes", 2,
+        "--duration", "500ms", "--run-at", f"0s={sys.executable} {script}",
+    )  # fmt: skip
+    assert done.report["events"][0]["exit_code"] == 0
+    assert done.exit_code == 12
+    assert "died" in done.report["reasons"][0]
+
+
+def test_progress_is_told_each_second(server: Serve) -> None:
+    """A caller hears seconds, answers and faults while the run goes on."""
+    plan = Plan(
+        protocol="echo", host="127.0.0.1", port=server("echo", "none"), connections=2,
+        duration_ns=1_300_000_000, rate=100, progress=True,
+    )  # fmt: skip
+    told: list[tuple[float, int, int]] = []
+    seen = asyncio.run(conduct(plan, [], lambda *now: told.append(now)))
+    assert told
+    assert told[0][2] == 0
+    assert seen.tally.answered == 130
+
+
+def test_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one process can't hold is refused before the run, with the number that can."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1064))
     plan = Plan(protocol="echo", host="h", port=1, connections=2500, duration_ns=1)
     with pytest.raises(PlanError, match="use --processes 3"):
-        await conduct(plan, [])
+        asyncio.run(conduct(plan, []))
 
 
 def test_interrupted(server: Serve, command_line: Callable[..., list[str]], tmp_path: Path) -> None:
