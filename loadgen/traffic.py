@@ -163,6 +163,7 @@ class Traffic:
         busy = time.process_time_ns()
         await self._send(start)
         self.busy_ns = time.process_time_ns() - busy
+        self.end = 0  # an open loop has sent its last before the end: its answers count as after it
         self._owing = {line for line in self._lines if line.alive and line.owed}
         if self._owing:
             self._paid.clear()

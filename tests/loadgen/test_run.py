@@ -68,6 +68,12 @@ def test_a_faithful_server_is_acquitted(server: Serve, load: Load, protocol: str
     )
 
 
+def test_a_run_ends_when_the_last_answer_is_there(server: Serve, load: Load) -> None:
+    """The grace is a bound, not a pause: an open loop that is owed nothing ends."""
+    done = load("--protocol", "verify", "--port", server("verify", "none"), *OPEN, "--grace", "60s")
+    assert done.exit_code == 0
+
+
 def test_large_payloads_cross_whole(server: Serve, load: Load) -> None:
     """Operations larger than a socket buffer are put together and compared."""
     done = load(
