@@ -96,13 +96,14 @@ class Operations:
         self, bundles: Sequence[Bundle], command: str, options: Options, tell: Tell
     ) -> Result:
         timeout = self._timeout(options)
-        tell(Progress("loading", f"loading {len(bundles)} in a child process"))
+        names = ", ".join(bundle.name for bundle in bundles)
+        tell(Progress("loading", f"loading {names} in a child process"))
         probed = await asyncio.to_thread(run_probe, bundles, (), timeout)
         refusals = [*probed.refusals, *_doubled(bundles, probed)]
         if refusals:
             return failure(Outcome.REFUSED, refusals)
         try:
-            names = {self._state.store.put(bundle): bundle.name for bundle in bundles}
+            stored = {self._state.store.put(bundle): bundle.name for bundle in bundles}
         except OSError as error:
             return failure(Outcome.REFUSED, [_unwritable(error)])
         changes = [
@@ -113,7 +114,7 @@ class Operations:
         ]
         if not changes:
             return Result(Outcome.DONE, "already active", state="nothing had to change")
-        return await self._run(self._plan(command, changes, options, names), tell)
+        return await self._run(self._plan(command, changes, options, stored), tell)
 
     async def swap(self, kind: str, revision: str, options: Options, tell: Tell) -> Result:
         """Bring a revision of ``kind`` that is already there."""

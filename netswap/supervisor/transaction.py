@@ -170,7 +170,7 @@ class Transaction:
             text = worker_line(event.receipt)
         refusal = getattr(event, "refusal", None)
         if refusal is not None:
-            text = f"{text}: {refusal}"
+            text = f"{text}: {refusal.reason}"
         slot: int = getattr(event, "slot", -1)
         self._tell(Progress(self.agreement.phase.value, text, slot))
 

@@ -1,0 +1,52 @@
+"""Logs: JSON for programs, lines for people, and the same in every process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from netswap.logs import configure_from, configure_logs, format_for
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_json_has_level_time_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    """One object a line on stderr; what is below the level is not there."""
+    configure_logs("info", "json")
+    log = structlog.get_logger("netswap.test")
+    log.debug("hidden")
+    log.warning("worker died", worker=1)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    found = json.loads(line)
+    assert (found["event"], found["level"], found["worker"]) == ("worker died", "warning", 1)
+    assert found["timestamp"].endswith("Z")
+
+
+def test_console_is_a_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """The event and its fields can be read without a tool."""
+    configure_logs("info", "console")
+    structlog.get_logger().info("draining", limit_s=2)
+    assert "draining" in capsys.readouterr().err
+
+
+def test_a_worker_logs_as_its_supervisor_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the two variables that it is started with."""
+    configure_from({"NETSWAP_LOG_LEVEL": "error", "NETSWAP_LOG_FORMAT": "json"})
+    structlog.get_logger().warning("hidden")
+    structlog.get_logger().error("shown")
+    assert "hidden" not in capsys.readouterr().err
+
+
+def test_json_is_the_default_where_nobody_watches() -> None:
+    """Unless the operator has chosen: a test's stderr is no terminal."""
+    assert format_for("console", chosen=False) == "json"
+    assert format_for("console", chosen=True) == "console"
