@@ -58,7 +58,7 @@ soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak
 
 fuzz: $(STAMP)
-	$(BIN)/python -m pytest -m fuzz --timeout 0 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m fuzz --hypothesis-profile fuzz --timeout 0 $(PYTEST_OPTIONS)
 
 # pins for all supported Pythons: run on 3.11.0 to 3.11.2, which needs a superset of the others
 LOCK = $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
@@ -67,6 +67,8 @@ lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(LOCK) --output-file deploy/requirements.txt pyproject.toml
 	$(LOCK) --extra test --constraint deploy/requirements.txt --output-file requirements-dev.txt pyproject.toml
+	$(LOCK) --all-build-deps --only-build-deps --constraint requirements-dev.txt \
+		--output-file deploy/requirements-build.txt pyproject.toml
 
 clean:
 	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* .hypothesis \
