@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from loadgen.conductor import Observation
-from loadgen.continuity import CONNECTION_FAULTS, OPERATION_FAULTS, Tally
+from loadgen.continuity import CONNECTION_FAULTS, FAULTS, Tally
 from loadgen.events import EventRecord
 from loadgen.plan import Plan
 from loadgen.samples import Samples
@@ -75,7 +75,7 @@ class Report(msgspec.Struct, frozen=True):
     def to_json(self) -> dict[str, Any]:
         """The plain data of ``--json``, without the verdict."""
         plan, tally = self.plan, self.tally
-        counts = ("issued", "answered", *OPERATION_FAULTS)
+        counts = ("issued", "answered", *FAULTS)
         return {
             "protocol": plan.protocol,
             "target": f"{plan.host}:{plan.port}",

@@ -49,7 +49,8 @@ def test_a_faulty_server_is_convicted(server: Serve, load: Load, protocol: str, 
     counts = {name: done.report["counts"][name] for name in FAULTS.values()}
     assert {name for name, count in counts.items() if count} == {FAULTS[fault]}
     assert counts[FAULTS[fault]] >= 2
-    assert done.report["connections"]["dropped"] == (2 if fault == "disconnect" else 0)
+    dropped = 2 if fault == "disconnect" else 0
+    assert done.report["connections"]["dropped"] == done.report["counts"]["dropped"] == dropped
     assert done.report["examples"]
 
 
