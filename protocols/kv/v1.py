@@ -1132,11 +1132,12 @@ class Client(Connection[Talk], uses={"store": "kv.store"}):
         """Answer everything that this chunk completes with one write."""
         state, host = self.state, self.host
         commands = parse(state, data)
-        if host.slot != host.slots[0] or state.backlog:
-            state.backlog += filter(None, commands)
-            self.resume()
+        if host.slot == host.slots[0] and not state.backlog:
+            self._answer(commands)
             return
-        self._answer(commands)
+        state.backlog += filter(None, commands)
+        if host.slot != host.slots[0]:  # else a call of resume is on its way
+            self.resume()
 
     def _answer(self, commands: list[Command]) -> None:
         """In the home worker: by direct calls."""

@@ -155,9 +155,8 @@ class World:
         host.clock = self.clock
         host.mesh = Mesh(self)  # type: ignore[assignment]  # the part that kv uses
         host.service("timer.service").target = self.timers
-        host.factories["kv"] = SimpleNamespace(  # type: ignore[assignment]  # the part that is used
-            target=SimpleNamespace(admit=lambda _: None, released=lambda _: None)
-        )
+        door = SimpleNamespace(admit=lambda _: None, released=lambda _: None)
+        host.factories["kv"] = host.table.create("connection.factory", door)
         host.install(module.Store)
         host.install(module.Client)
         self.hosts[slot] = host
