@@ -13,6 +13,7 @@ connections. Hence a probe without it first: that one fails when anybody else li
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import shutil
 import socket
@@ -29,6 +30,7 @@ from netswap.errors import CallerError
 __all__ = ["BACKLOG", "Listener", "ListenError", "Listeners", "Mesh", "raise_descriptor_limit"]
 
 BACKLOG = 4096
+_FOLDER_LIMIT = 107 - len("/9999.sock")  # bytes of sun_path without its final zero: unix(7)
 
 
 class ListenError(CallerError):
@@ -159,10 +161,14 @@ def _bound(resolved: _Resolved, shared: bool) -> socket.socket:
 
 
 class Mesh:
-    """A listening Unix socket per slot, in a folder that only this user can enter."""
+    """A listening Unix socket per slot, in a folder that only this user can enter.
 
-    def __init__(self, slots: int) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="netswap-mesh-"))
+    The folder is in ``parent``, which no other server may use, so that what a crash has left is
+    found and removed; only where that makes a path too long for a socket is it a temporary one.
+    """
+
+    def __init__(self, slots: int, parent: Path) -> None:
+        self.folder = _mesh_folder(parent.absolute())
         self.paths = {slot: str(self.folder / f"{slot}.sock") for slot in range(slots)}
         self.sockets: dict[int, socket.socket] = {}
         with ExitStack() as undo:
@@ -179,6 +185,15 @@ class Mesh:
         for sock in self.sockets.values():
             sock.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _mesh_folder(parent: Path) -> Path:
+    folder = parent / "mesh"
+    if len(os.fsencode(folder)) > _FOLDER_LIMIT:
+        return Path(tempfile.mkdtemp(prefix="netswap-mesh-"))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def raise_descriptor_limit() -> int:

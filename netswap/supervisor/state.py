@@ -5,6 +5,7 @@
     DIR/lock            held (flock) while a server runs; holds its pid
     DIR/journal         one line per begin, commit and abort
     DIR/bundles/        one file per bundle, named by its hash
+    DIR/mesh/           sockets between workers, while a server runs
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Supervisor:
             undo.callback(self.state.close)
             self.listeners = Listeners(config.listen, config.workers)
             undo.callback(self.listeners.close)
-            self.mesh = Mesh(config.workers)
+            self.mesh = Mesh(config.workers, config.state_dir)
             undo.callback(self.mesh.close)
             self._release = undo.pop_all()
         settings = [replace(self._settings(n), **(worker or {})) for n in range(config.workers)]

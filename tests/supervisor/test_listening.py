@@ -6,6 +6,8 @@ import os
 import resource
 import socket
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -71,14 +73,28 @@ def test_ipv6_and_several_addresses_of_one_protocol() -> None:
     listeners.close()
 
 
-def test_the_mesh_is_for_this_user_alone() -> None:
-    """Its folder can't be entered by others, and goes with it."""
-    mesh = Mesh(2)
+@pytest.mark.parametrize("depth", [0, 12], ids=["short path", "long path"])
+def test_the_mesh_is_for_this_user_alone(tmp_path: Path, depth: int) -> None:
+    """Its folder can't be entered by others, and goes with it; a socket's path is limited."""
+    parent = tmp_path.joinpath(*["a long name"] * depth)
+    parent.mkdir(parents=True, exist_ok=True)
+    mesh = Mesh(2, parent)
     assert stat.S_IMODE(os.stat(mesh.folder).st_mode) == 0o700
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(mesh.paths[1])
     mesh.close()
     assert not mesh.folder.exists()
+
+
+def test_a_mesh_that_a_crash_has_left_is_replaced() -> None:
+    """The state directory's lock says that nobody uses it."""
+    with tempfile.TemporaryDirectory() as parent:
+        left = Mesh(2, Path(parent))
+        for sock in left.sockets.values():
+            sock.close()
+        again = Mesh(1, Path(parent))
+        assert [path.name for path in again.folder.iterdir()] == ["0.sock"]
+        again.close()
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
