@@ -5,12 +5,18 @@ This is the front door for authors of protocol modules: derive from ``Connection
 connection), declare what must live as a ``State``, and say with ``migration`` how an older shape
 becomes a newer one. ``reference`` marks a field that moves as a pointer; ``ProtocolError`` is what
 to raise when the peer's bytes are wrong.
+
+The names are imported when they are first asked for: the command line passes through this door
+too, and a look at the server must not wait for the stack.
 """
 
-from netswap.errors import ProtocolError
-from netswap.stack import Connection, Part, Service, Session
-from netswap.transfer import State, migration
-from netswap.transfer.state import reference
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netswap.errors import ProtocolError
+    from netswap.stack import Connection, Part, Service, Session
+    from netswap.transfer import State, migration, reference
 
 __all__ = [
     "Connection",
@@ -22,3 +28,18 @@ __all__ = [
     "migration",
     "reference",
 ]
+
+_HOMES = dict.fromkeys(("Connection", "Part", "Service", "Session"), "netswap.stack") | {
+    "ProtocolError": "netswap.errors",
+    "State": "netswap.transfer",
+    "migration": "netswap.transfer",
+    "reference": "netswap.transfer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value

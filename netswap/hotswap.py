@@ -34,7 +34,7 @@ from netswap.blame import blame, describe
 from netswap.clock import Clock
 from netswap.errors import DeadlinePassed, TransitionError
 from netswap.events import Refusal, Stage, Verdict
-from netswap.mediator import Mediator, present
+from netswap.mediator import mediator_of, present
 from netswap.ott import Entry, ObjectTranslationTable
 from netswap.transfer import Migration, State, plan_transfer
 
@@ -217,7 +217,11 @@ class Swap:
                     old = present(entry)
                     if old is None:
                         self.gone += 1
-                    elif old.may_suspend and not self._rests(entry, busy):
+                    elif (
+                        type(old) is self.changes[entry.kind].new
+                        or old.may_suspend
+                        and not self._rests(entry, busy)
+                    ):
                         continue
                     else:
                         convert, follow = self._route(type(old), self.changes[entry.kind].new)
@@ -230,8 +234,8 @@ class Swap:
 
     def _rests(self, entry: Entry, busy: list[Entry]) -> bool:
         """Whether no suspended call is inside; an object that is busy is set aside."""
-        target = entry.target
-        rests: bool = target.at_rest if isinstance(target, Mediator) else target.at_rest()
+        mediator = mediator_of(entry)
+        rests: bool = entry.target.at_rest() if mediator is None else mediator.at_rest
         if not rests:
             self._busy.add(entry)
             busy.append(entry)
@@ -249,10 +253,11 @@ class Swap:
 
     def _flip(self, entry: Entry, old: Any, new: Any) -> None:
         """The point of no return for one object: pointers only."""
-        if entry.target is old:
+        mediator = mediator_of(entry)
+        if mediator is None:
             entry.target = new
         else:
-            entry.target.flip(new)
+            mediator.flip(new)
         new.take_over(old)
 
     def _failure(self, error: BaseException, entry: Entry | None) -> Refusal:

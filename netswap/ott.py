@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -60,6 +61,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+_TARGET = operator.attrgetter("target")
 _CONDITION = re.compile(r"^\s*([a-z_]+)\s*(<=|>=|!=|=|<|>)\s*(\S+)\s*$")
 
 
@@ -169,6 +171,13 @@ class ObjectTranslationTable:
             if entry.target is not None:
                 version = entry.target.version
                 counts[version] = counts.get(version, 0) + 1
+        return counts
+
+    def classes(self, kind: str) -> dict[type, int]:
+        """The classes that the entries of a kind point to, with their number; quick."""
+        rows = self._kinds.get(kind, {}).values()
+        counts = Counter(map(type, map(_TARGET, rows)))
+        del counts[type(None)]
         return counts
 
     def select(self, selector: Selector) -> list[Entry]:

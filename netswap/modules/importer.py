@@ -11,13 +11,14 @@ import importlib.abc
 import importlib.machinery
 import io
 import linecache
+import marshal
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import CodeType, ModuleType
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
@@ -49,8 +50,11 @@ class Unit:
 class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Finds and loads the modules of one bundle; ``shown`` maps shown file names to the real."""
 
-    def __init__(self, bundle: Bundle, root: Path | None) -> None:
+    def __init__(
+        self, bundle: Bundle, root: Path | None, compiled: Mapping[str, bytes] | None = None
+    ) -> None:
         self.bundle = bundle
+        self._compiled = compiled or {}
         self.package = package_name(bundle)
         self.units = {unit.module: unit for unit in _units(bundle, self.package, root)}
         self.shown = {unit.shown: unit.file for unit in self.units.values() if unit.file}
@@ -90,6 +94,8 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         unit = self._unit(fullname)
+        if (code := self._compiled.get(fullname)) is not None:
+            return cast("CodeType", marshal.loads(code))
         return compile(unit.text, unit.shown or "<folder>", "exec", dont_inherit=True)
 
     def get_source(self, fullname: str) -> str:

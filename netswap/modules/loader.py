@@ -19,6 +19,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import importlib
+import marshal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,6 +90,16 @@ class Loaded:
         self.migrations = list(resident.contents.migrations)
         self.modules = resident.contents.modules
 
+    def compiled(self) -> dict[str, bytes]:
+        """The code of every module, marshalled, for ``load_bundle`` in another process.
+
+        Compiling is what takes longest; a process whose loop must not stall has a child do it.
+        """
+        if self._resident is None:
+            return {}
+        importer = self._resident.importer
+        return {name: marshal.dumps(importer.get_code(name)) for name in importer.units}
+
     def unload(self) -> None:
         """Give the bundle up; the last of its holders takes it out of the interpreter.
 
@@ -102,8 +113,12 @@ class Loaded:
             resident.importer.remove()
 
 
-def load_bundle(bundle: Bundle, root: Path | None = None) -> Loaded:
+def load_bundle(
+    bundle: Bundle, root: Path | None = None, compiled: Mapping[str, bytes] | None = None
+) -> Loaded:
     """Import all of ``bundle`` and find what it provides.
+
+    ``compiled`` is what ``Loaded.compiled()`` gave for it, to save the time.
 
     ``root`` is the folder that tracebacks show in front of the file names; it is not read.
     Raises BundleError with a Refusal that names the author's file and line for whatever goes
@@ -111,7 +126,7 @@ def load_bundle(bundle: Bundle, root: Path | None = None) -> Loaded:
     task left running, nothing provided, two implementations of one kind.
     """
     resident = _find_resident(bundle)
-    return Loaded(resident if resident is not None else _load(Importer(bundle, root)))
+    return Loaded(resident if resident is not None else _load(Importer(bundle, root, compiled)))
 
 
 def _find_resident(bundle: Bundle) -> _Resident | None:
@@ -201,18 +216,20 @@ def _provided(
 ) -> dict[str, type[Implementation[Any]]]:
     """The concrete implementations by kind; raises BundleError when none or two of a kind."""
     found: dict[str, type[Implementation[Any]]] = {}
-    places: dict[str, str] = {}
+    places: dict[str, tuple[str, type]] = {}
     stateless: list[tuple[str, type]] = []
     for file, module in modules.items():
         for cls in _own_implementations(module):
             if not cls.kind:  # no State, so it is a base class
                 stateless.append((file, cls))
                 continue
-            line = _class_line(importer, module, cls)
             if found.setdefault(cls.kind, cls) is not cls:
-                reason = f"{cls.__name__} implements {cls.kind}, and so does {places[cls.kind]}"
+                other, first = places[cls.kind]
+                place = f"{first.__name__} ({other}:{_class_line(importer, modules[other], first)})"
+                reason = f"{cls.__name__} implements {cls.kind}, and so does {place}"
+                line = _class_line(importer, module, cls)
                 refuse(reason, file, line, "push one implementation of a kind at a time")
-            places.setdefault(cls.kind, f"{cls.__name__} ({file}:{line})")
+            places.setdefault(cls.kind, (file, cls))
     if not found:
         _refuse_nothing_provided(importer, modules, stateless)
     return found

@@ -6,13 +6,12 @@ its shape; ``plan`` finds the way between two given shapes and says what it is w
 no time: it turns one plain value into another.
 """
 
-from netswap.transfer.canonical import Encoded, decode, encode
+from netswap.transfer.canonical import decode, encode
 from netswap.transfer.migration import Migration, migration
 from netswap.transfer.plan import Transfer, plan_transfer
-from netswap.transfer.state import State
+from netswap.transfer.state import State, reference
 
 __all__ = [
-    "Encoded",
     "Migration",
     "State",
     "Transfer",
@@ -20,4 +19,5 @@ __all__ = [
     "encode",
     "migration",
     "plan_transfer",
+    "reference",
 ]

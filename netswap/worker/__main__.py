@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
 
+from netswap.logs import configure_from
 from netswap.worker.process import Worker
 
 
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("--mesh", type=int, required=True)
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     arguments = parser.parse_args()
+    configure_from(os.environ)
     # The supervisor gets the terminal's signals too and decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

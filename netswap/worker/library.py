@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
+from netswap.mediator import Mediator, present
 from netswap.modules import BundleStore, Loaded, load_bundle
+from netswap.ott import ObjectTranslationTable
 from netswap.stack import Implementation
 from netswap.transfer import Migration
 
-__all__ = ["Library"]
+__all__ = ["Library", "classes_of"]
+
+
+def classes_of(table: ObjectTranslationTable, kind: str) -> dict[type, int]:
+    """The implementations of a kind's live objects, and how many each has."""
+    counts: dict[type, int] = table.classes(kind)
+    if Mediator in counts:
+        rows = table.of_kind(kind)
+        counts = Counter(type(present(row)) for row in rows if row.target is not None)
+    return counts
 
 
 class Library:
@@ -21,14 +33,25 @@ class Library:
     def __init__(self, store: Path) -> None:
         self._store = BundleStore(store)
         self._loaded: dict[str, Loaded] = {}
+        self._compiled: dict[str, dict[str, bytes]] = {}
         self.active: dict[str, str] = {}
 
     def load(self, sha256: str) -> Loaded:
         """The bundle's code, imported on first use. Raises BundleError."""
         loaded = self._loaded.get(sha256)
         if loaded is None:
-            loaded = self._loaded[sha256] = load_bundle(self._store.get(sha256))
+            compiled = self._compiled.get(sha256)
+            loaded = load_bundle(self._store.get(sha256), None, compiled)
+            self._loaded[sha256] = loaded
         return loaded
+
+    def compiled(self, bundles: Iterable[str]) -> dict[str, dict[str, bytes]]:
+        """The code of these bundles, which are loaded here, for the parent's ``use_compiled``."""
+        return {sha256: self.load(sha256).compiled() for sha256 in set(bundles)}
+
+    def use_compiled(self, compiled: dict[str, dict[str, bytes]]) -> None:
+        """Load these bundles, when it comes to that, without compiling them."""
+        self._compiled = compiled
 
     def implementation(self, kind: str, sha256: str) -> type[Implementation[Any]]:
         """The class that a bundle provides for a kind. Raises BundleError when it has none."""
@@ -55,6 +78,10 @@ class Library:
                     if row.kind == kind:
                         steps[row.source, row.target] = row
         return tuple(steps.values())
+
+    def is_loaded(self, sha256: str) -> bool:
+        """Whether the bundle's code is in this process."""
+        return sha256 in self._loaded
 
     def sha256_of(self, implementation: type) -> str:
         """The bundle that a class came from, or an empty string."""

@@ -14,7 +14,7 @@ from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import Host
 from netswap.transfer import encode
-from netswap.worker.library import Library
+from netswap.worker.library import Library, classes_of
 
 __all__ = ["Looks"]
 
@@ -47,14 +47,17 @@ class Looks:
 
     def _status(self, _argument: str) -> answers.WorkerStatus:
         table = self._host.table
-        kinds = {
-            kind: answers.KindCount(sum(counts.values()), counts)
-            for kind in {*table.kinds(), *self._host.present}
-            for counts in [table.by_version(kind)]
-        }
+        kinds = {kind: self._count_of(kind) for kind in {*table.kinds(), *self._host.present}}
         return answers.WorkerStatus(
             self.connections(), kinds, _memory(), type(self._host.loop).__module__
         )
+
+    def _count_of(self, kind: str) -> answers.KindCount:
+        by_version: dict[int, int] = {}
+        for cls, count in classes_of(self._host.table, kind).items():
+            version: int = cls.version  # type: ignore[attr-defined]  # an Implementation
+            by_version[version] = by_version.get(version, 0) + count
+        return answers.KindCount(sum(by_version.values()), by_version)
 
     def _objects(self, selector: str) -> list[answers.ObjectRow]:
         rows = self._host.table.select(Selector(selector))
@@ -93,8 +96,7 @@ class Looks:
         ]
 
     def _count(self, cls: Any) -> int:
-        rows = self._host.table.of_kind(cls.kind)
-        return sum(1 for entry in rows if type(present(entry)) is cls)
+        return classes_of(self._host.table, cls.kind).get(cls, 0)
 
     def _blockers(self, _argument: str) -> list[Any]:
         found = []

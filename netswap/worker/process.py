@@ -75,7 +75,7 @@ class Worker:
     def _on_lost(self, error: Exception | None) -> None:
         if not self._ended.done():
             self._log.error("supervisor_gone", error=str(error) if error else None)
-            self._ended.set_result(None)
+        self._end()
 
     def _on_revert(self, message: messages.Revert) -> None:
         if self._transaction is not None:
@@ -86,6 +86,9 @@ class Worker:
 
     def _on_query(self, message: messages.Query) -> None:
         data, error = b"", None
+        if self._host.mesh is None:
+            self._link.send(messages.Answer(message.id, self._slot, b"", "the worker is starting"))
+            return
         try:
             data = self._looks.answer(message.what, message.argument)
         except (NetswapError, KeyError, TypeError, ValueError) as problem:
@@ -99,7 +102,7 @@ class Worker:
                 await work()
             except Exception:
                 self._log.exception("worker_failed")
-                self._ended.set_result(None)
+                self._end()
                 return
 
     async def _beat(self) -> None:
@@ -200,4 +203,8 @@ class Worker:
                 entry.target.abort()
         await asyncio.sleep(0)
         self._link.send(messages.Drained(self._slot))
-        self._ended.set_result(None)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)

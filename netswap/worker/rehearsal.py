@@ -12,6 +12,7 @@ import asyncio
 import gc
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -22,29 +23,38 @@ from netswap.events import Refusal, Stage
 
 __all__ = ["Rehearsed", "rehearse"]
 
-LIMIT = 16 * 1024 * 1024
+LIMIT = 64 * 1024 * 1024
 
 
 class Rehearsed(msgspec.Struct, frozen=True):
-    """What the child found: a refusal or none, objects converted, and the slowest in seconds."""
+    """What the child found: a refusal or none, objects converted, and the slowest in seconds.
+
+    ``compiled`` is the code of the new bundles, so that the worker's loop need not compile it;
+    ``fork_s`` is how long the fork held that loop.
+    """
 
     refusal: Refusal | None
     objects: int = 0
     slowest_s: float = 0.0
+    compiled: dict[str, dict[str, bytes]] = {}
+    fork_s: float = 0.0
 
 
 async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:
-    """Run ``play`` in a forked child, for at most ``timeout`` seconds.
+    """Run ``play`` in a forked child, for at most ``timeout`` seconds; the fork itself blocks.
 
     Every end of the child is a result: a crash or a time-out is a refusal that says so.
     """
     reading, writing = os.pipe()
+    started = time.perf_counter()
     pid = os.fork()
     if pid == 0:
         _child(play, writing)
+    fork_s = time.perf_counter() - started
     os.close(writing)
     try:
-        return await _heard(reading, pid, timeout)
+        rehearsed = await _heard(reading, pid, timeout)
+        return msgspec.structs.replace(rehearsed, fork_s=fork_s)
     finally:
         os.close(reading)
 
@@ -53,14 +63,19 @@ def _child(play: Callable[[], Rehearsed], writing: int) -> NoReturn:
     code = 1
     try:
         gc.disable()
-        os.write(writing, msgspec.msgpack.encode(play()))
+        _write(writing, play())
         code = 0
     except BaseException as error:
         refusal = Refusal(Stage.PREPARE, f"the rehearsal failed: {describe(error)}")
-        os.write(writing, msgspec.msgpack.encode(Rehearsed(refusal)))
+        _write(writing, Rehearsed(refusal))
         code = 0
     finally:
         os._exit(code)
+
+
+def _write(writing: int, rehearsed: Rehearsed) -> None:
+    with open(writing, "wb", closefd=False) as pipe:  # noqa: PTH123 - a descriptor, not a path
+        pipe.write(msgspec.msgpack.encode(rehearsed))
 
 
 async def _heard(reading: int, pid: int, timeout: float) -> Rehearsed:

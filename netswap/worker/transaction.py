@@ -28,7 +28,7 @@ from netswap.stack import FACTORY, Host, Implementation
 from netswap.transfer import State, decode, encode, plan_transfer
 from netswap.worker.deadline import Deadline
 from netswap.worker.driver import Driver
-from netswap.worker.library import Library
+from netswap.worker.library import Library, classes_of
 from netswap.worker.rehearsal import Rehearsed, rehearse
 from netswap.worker.verdicts import judge
 
@@ -49,6 +49,7 @@ class Transaction:
         self._swap: Swap | None = None
         self._driver: Driver | None = None
         self._limit_s = 0.25
+        self._stall_ns = 0
         self._installed: list[str] = []
 
     @property
@@ -62,13 +63,14 @@ class Transaction:
         if rehearsed.refusal is not None:
             return self._refused(rehearsed.refusal)
         self._limit_s = max(self._limit_s, 4 * rehearsed.slowest_s)
+        self._library.use_compiled(rehearsed.compiled)
+        started = self._host.clock.monotonic_ns()
         outcome = self._negotiate()
+        loading_ns = self._host.clock.monotonic_ns() - started
+        self._stall_ns = max(loading_ns, int(rehearsed.fork_s * 1e9))
         if isinstance(outcome, Refusal):
             return self._refused(outcome)
-        counts = dict.fromkeys(self.kinds, 0)
-        for entry in self._concerned():
-            counts[entry.kind] += 1
-        return messages.Prepared(self.ask.tx, self._host.slot, outcome, counts)
+        return messages.Prepared(self.ask.tx, self._host.slot, outcome, self._counts())
 
     async def swap(self) -> messages.Swapped | messages.SwapFailed:
         """Flip everything, or restore everything and say what was in the way."""
@@ -117,7 +119,9 @@ class Transaction:
     def _forget(self) -> None:
         self._changes = []
         self._swap = self._driver = None
-        in_use = {type(present(entry)) for entry in self._host.table}
+        self._library.use_compiled({})
+        table = self._host.table
+        in_use = {cls for kind in table.kinds() for cls in classes_of(table, kind)}
         self._library.unload_unused(in_use)
 
     def _deadline(self) -> Deadline:
@@ -135,38 +139,49 @@ class Transaction:
         except DeadlinePassed as error:
             file, line = blame(error)
             return Refusal(Stage.LOAD, f"its import hangs: {describe(error)}", file, line)
-        live: dict[str, list[type[Implementation[Any]]]] = {}
-        for entry in self._concerned():
-            live.setdefault(entry.kind, []).append(type(present(entry)))
+        live = {change.kind: self._classes(change.kind) for change in self._changes}
         return judge(self._changes, self._host.present, live, self.ask.allow_lossy)
 
     def _change(self, kind: str, sha256: str) -> Change:
         library = self._library
         new = library.implementation(kind, sha256)
         before = self._host.present.get(kind)
-        others = {
-            library.sha256_of(type(present(entry)))
-            for entry in self._host.table.of_kind(kind)
-            if entry.target is not None
-        }
-        known = [sha for sha in (*others, library.active.get(kind)) if sha]
-        return Change(kind, new, before, library.migrations(kind, *known, sha256))
+        others = self._classes(kind)
+        known = [library.sha256_of(cls) for cls in others] + [library.active.get(kind, "")]
+        return Change(kind, new, before, library.migrations(kind, *filter(None, known), sha256))
+
+    def _classes(self, kind: str) -> set[type[Implementation[Any]]]:
+        """The implementations that live objects of a kind have now."""
+        return set(classes_of(self._host.table, kind))
 
     def _concerned(self) -> list[Entry]:
-        """The live objects to convert, in the order of the changes; not those that are new code."""
-        selector = Selector(self.ask.only) if self.ask.only is not None else None
-        rows = []
-        for change in self._changes:
-            for entry in self._host.table.of_kind(change.kind):
-                if entry.target is None or type(present(entry)) is change.new:
-                    continue
-                if selector is None or selector.matches(entry):
-                    rows.append(entry)
-        return rows
+        """The live objects to convert, in the order of the changes."""
+        table = self._host.table
+        rows = [row for change in self._changes for row in table.of_kind(change.kind)]
+        if self.ask.only is None:
+            return rows
+        selector = Selector(self.ask.only)
+        return [row for row in rows if row.target is not None and selector.matches(row)]
+
+    def _counts(self) -> dict[str, int]:
+        """How many objects of each kind a swap would convert."""
+        if self.ask.only is not None:
+            counts = dict.fromkeys(self.kinds, 0)
+            for entry in self._concerned():
+                counts[entry.kind] += 1
+            return counts
+        rows = {change.kind: classes_of(self._host.table, change.kind) for change in self._changes}
+        new = {change.kind: change.new for change in self._changes}
+        return {
+            kind: sum(count for cls, count in classes.items() if cls is not new[kind])
+            for kind, classes in rows.items()
+        }
 
     # the forked child
 
     def _play(self) -> Rehearsed:
+        library = self._library
+        new = [sha for sha in self.ask.target.values() if not library.is_loaded(sha)]
         outcome = self._negotiate()
         if isinstance(outcome, Refusal):
             return Rehearsed(outcome)
@@ -185,7 +200,7 @@ class Transaction:
                     objects += 1
         except (Exception, DeadlinePassed) as error:
             return Rehearsed(_rehearsal_refusal(error, entry))
-        return Rehearsed(None, objects, slowest / 1e9)
+        return Rehearsed(None, objects, slowest / 1e9, library.compiled(new))
 
     # what new objects are made of
 
@@ -227,8 +242,8 @@ class Transaction:
             worker=self._host.slot,
             objects=dict(self._swap.counts),
             gone=self._swap.gone,
-            blackout_us=max(driver.longest_ns, self._host.longest_hold_ns) / 1e3,
-            stall_us=driver.longest_ns / 1e3,
+            blackout_us=max(driver.longest_ns, self._host.longest_hold_ns, self._stall_ns) / 1e3,
+            stall_us=max(driver.longest_ns, self._stall_ns) / 1e3,
             convert_us=driver.total_ns / 1e3,
             slices=driver.slices,
         )

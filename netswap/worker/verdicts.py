@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
@@ -32,10 +32,11 @@ def judge(
     ``present`` is what new objects are made of now, ``live`` the classes of the live objects.
     """
     changes = list(changes)
+    changed = {change.kind for change in changes}
     after = {**present, **{change.kind: change.new for change in changes}}
     lines = []
     for change in changes:
-        refusal = _structure(change, after) or _each_way(change, live, allow_lossy)
+        refusal = _structure(change, after, changed) or _each_way(change, live, allow_lossy)
         if refusal is not None:
             return refusal
         lines.append(_line(change))
@@ -46,7 +47,9 @@ def _refuse(change: Change, reason: str, advice: str) -> Refusal:
     return Refusal(Stage.VERDICT, reason, kind=change.kind, advice=advice)
 
 
-def _structure(change: Change, after: Mapping[str, type[Implementation[Any]]]) -> Refusal | None:
+def _structure(
+    change: Change, after: Mapping[str, type[Implementation[Any]]], changed: Container[str]
+) -> Refusal | None:
     """What does not depend on state: scope, used kinds, interface."""
     new, before = change.new, change.before
     for name, kind in new.uses.items():
@@ -63,7 +66,11 @@ def _structure(change: Change, after: Mapping[str, type[Implementation[Any]]]) -
             f"to a {new.scope}",
             "derive from the same base, or give the new thing a kind of its own",
         )
-    missing = [name for name in _interface(change) if not callable(getattr(new, name, None))]
+    missing = [
+        name
+        for name in _interface(change, after, changed)
+        if not callable(getattr(new, name, None))
+    ]
     if missing:
         return _refuse(
             change,
@@ -73,12 +80,19 @@ def _structure(change: Change, after: Mapping[str, type[Implementation[Any]]]) -
     return None
 
 
-def _interface(change: Change) -> tuple[str, ...]:
+def _interface(
+    change: Change, after: Mapping[str, type[Implementation[Any]]], changed: Container[str]
+) -> tuple[str, ...]:
+    """The methods that must stay: the stack's, or all, when a client of the kind stays as it is."""
     known = INTERFACES.get(change.kind)
     if known is not None:
         return known
     before = change.before
-    if before is None or issubclass(before, Connection):
+    stays = any(
+        change.kind in client.uses.values() and kind not in changed
+        for kind, client in after.items()
+    )
+    if before is None or issubclass(before, Connection) or not stays:
         return ()
     own = set(dir(before)) - set(dir(before.__mro__[1]))
     return tuple(
