@@ -208,7 +208,7 @@ class Swap:
 
     def _build(self, ready: list[_Flip], busy: list[Entry], until: int) -> Refusal | None:
         """Everything that can fail, for as many objects as time allows, at least one."""
-        pending, now = self._pending, self._clock.monotonic_ns
+        pending, changes, now = self._pending, self.changes, self._clock.monotonic_ns
         entry = None
         try:
             with self._guard():
@@ -217,15 +217,12 @@ class Swap:
                     old = present(entry)
                     if old is None:
                         self.gone += 1
-                    elif (
-                        type(old) is self.changes[entry.kind].new
-                        or old.may_suspend
-                        and not self._rests(entry, busy)
-                    ):
                         continue
-                    else:
-                        convert, follow = self._route(type(old), self.changes[entry.kind].new)
-                        ready.append((entry, old, follow(old, convert(old.state))))
+                    new = changes[entry.kind].new
+                    if type(old) is new or (old.may_suspend and not self._rests(entry, busy)):
+                        continue
+                    convert, follow = self._route(type(old), new)
+                    ready.append((entry, old, follow(old, convert(old.state))))
                     if now() >= until:
                         break
         except (Exception, DeadlinePassed) as error:
