@@ -512,20 +512,21 @@ def _set(store: Store, command: Command) -> bytes:
 def _set_with_options(store: Store, command: Command) -> bytes:
     _, key, value, *words = command
     flags: set[bytes] = set()
-    deadline: int | bytes | None = None
+    limit: tuple[bytes, bytes] | None = None
     rest = iter(words)
     for word in map(bytes.upper, rest):
-        if word in UNITS and deadline is None:
+        if word in UNITS and (limit is None or limit[0] == word):
             amount = next(rest, None)
             if amount is None:
                 return SYNTAX
-            deadline = store.deadline(amount, *UNITS[word], b"set")
+            limit = (word, amount)
         elif word in (b"NX", b"XX", b"GET", b"KEEPTTL"):
             flags.add(word)
         else:
             return SYNTAX
-    if {b"NX", b"XX"} <= flags or (b"KEEPTTL" in flags and deadline is not None):
+    if {b"NX", b"XX"} <= flags or (b"KEEPTTL" in flags and limit is not None):
         return SYNTAX
+    deadline = limit and store.deadline(limit[1], *UNITS[limit[0]], b"set")
     return deadline if isinstance(deadline, bytes) else put(store, key, value, deadline, flags)
 
 
@@ -919,9 +920,13 @@ def with_scores(pairs: Iterable[tuple[float, bytes]]) -> bytes:
     return array(chain.from_iterable((member, format_score(score)) for score, member in pairs))
 
 
-def _zrange(zset: list[Any], command: Command) -> bytes:
+def _zrange(store: Store, command: Command) -> bytes:
     if len(command) > 4 and command[4].upper() != b"WITHSCORES":
         return SYNTAX
+    return ranged(within(list, EMPTY, _zrange_pairs))(store, command)
+
+
+def _zrange_pairs(zset: list[Any], command: Command) -> bytes:
     low, high = bounds(int(command[2]), int(command[3]), len(zset[0]))
     pairs = in_order(zset)[low:high]
     return with_scores(pairs) if len(command) > 4 else array(member for _, member in pairs)
@@ -1028,7 +1033,7 @@ _ROWS: Final[tuple[tuple[str, Handler, int, int], ...]] = (
     ("ZSCORE", within(list, NIL, _zscore), 3, 3),
     ("ZCARD", within(list, ZERO, lambda zset, _: integer(len(zset[0]))), 2, 2),
     ("ZPOPMIN", _zpopmin_checked, 2, 3),
-    ("ZRANGE", ranged(within(list, EMPTY, _zrange)), 4, 5),
+    ("ZRANGE", _zrange, 4, 5),
 )
 
 COMMANDS: Final = MappingProxyType(

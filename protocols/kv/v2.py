@@ -677,20 +677,21 @@ def _set(store: Store, command: Command) -> bytes:
 def _set_with_options(store: Store, command: Command) -> bytes:
     _, key, value, *words = command
     flags: set[bytes] = set()
-    deadline: int | bytes | None = None
+    limit: tuple[bytes, bytes] | None = None
     rest = iter(words)
     for word in map(bytes.upper, rest):
-        if word in UNITS and deadline is None:
+        if word in UNITS and (limit is None or limit[0] == word):
             amount = next(rest, None)
             if amount is None:
                 return SYNTAX
-            deadline = store.deadline(amount, *UNITS[word], b"set")
+            limit = (word, amount)
         elif word in (b"NX", b"XX", b"GET", b"KEEPTTL"):
             flags.add(word)
         else:
             return SYNTAX
-    if {b"NX", b"XX"} <= flags or (b"KEEPTTL" in flags and deadline is not None):
+    if {b"NX", b"XX"} <= flags or (b"KEEPTTL" in flags and limit is not None):
         return SYNTAX
+    deadline = limit and store.deadline(limit[1], *UNITS[limit[0]], b"set")
     return deadline if isinstance(deadline, bytes) else put(store, key, value, deadline, flags)
 
 
@@ -1088,9 +1089,13 @@ def with_scores(pairs: Iterable[tuple[float, bytes]]) -> bytes:
     return array(chain.from_iterable((member, format_score(score)) for score, member in pairs))
 
 
-def _zrange(zset: list[Any], command: Command) -> bytes:
+def _zrange(store: Store, command: Command) -> bytes:
     if len(command) > 4 and command[4].upper() != b"WITHSCORES":
         return SYNTAX
+    return ranged(within(list, EMPTY, _zrange_pairs))(store, command)
+
+
+def _zrange_pairs(zset: list[Any], command: Command) -> bytes:
     low, high = bounds(int(command[2]), int(command[3]), len(zset[0]))
     pairs = in_order(zset)[low:high]
     return with_scores(pairs) if len(command) > 4 else array(member for _, member in pairs)
@@ -1252,12 +1257,13 @@ def _incrbyfloat(store: Store, command: Command) -> bytes:
     value = store.look(command[1])
     if value is not None and type(value) is not bytes:
         return WRONGTYPE
-    old, step = parse_score(value or b"0"), parse_score(command[2])
+    value = b"0" if value is None else value
+    old, step = parse_score(value), parse_score(command[2])
     if old is None or step is None:
         return NOT_FLOAT
     if isinf(old + step) or isinf(old) or isinf(step):
         return error("increment would produce NaN or Infinity")
-    total = Decimal((value or b"0").decode()) + Decimal(command[2].decode())
+    total = Decimal(value.decode()) + Decimal(command[2].decode())
     text = format(total, "f").encode()  # decimals, so that 0.1 and 0.2 make 0.3
     text = text.rstrip(b"0").rstrip(b".") if b"." in text else text
     store.state.data[command[1]] = b"0" if text == b"-0" else text
@@ -1463,7 +1469,7 @@ _ROWS: Final[tuple[tuple[str, Handler, int, int], ...]] = (
     ("ZSCORE", within(list, NIL, _zscore), 3, 3),
     ("ZCARD", within(list, ZERO, lambda zset, _: integer(len(zset[0]))), 2, 2),
     ("ZPOPMIN", _zpopmin_checked, 2, 3),
-    ("ZRANGE", ranged(within(list, EMPTY, _zrange)), 4, 5),
+    ("ZRANGE", _zrange, 4, 5),
     # new in version 2
     ("SCAN", _scan, 2, ANY),
     ("EXPIRETIME", _expiretime, 2, 2),

@@ -1,4 +1,4 @@
-"""The stream: any cut gives the same replies, faults are told as redis tells them, order is kept."""
+"""The stream: any cut gives the same replies, faults are told as redis does, order is kept."""
 
 from __future__ import annotations
 
