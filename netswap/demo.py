@@ -26,6 +26,7 @@ __all__ = ["main"]
 
 READY_S = 30.0
 LOAD_S = 14
+CHATTERS = 20
 LOADS = (("verify", 200, 2000), ("kv", 50, 2000))
 SERVED = ("echo", "chat", "kv", "verify")
 BROKEN = '''"""verify, version 9: its migration stumbles over connections that have answered."""
@@ -83,10 +84,13 @@ def _story(folder: Path, protocols: Path, ports: dict[str, int], quiet: bool) ->
     broken = folder / "broken.py"
     broken.write_text(BROKEN, encoding="utf-8")
     say = (lambda *_: None) if quiet else print
+    chatters = [socket.create_connection(("127.0.0.1", ports["chat"])) for _ in range(CHATTERS)]
     say(f"Two workers serve {', '.join(f'{name} on {port}' for name, port in ports.items())}.")
     loads = [_load(name, ports[name], *how) for name, *how in LOADS]
     for name, connections, rate in LOADS:
         say(f"{connections} connections of checked load on {name}, {rate:,} operations a second.")
+    say(f"{CHATTERS} people are in the chat.")
+    _wait_connected(folder, sum(connections for _, connections, _ in LOADS) + len(chatters))
     scenes = []
     for scene in _scenes(protocols, broken):
         scenes.append(_play(scene, folder, say))
@@ -95,6 +99,8 @@ def _story(folder: Path, protocols: Path, ports: dict[str, int], quiet: bool) ->
     reports = [
         json.loads(load.communicate(timeout=60)[0].strip().splitlines()[-1]) for load in loads
     ]
+    for chatter in chatters:
+        chatter.close()
     ok = all(s["as_expected"] for s in scenes) and all(r["exit_code"] == 0 for r in reports)
     return {"schema": "netswap/1", "ok": ok, "scenes": scenes, "loads": reports}
 
@@ -204,6 +210,16 @@ def _wait_ready(process: subprocess.Popen[str], log: Path) -> None:
         if time.monotonic() > watchdog:
             break
     raise SystemExit(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
+
+
+def _wait_connected(folder: Path, wanted: int) -> None:
+    until = time.monotonic() + READY_S
+    while time.monotonic() < until:
+        workers = _netswap(folder, "status")[1].get("workers", ())
+        if sum(worker["connections"] for worker in workers) >= wanted:
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"not {wanted} connections within {READY_S:g} s")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -12,7 +12,9 @@ tries everything in a forked child.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ import msgspec
 from netswap.blame import blame, describe
 from netswap.channel import messages
 from netswap.errors import AuthorError, DeadlinePassed
-from netswap.events import Refusal, Stage, WorkerReceipt
+from netswap.events import Refusal, Stage, VerdictLine, WorkerReceipt
 from netswap.hotswap import Change, Phase, Swap
 from netswap.mediator import present
 from netswap.ott import Entry, Selector
@@ -64,10 +66,15 @@ class Transaction:
             return self._refused(rehearsed.refusal)
         self._limit_s = max(self._limit_s, 4 * rehearsed.slowest_s)
         self._library.use_compiled(rehearsed.compiled)
-        started = self._host.clock.monotonic_ns()
-        outcome = self._negotiate()
-        loading_ns = self._host.clock.monotonic_ns() - started
-        self._stall_ns = max(loading_ns, int(rehearsed.fork_s * 1e9))
+        self._stall_ns = int(rehearsed.fork_s * 1e9)
+        outcome: Any = None
+        for step in self._steps():
+            started = self._host.clock.monotonic_ns()
+            outcome = step()
+            self._stall_ns = max(self._stall_ns, self._host.clock.monotonic_ns() - started)
+            if isinstance(outcome, Refusal):
+                break
+            await asyncio.sleep(0)
         if isinstance(outcome, Refusal):
             return self._refused(outcome)
         return messages.Prepared(self.ask.tx, self._host.slot, outcome, self._counts())
@@ -129,16 +136,30 @@ class Transaction:
 
     # loading and judging
 
-    def _negotiate(self) -> Any:
-        """The verdicts, a list of VerdictLine, or a Refusal."""
+    def _steps(self) -> list[Callable[[], Any]]:
+        """Loading and judging, in pieces between which the loop serves its connections."""
+        bundles = dict.fromkeys(self.ask.target.values())
+        return [*(functools.partial(self._load, sha) for sha in bundles), self._negotiate]
+
+    def _load(self, sha256: str) -> Refusal | None:
+        try:
+            with Deadline(max(1.0, self._limit_s)):
+                self._library.load(sha256)
+        except AuthorError as error:
+            return error.refusal
+        except DeadlinePassed as error:
+            return _hangs(error)
+        return None
+
+    def _negotiate(self) -> list[VerdictLine] | Refusal:
+        """The verdicts, or the first reason to refuse."""
         try:
             with Deadline(max(1.0, self._limit_s)):
                 self._changes = _ordered(self._change(*row) for row in self.ask.target.items())
         except AuthorError as error:
             return error.refusal
         except DeadlinePassed as error:
-            file, line = blame(error)
-            return Refusal(Stage.LOAD, f"its import hangs: {describe(error)}", file, line)
+            return _hangs(error)
         live = {change.kind: self._classes(change.kind) for change in self._changes}
         return judge(self._changes, self._host.present, live, self.ask.allow_lossy)
 
@@ -254,6 +275,11 @@ class Transaction:
     def _refused(self, refusal: Refusal) -> messages.Refused:
         self._forget()
         return messages.Refused(self.ask.tx, self._host.slot, self._placed(refusal))
+
+
+def _hangs(error: BaseException) -> Refusal:
+    file, line = blame(error)
+    return Refusal(Stage.LOAD, f"its import hangs: {describe(error)}", file, line)
 
 
 _ORDER = ("worker", "connection")
