@@ -60,7 +60,7 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         self.shown = {unit.shown: unit.file for unit in self.units.values() if unit.file}
 
     def install(self) -> None:
-        sys.meta_path.append(self)
+        sys.meta_path.insert(0, self)  # before the finders that ask the disk
         for unit in self.units.values():
             if unit.file:
                 # no time of change: linecache never looks for such a file on the disk

@@ -78,7 +78,6 @@ class StateMeta(StructMeta):
         cls.__renamed__ = dict(renamed or {})
         if bases and (kind is not None or version is not None):
             cls.__kind__, cls.__version__ = _checked_name(name, kind, version)
-            cls.__shape__ = None
             _check_fields(cast("type[State]", cls))
         return cls
 
@@ -90,7 +89,7 @@ class StateMeta(StructMeta):
         __version__: int
         __references__: dict[str, Reference]
         __renamed__: dict[str, str]
-        __shape__: dict[str, Any] | None
+        __shape__: dict[str, Any]
 
 
 class State(msgspec.Struct, metaclass=StateMeta):
@@ -103,7 +102,7 @@ class State(msgspec.Struct, metaclass=StateMeta):
     __version__: ClassVar[int]
     __references__: ClassVar[dict[str, Reference]]
     __renamed__: ClassVar[dict[str, str]]
-    __shape__: ClassVar[dict[str, Any] | None]
+    __shape__: ClassVar[dict[str, Any]]
 
 
 def _checked_name(name: str, kind: object, version: object) -> tuple[str, int]:
@@ -115,13 +114,16 @@ def _checked_name(name: str, kind: object, version: object) -> tuple[str, int]:
 
 
 def _check_fields(cls: type[State]) -> None:
-    fields = msgspec.structs.fields(cls)
-    for field in fields:
+    info = msgspec.inspect.type_info(cls)
+    if not isinstance(info, msgspec.inspect.StructType):
+        raise TypeError(f"{cls.__name__} is not a struct")
+    for field in info.fields:
         if field.required:
             raise TypeError(
                 f"{cls.__name__}.{field.name} has no default; objects that live now need a value"
             )
-    for name, shape in shape_of(cls).items():
+    cls.__shape__ = {field.name: _shape(field.type, ()) for field in info.fields}
+    for name, shape in cls.__shape__.items():
         unplain = None if name in cls.__references__ else _find_unplain(shape)
         if unplain is not None:
             raise TypeError(
@@ -132,11 +134,6 @@ def _check_fields(cls: type[State]) -> None:
 
 def shape_of(cls: type[State]) -> dict[str, Any]:
     """Field names and their types, as a tree that no longer knows the classes' identities."""
-    if cls.__shape__ is None:
-        info = msgspec.inspect.type_info(cls)
-        if not isinstance(info, msgspec.inspect.StructType):
-            raise TypeError(f"{cls.__name__} is not a struct")
-        cls.__shape__ = {field.name: _shape(field.type, ()) for field in info.fields}
     return cls.__shape__
 
 

@@ -23,6 +23,9 @@ from netswap.events import Refusal, Stage
 
 __all__ = ["Rehearsed", "rehearse"]
 
+NICER = 10
+"""The child gives way to the workers that serve."""
+
 LIMIT = 64 * 1024 * 1024
 
 
@@ -63,6 +66,7 @@ def _child(play: Callable[[], Rehearsed], writing: int) -> NoReturn:
     code = 1
     try:
         gc.disable()
+        os.nice(NICER)
         _write(writing, play())
         code = 0
     except BaseException as error:
