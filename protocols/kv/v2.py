@@ -197,6 +197,8 @@ class Talk(State, kind="kv.connection", version=2):
     """So many arguments of it are still to come."""
 
     name: bytes = b""
+    protocol: int = 2
+    """Of RESP; 3 is asked for with HELLO, which some client libraries insist on."""
     backlog: list[list[Any]] = []
     """Commands that wait for the answers to earlier ones."""
     outstanding: list[list[int]] = []
@@ -443,9 +445,18 @@ class Store(Service[Keys], clustered=True):
             return None
         return self.execute([name, *command[1:]])
 
-    def execute_many(self, commands: list[Command]) -> bytes:
+    def execute_resp3(self, command: Command) -> bytes | None:
+        """The same for a client that has asked for RESP3."""
+        reply = self.execute(command)
+        if reply is None or reply[:1] not in b"*$":
+            return reply
+        shape = SHAPES.get(command[0].upper())
+        return reply if shape is None else shape(command, reply)
+
+    def execute_many(self, commands: list[Command], protocol: int = 2) -> bytes:
         """The replies to commands from another worker, joined."""
-        replies = ((self.execute(command), command) for command in commands)
+        execute = self.execute if protocol == 2 else self.execute_resp3
+        replies = ((execute(command), command) for command in commands)
         return _join([unknown(c) if reply is None else reply for reply, c in replies])
 
     def forward(self, method: str, arguments: tuple[Any, ...], entry: Any, token: int) -> None:
@@ -1503,6 +1514,45 @@ COMMANDS: Final = MappingProxyType(
 """Both common spellings, so that neither is folded at each command."""
 
 
+# -- RESP3: the replies that have another shape there --------------------------------------------
+
+
+def _as_map(command: Command, reply: bytes) -> bytes:
+    head, _, rest = reply.partition(b"\r\n")
+    return b"%%%d\r\n%b" % (int(head[1:]) // 2, rest)
+
+
+def _as_set(command: Command, reply: bytes) -> bytes:
+    return b"~" + reply[1:] if reply[:1] == b"*" else reply
+
+
+def _as_double(command: Command, reply: bytes) -> bytes:
+    return b"_\r\n" if reply is NIL else b",%b\r\n" % reply.split(b"\r\n")[1]
+
+
+def _as_pairs(command: Command, reply: bytes) -> bytes:
+    words = {word.upper() for word in (command[0], *command[4:])}
+    if reply is EMPTY or not words & {b"ZPOPMIN", b"WITHSCORES"}:
+        return reply
+    reader = hiredis.Reader()
+    reader.feed(reply)
+    flat = reader.gets()
+    pairs = [b"%b,%b\r\n" % (bulk(m), s) for m, s in zip(flat[::2], flat[1::2], strict=True)]
+    if len(command) == 2:  # ZPOPMIN of one
+        return b"*2\r\n" + pairs[0]
+    return b"*%d\r\n%b" % (len(pairs), _join(b"*2\r\n" + pair for pair in pairs))
+
+
+SHAPES: Final = MappingProxyType(
+    {
+        **dict.fromkeys((b"HGETALL", b"CONFIG"), _as_map),
+        **dict.fromkeys((b"SMEMBERS", b"SPOP", b"SINTER", b"SUNION", b"SDIFF"), _as_set),
+        **dict.fromkeys((b"ZPOPMIN", b"ZRANGE", b"ZRANGEBYSCORE"), _as_pairs),
+        b"ZSCORE": _as_double,
+    }
+)
+
+
 # -- the connection -----------------------------------------------------------------------------
 
 
@@ -1512,7 +1562,7 @@ def _quit(client: Client, command: Command) -> bytes:
 
 
 def _reset(client: Client, command: Command) -> bytes:
-    client.state.name = b""
+    client.state.name, client.state.protocol = b"", 2
     return b"+RESET\r\n"
 
 
@@ -1538,14 +1588,15 @@ def _hello(client: Client, command: Command) -> bytes:
     version = parse_integer(command[1]) if len(command) > 1 else 2
     if version is None:
         return error("Protocol version is not an integer or out of range")
-    if version != 2:
+    if version not in (2, 3):
         return b"-NOPROTO unsupported protocol version\r\n"
+    client.state.protocol = version
     about = (b"server", b"redis", b"version", b"7.0.0", b"mode", b"standalone", b"role", b"master")
-    rows = b"".join(map(bulk, about))
-    identity = integer(client.entry.identity)
-    return b"*14\r\n%b%b:2\r\n%b%b%b*0\r\n" % (
-        rows, bulk(b"proto"), bulk(b"id"), identity, bulk(b"modules"),
+    rows = (
+        *map(bulk, about), bulk(b"proto"), integer(version),
+        bulk(b"id"), integer(client.entry.identity), bulk(b"modules"), EMPTY,
     )  # fmt: skip
+    return (b"%7\r\n" if version == 3 else b"*14\r\n") + _join(rows)
 
 
 def _client(client: Client, command: Command) -> bytes:
@@ -1604,9 +1655,13 @@ class Client(Connection[Talk], uses={"store": "kv.store"}):
         if host.slot != host.slots[0]:  # else a call of resume is on its way
             self.resume()
 
+    def _executor(self) -> Callable[[Command], bytes | None]:
+        store = self.store
+        return store.execute if self.state.protocol == 2 else store.execute_resp3
+
     def _answer(self, commands: list[Command]) -> None:
         """In the home worker: by direct calls."""
-        execute = self.store.execute
+        execute = self._executor()
         replies = []
         turn = iter(commands)
         for command in turn:
@@ -1617,6 +1672,7 @@ class Client(Connection[Talk], uses={"store": "kv.store"}):
                     self._wait_for_keys(own, [command, *turn])
                     break
                 reply, self.state.scan = own, 0
+                execute = self._executor()
                 if self.state.quit:
                     replies.append(reply)
                     break
@@ -1666,7 +1722,7 @@ class Client(Connection[Talk], uses={"store": "kv.store"}):
         batch = list(takewhile(lambda command: not is_own(command), backlog[:BATCH_LIMIT]))
         del backlog[: len(batch)]
         size = sum(len(word) for command in batch for word in command)
-        self._request("execute_many", (batch,), [len(batch), size])
+        self._request("execute_many", (batch, self.state.protocol), [len(batch), size])
         return True
 
     def _own_turn(self) -> bool:

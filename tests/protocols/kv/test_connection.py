@@ -157,7 +157,8 @@ OWN = [
     ("CLIENT WHAT", b"-ERR unknown subcommand 'WHAT'"),
     ("HELLO", b"*14"),
     ("HELLO 2", b"*14"),
-    ("HELLO 3", b"-NOPROTO"),
+    ("HELLO 3", b"%7"),
+    ("HELLO 4", b"-NOPROTO"),
     ("HELLO x", b"-ERR Protocol version"),
     ("SELECT 0", b"+OK"),
     ("SELECT 1", b"-ERR DB index is out of range"),
@@ -202,6 +203,47 @@ def test_a_connection_and_a_store_of_different_versions_work(
     out = talk(world, [encode("KEYS", "24?9") + encode("DBSIZE")])
     assert out.startswith(b"*10\r\n")
     assert out.endswith(b":2500\r\n")
+
+
+RESP3 = [
+    ("HSET h f v", "HGETALL h", b"%1\r\n$1\r\nf\r\n$1\r\nv\r\n"),
+    ("SET a b", "HGETALL none", b"%0\r\n"),
+    ("SET a b", "CONFIG GET save", b"%1\r\n$4\r\nsave\r\n$0\r\n\r\n"),
+    ("SADD s x", "SMEMBERS s", b"~1\r\n$1\r\nx\r\n"),
+    ("SADD s x", "SPOP s 1", b"~1\r\n$1\r\nx\r\n"),
+    ("SADD s x", "SPOP s", b"$1\r\nx\r\n"),
+    ("ZADD z 1.5 m", "ZSCORE z m", b",1.5\r\n"),
+    ("ZADD z 1.5 m", "ZSCORE z n", b"_\r\n"),
+    ("ZADD z 1.5 m", "ZRANGE z 0 -1", b"*1\r\n$1\r\nm\r\n"),
+    ("ZADD z 1.5 m", "ZRANGE z 0 -1 WITHSCORES", b"*1\r\n*2\r\n$1\r\nm\r\n,1.5\r\n"),
+    ("ZADD z 1.5 m", "ZPOPMIN z", b"*2\r\n$1\r\nm\r\n,1.5\r\n"),
+    ("ZADD z inf m", "ZPOPMIN z 2", b"*1\r\n*2\r\n$1\r\nm\r\n,inf\r\n"),
+    ("ZADD z 1 m", "ZPOPMIN none", b"*0\r\n"),
+    ("ZADD z 1 m", "HGETALL z", b"-WRONGTYPE"),
+]
+
+
+@pytest.mark.parametrize("slot", [0, 1], ids=["home", "elsewhere"])
+@pytest.mark.parametrize(("before", "command", "end"), RESP3, ids=[row[1] for row in RESP3])
+def test_clients_that_insist_on_resp3_get_it(
+    kv: ModuleType, before: str, command: str, end: bytes, slot: int
+) -> None:
+    """After HELLO 3 maps, sets, doubles and pairs are what they are, in both kinds of worker."""
+    data = encode("HELLO", "3") + encode(*before.split()) + encode(*command.split())
+    out = talk(fresh(kv, 2), [data], slot)
+    assert out.partition(b"*0\r\n")[2].split(b"\r\n", 1)[1].startswith(end)
+
+
+def test_resp3_survives_a_swap(kv: ModuleType) -> None:
+    """What a client has asked for is part of its state."""
+    world = fresh(kv)
+    entry = world.connect()
+    entry.target.data_received(encode("HELLO", 3))
+    world.swap_all(v2)
+    world.swap_all(v1)
+    del entry.target.transport.out[:]
+    entry.target.data_received(encode("HGETALL", "none"))
+    assert bytes(entry.target.transport.out) == b"%0\r\n"
 
 
 def test_replies_come_in_order_whoever_answers(kv: ModuleType) -> None:
