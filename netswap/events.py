@@ -96,7 +96,8 @@ class WorkerReceipt(msgspec.Struct, frozen=True):
 
     ``objects`` maps a kind to the number of its objects converted; ``gone`` closed by themselves
     meanwhile (a success); ``blackout_us`` is the longest time that any call was held, ``stall_us``
-    the longest slice, ``convert_us`` the sum of all slices, all in microseconds.
+    the longest time that the loop was held, ``convert_us`` the processor time of all slices; all in
+    microseconds.
     """
 
     worker: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +22,7 @@ _UNDER_WAY = (Phase.WORKING, Phase.TAKING_BACK)
 
 
 class Driver:
-    """Runs one swap to its end; times in nanoseconds."""
+    """Runs one swap to its end; nanoseconds: ``longest_ns`` of wall time, ``cpu_ns`` in all."""
 
     def __init__(self, host: Host, swap: Swap) -> None:
         self._host = host
@@ -31,7 +32,7 @@ class Driver:
         self._kick = asyncio.Event()
         self.slices = 0
         self.longest_ns = 0
-        self.total_ns = 0
+        self.cpu_ns = 0
 
     async def run(self, timeout: float) -> None:
         """Slice until done, restored or mixed. Late objects fail the swap, or are stranded."""
@@ -58,10 +59,11 @@ class Driver:
     def _slice(self) -> None:
         before = self._swap.phase
         started = self._host.clock.monotonic_ns()
+        cpu = time.thread_time_ns()
         progress = self._swap.slice(SLICE_NS)
         took = self._host.clock.monotonic_ns() - started
         self.slices += 1
-        self.total_ns += took
+        self.cpu_ns += time.thread_time_ns() - cpu
         self.longest_ns = max(self.longest_ns, took)
         if before is Phase.WORKING and progress.phase is Phase.TAKING_BACK:
             self._release()

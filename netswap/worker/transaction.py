@@ -265,7 +265,7 @@ class Transaction:
             gone=self._swap.gone,
             blackout_us=max(driver.longest_ns, self._host.longest_hold_ns, self._stall_ns) / 1e3,
             stall_us=max(driver.longest_ns, self._stall_ns) / 1e3,
-            convert_us=driver.total_ns / 1e3,
+            convert_us=driver.cpu_ns / 1e3,
             slices=driver.slices,
         )
 
