@@ -9,6 +9,10 @@
               and calls that come before the last of them queue behind it
     Restored  the same with the old object: the swap was given up and left no trace
 
+When the last held call has gone, the mediator leaves the table. Another swap that comes before
+takes it over and begins again at Forward, with the calls that are still held at the head of the
+queue: two mediators in a row could not keep the order.
+
 Only calls that suspend are mediated. A plain call can't wait (its caller wants the value now)
 and need not: it ends before anything else runs, so it goes to whichever object is present.
 
@@ -27,7 +31,7 @@ from netswap.errors import TransitionError
 from netswap.ott import Entry
 from netswap.quiescence import Generations, call_chain
 
-__all__ = ["Mediator", "Phase", "Ticket", "present"]
+__all__ = ["Mediator", "Phase", "Ticket", "mediator_of", "present"]
 
 
 class Phase(Enum):
@@ -45,6 +49,7 @@ class Event(Enum):
     OLD_CALLS_DRAINED = "old calls drained"
     FLIP = "flip"
     ABORT = "abort"
+    ANOTHER_SWAP = "another swap"
 
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
@@ -52,6 +57,8 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.FORWARD, Event.ABORT): Phase.RESTORED,
     (Phase.BLOCKED, Event.FLIP): Phase.COMPLETED,
     (Phase.BLOCKED, Event.ABORT): Phase.RESTORED,
+    (Phase.COMPLETED, Event.ANOTHER_SWAP): Phase.FORWARD,
+    (Phase.RESTORED, Event.ANOTHER_SWAP): Phase.FORWARD,
 }
 _OVER = (Phase.COMPLETED, Phase.RESTORED)
 
@@ -64,6 +71,21 @@ class Ticket:
     def __init__(self) -> None:
         self.open = False
         self.wake: Callable[[], None] | None = None
+
+
+class Front:
+    """What stands in the table meanwhile: every name is the object's, also ``start`` or ``abort``.
+
+    Special methods are looked up on a type and so are not mediated: ``len(handle.target)``.
+    """
+
+    __slots__ = ("_netswap_mediator",)
+
+    def __init__(self, mediator: Mediator) -> None:
+        self._netswap_mediator = mediator
+
+    def __getattr__(self, name: str) -> Any:
+        return self._netswap_mediator.lead(name)
 
 
 class Mediator:
@@ -87,11 +109,17 @@ class Mediator:
         self._wait = wait
         self._quiescent = quiescent
         self._held: deque[Ticket] = deque()
-        entry.target = self
+        self._front = entry.target = Front(self)
 
     def start(self) -> None:
         """Begin to wait for the calls that are inside the object now."""
         self._generations.when_drained(self._generations.advance(), self._old_calls_drained)
+
+    def again(self, quiescent: Callable[[], None]) -> None:
+        """Another swap of the same object. TransitionError unless the one before is over."""
+        self._move(Event.ANOTHER_SWAP)
+        self._quiescent = quiescent
+        self.start()
 
     def flip(self, new: Any) -> None:
         """The new object takes over and the held calls go to it. TransitionError unless Blocked."""
@@ -121,6 +149,14 @@ class Mediator:
         """Whether new calls are held and none is inside the old object."""
         return self.phase is Phase.BLOCKED and not self._generations.open_calls()
 
+    @property
+    def bars(self) -> bool:
+        """Whether a call that would begin now has to wait."""
+        return self.phase is Phase.BLOCKED and not self._re_enters()
+
+    def _re_enters(self) -> bool:
+        return self._generations.includes(call_chain.get())
+
     def _move(self, event: Event) -> None:
         following = TRANSITIONS.get((self.phase, event))
         if following is None:
@@ -129,34 +165,35 @@ class Mediator:
 
     def _old_calls_drained(self) -> None:
         self._move(Event.OLD_CALLS_DRAINED)
+        for ticket in self._held:
+            ticket.open = False
+        self._tracked_calls_drain()
+
+    def _tracked_calls_drain(self) -> None:
         closed = self._generations.advance()
         self._generations.when_drained(closed, self._tracked_calls_drained)
 
     def _tracked_calls_drained(self) -> None:
         if self._generations.open_calls():  # a re-entrant call that outlived the one it came from
-            closed = self._generations.advance()
-            self._generations.when_drained(closed, self._tracked_calls_drained)
+            self._tracked_calls_drain()
         else:
             self._quiescent()
 
     def _release(self) -> None:
-        if not self._held:
-            self._leave()
+        """Open every ticket there is; the later ones are opened when the last of these has gone."""
         for ticket in self._held:
             ticket.open = True
             if ticket.wake is not None:
                 ticket.wake()
-
-    def _leave(self) -> None:
-        if self.entry.target is self:
+        if not self._held and self.over and self.entry.target is self._front:
             self.entry.target = self.present
 
     def _must_wait(self) -> bool:
-        if self.phase is Phase.BLOCKED:
-            return not self._generations.includes(call_chain.get())
-        return self.phase in _OVER and bool(self._held)
+        """Whether calls are held, except from one that comes from inside the object."""
+        return (self.phase is Phase.BLOCKED or bool(self._held)) and not self._re_enters()
 
-    def __getattr__(self, name: str) -> Any:
+    def lead(self, name: str) -> Any:
+        """The object's attribute; a call that may suspend goes through the mediator."""
         found = getattr(self.present, name)
         if not iscoroutinefunction(found):
             return found
@@ -169,22 +206,28 @@ class Mediator:
         return mediated
 
     async def _hold(self) -> None:
-        """Sleep until it is this call's turn. A cancelled caller gives up its place.
-
-        When the last held call goes on, the mediator leaves the table.
-        """
+        """Sleep until it is this call's turn. A cancelled caller gives up its place."""
         ticket = Ticket()
-        ticket.open = self.phase in _OVER
         self._held.append(ticket)
         try:
-            await self._wait(ticket)
+            # a woken caller may find that another swap has begun, or that it is not its turn
+            while not ticket.open or self._held[0] is not ticket:
+                ticket.open = False
+                await self._wait(ticket)
         finally:
             self._held.remove(ticket)
-            if not self._held and self.phase in _OVER:
-                self._leave()
+            first = self._held[0] if self._held else None
+            if self.phase is not Phase.BLOCKED and (first is None or not first.open):
+                self._release()
+
+
+def mediator_of(entry: Entry) -> Mediator | None:
+    """The mediator in front of an entry's object, if a swap has put one there."""
+    target = entry.target
+    return target._netswap_mediator if isinstance(target, Front) else None
 
 
 def present(entry: Entry) -> Any:
     """The implementation that an entry stands for, also while a mediator is in front of it."""
     target = entry.target
-    return target.present if isinstance(target, Mediator) else target
+    return target._netswap_mediator.present if isinstance(target, Front) else target

@@ -75,6 +75,7 @@ class Generations:
     def leave(self, call: Call) -> None:
         """The call has ended; whoever waits for its generation is told when it was the last."""
         generation, call.generation = call.generation, -1
+        call.coroutine = None  # chains outlive their calls in the contexts of tasks and timers
         self._open.remove(call)
         self._counts[generation] -= 1
         if self._counts[generation] == 0:

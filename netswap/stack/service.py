@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from inspect import iscoroutinefunction
+from inspect import getattr_static, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from netswap.blame import author_file
 from netswap.events import Blocker
-from netswap.mediator import Mediator, Ticket
+from netswap.mediator import Mediator, Ticket, mediator_of, present
 from netswap.quiescence import Call, Generations, call_chain
 from netswap.stack.host import Reply
 from netswap.stack.implementation import Implementation
@@ -50,10 +50,9 @@ class Service(Implementation[S], Generic[S]):
         super().__init_subclass__(**options)
         if clustered is not None:
             cls.clustered = clustered
-        for name, member in list(cls.__dict__.items()):
-            if not name.startswith("_") and iscoroutinefunction(member):
-                setattr(cls, name, _tracked(member))
-                cls.may_suspend = True
+        for name, member in _own_coroutines(cls):
+            setattr(cls, name, _tracked(member))
+            cls.may_suspend = True
 
     def on_start(self) -> None:
         """The object is about to take part: make what is derived from the state."""
@@ -98,17 +97,18 @@ class Service(Implementation[S], Generic[S]):
 
     def discard(self) -> None:
         """The follower will not take over: it stops and the old one starts again."""
-        old = self.entry.target
-        self.on_stop()
-        getattr(old, "present", old).on_start()
+        try:
+            self.on_stop()
+        finally:
+            present(self.entry).on_start()
 
     def bring_to_rest(self, tell: Callable[[], None]) -> None:
         """Put a mediator in front; ``tell`` is called when no call is inside the object."""
-        if isinstance(self.entry.target, Mediator):  # of a swap whose held calls are leaving
-            self.host.loop.call_soon(self.bring_to_rest, tell)
-            return
-        mediator = Mediator(self.entry, self.generations, self._wait, tell)
-        mediator.start()
+        mediator = mediator_of(self.entry)
+        if mediator is None:
+            Mediator(self.entry, self.generations, self._wait, tell).start()
+        else:  # of a swap whose held calls are leaving
+            mediator.again(tell)
 
     async def _wait(self, ticket: Ticket) -> None:
         """Hold a call, and remember the longest that any was held."""
@@ -119,8 +119,8 @@ class Service(Implementation[S], Generic[S]):
 
     def carry_on(self) -> None:
         """The swap was given up before the flip: held calls go to this object."""
-        mediator = self.entry.target
-        if isinstance(mediator, Mediator) and not mediator.over:
+        mediator = mediator_of(self.entry)
+        if mediator is not None and not mediator.over:
             mediator.abort()
 
     def at_rest(self) -> bool:
@@ -209,11 +209,35 @@ class Cluster:
         self._host.guarded(reply.entry, reply.method, reply.token, value, error)
 
 
+def _own_coroutines(cls: type) -> list[tuple[str, Callable[..., Any]]]:
+    """The ``async def`` methods of a class and of its bases that are no services, by name."""
+    found: dict[str, Callable[..., Any]] = {}
+    for base in cls.__mro__:
+        if base is cls or not issubclass(base, Service):
+            for name, member in vars(base).items():
+                if iscoroutinefunction(member) and getattr_static(cls, name) is member:
+                    found[name] = member
+    return list(found.items())
+
+
+def _comes_late(service: Service[Any]) -> bool:
+    mediator = mediator_of(service.entry)
+    if mediator is None:
+        return service.entry.target is not None
+    return mediator.present is not service or mediator.bars
+
+
 def _tracked(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Count each call of an ``async def`` method in a generation of its object."""
+    """Count each call of an ``async def`` method in a generation of its object.
+
+    A call begins with its coroutine's first step. One that was made before a swap and begins
+    after it, or while it holds calls, goes the way of the new ones.
+    """
 
     @functools.wraps(method)
     async def tracked(self: Service[Any], *args: Any, **keywords: Any) -> Any:
+        if self.entry.target is not self and _comes_late(self):
+            return await getattr(self.entry.target, method.__name__)(*args, **keywords)
         coroutine = method(self, *args, **keywords)
         call = Call(self.generations, method.__name__, self.host.clock.monotonic_ns(), coroutine)
         token = call_chain.set((*call_chain.get(), call))
