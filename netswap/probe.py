@@ -11,14 +11,16 @@ hangs; the parent's own deadline is for code that can't be interrupted.
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Probed", "main", "run_probe"]
 
 _GRACE = 2.0
-_STDERR_SHOWN = 400
+_FRAME = re.compile(r'File "(?P<file>[^"]+)@[0-9a-f]{12}", line (?P<line>\d+)')
 
 
 class Probed(msgspec.Struct):
@@ -58,6 +60,7 @@ def run_probe(
     With ``known``, every kind that a known bundle provides too is compared: verdict up and down,
     and a round trip of the default state.
     """
+    bundles = list(bundles)
     job = _Job([b.to_message() for b in bundles], [b.to_message() for b in known], timeout)
     child = subprocess.Popen(
         [sys.executable, "-m", "netswap.probe"],
@@ -69,10 +72,14 @@ def run_probe(
     try:
         answer, noise = child.communicate(msgspec.msgpack.encode(job), timeout + _GRACE)
     except subprocess.TimeoutExpired:
-        return _failed(f"loading did not end within {timeout:g} s and could not be interrupted")
+        reason = f"loading did not end within {timeout:g} s and could not be interrupted"
+        return _failed(reason, _names(bundles), None)
     finally:
         _kill_session(child)
-    return _read(child.returncode, answer, noise)
+    try:
+        return msgspec.msgpack.decode(answer, type=Probed)
+    except msgspec.DecodeError:
+        return _died(child.returncode, noise.decode(errors="replace"), _names(bundles))
 
 
 def _kill_session(child: subprocess.Popen[bytes]) -> None:
@@ -85,18 +92,21 @@ def _kill_session(child: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def _read(status: int, answer: bytes, noise: bytes) -> Probed:
-    try:
-        return msgspec.msgpack.decode(answer, type=Probed)
-    except msgspec.DecodeError:
-        last = noise.decode(errors="replace").strip()[-_STDERR_SHOWN:]
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return _failed(f"the process that loads it died ({how})" + (f": {last}" if last else ""))
+def _names(bundles: Iterable[Bundle]) -> str:
+    return ", ".join(bundle.name for bundle in bundles)
 
 
-def _failed(reason: str) -> Probed:
+def _died(status: int, noise: str, names: str) -> Probed:
+    """A child that ended without an answer; faulthandler has said where, if it could."""
+    how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    place = _FRAME.search(noise)
+    file, line = (place["file"], int(place["line"])) if place else (names, None)
+    return _failed(f"the process that loads it died ({how})", file, line)
+
+
+def _failed(reason: str, file: str, line: int | None) -> Probed:
     advice = "import it by hand to see more: python -X faulthandler FILE"
-    return Probed(refusals=[Refusal(Stage.LOAD, reason, advice=advice)])
+    return Probed(refusals=[Refusal(Stage.LOAD, reason, file, line, advice=advice)])
 
 
 # -- in the child --
@@ -106,13 +116,27 @@ def main() -> None:
     """The child: a job on stdin, what was found on stdout; authors' prints go to stderr."""
     answer = os.dup(1)
     os.dup2(2, 1)
+    leave = _tell_where_it_dies()
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Job)
     with _alarm(job.timeout):
         probed = _probe(job)
     with os.fdopen(answer, "wb") as pipe:
         pipe.write(msgspec.msgpack.encode(probed))
     # Threads that a module left behind must not keep the child.
-    os._exit(0)
+    leave(0)
+
+
+def _tell_where_it_dies() -> Callable[[int], NoReturn]:
+    """A crash or an ``os._exit`` of the author's code leaves its frames on stderr."""
+    faulthandler.enable(all_threads=False)
+    leave = os._exit
+
+    def told(status: int) -> NoReturn:
+        faulthandler.dump_traceback(all_threads=False)
+        leave(status)
+
+    os._exit = told
+    return leave
 
 
 @contextmanager
@@ -129,7 +153,8 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _probe(job: _Job) -> Probed:
-    from netswap.modules import Bundle, BundleError
+    from netswap.errors import BundleError
+    from netswap.modules import Bundle
 
     probed = Probed()
     for message in job.bundles:
