@@ -121,6 +121,7 @@ class Swap:
         self.gone = 0
         self.stuck: list[Refusal] = []
         self._table = table
+        self._newest = table.newest
         self._clock = clock
         self._guard = guard
         self._pending = deque(entries)
@@ -141,8 +142,8 @@ class Swap:
         busy: list[Entry] = []
         refusal = self._build(ready, busy, self._clock.monotonic_ns() + budget_ns)
         if refusal is not None:
-            for _, _, new in ready:
-                new.discard()
+            for entry, _, new in ready:
+                self._discard(entry, new)
             self.give_up(refusal)
             return Progress(self.phase, 0, ())
         for entry, old, new in ready:
@@ -198,7 +199,10 @@ class Swap:
         self._routes.clear()
 
     def _came_from(self, entry: Entry) -> Any:
-        return self._previous.get(entry.identity) or self.changes[entry.kind].before
+        """The class to go back to; None for an object that was new code before this swap."""
+        born_since = entry.identity > self._newest
+        before = self.changes[entry.kind].before if born_since else None
+        return self._previous.get(entry.identity, before)
 
     def _move(self, event: Event) -> None:
         following = TRANSITIONS.get((self.phase, event))
@@ -257,6 +261,14 @@ class Swap:
             mediator.flip(new)
         new.take_over(old)
 
+    def _discard(self, entry: Entry, new: Any) -> None:
+        """Undo what building ``new`` did; an object that fails there may not be whole any more."""
+        try:
+            with self._guard():
+                new.discard()
+        except (Exception, DeadlinePassed) as error:
+            self.stuck.append(refusal_of(error, entry, new.version, present(entry).version))
+
     def _failure(self, error: BaseException, entry: Entry | None) -> Refusal:
         old = None if entry is None else present(entry)
         if entry is None or old is None:
@@ -278,11 +290,14 @@ class Swap:
 
     def _take_back(self, entry: Entry, old: Any) -> None:
         previous = self._came_from(entry)
+        new = None
         try:
             with self._guard():
                 convert, follow = self._route(type(old), previous)
                 new = follow(old, convert(old.state))
         except (Exception, DeadlinePassed) as error:
+            if new is not None:
+                self._discard(entry, new)
             self.stuck.append(refusal_of(error, entry, old.version, previous.version))
         else:
             self._flip(entry, old, new)

@@ -62,6 +62,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
 }
 _TARGET = operator.attrgetter("target")
+_NUMBER = re.compile(r"-?[0-9]+")
 _CONDITION = re.compile(r"^\s*([a-z_]+)\s*(<=|>=|!=|=|<|>)\s*(\S+)\s*$")
 
 
@@ -105,7 +106,7 @@ def _holds(condition: Condition, entry: Entry) -> bool:
     if actual is None:
         actual = entry.target.attributes().get(condition.name)
     if isinstance(actual, int):
-        if not condition.value.lstrip("-").isdigit():
+        if _NUMBER.fullmatch(condition.value) is None:
             return False
         return condition.compare(actual, int(condition.value))
     return actual is not None and condition.compare(actual, condition.value)
@@ -127,6 +128,11 @@ class ObjectTranslationTable:
 
     def __contains__(self, entry: Entry) -> bool:
         return self._entries.get(entry.identity) is entry
+
+    @property
+    def newest(self) -> int:
+        """The identity of the row that was made last; later ones are greater."""
+        return self._next - 1
 
     def create(self, kind: str, target: Any = None) -> Entry:
         """A new row; ``target`` may follow when the object needs its entry to be made."""

@@ -293,9 +293,13 @@ class Connection(Implementation[S], Generic[S]):
 
     def _bind_after(self, old: Implementation[Any]) -> None:
         had = cast("Connection[Any]", old)._part_entries()
-        for name, kind in self.uses.items():
-            setattr(self, f"_use_{name}", self._used(name, kind, had.get(name)))
-        self._wire()
+        try:
+            for name, kind in self.uses.items():
+                setattr(self, f"_use_{name}", self._used(name, kind, had.get(name)))
+            self._wire()
+        except BaseException:
+            self.discard()
+            raise
 
     def _used(self, name: str, kind: str, had: Entry | None) -> Entry:
         """The handle of a used object: the part that it had, a new part, or the service."""
@@ -305,7 +309,11 @@ class Connection(Implementation[S], Generic[S]):
             return self.host.service(kind)
         entry = self.host.table.create(kind)
         part = cast("type[Part[Any]]", self.host.present[kind])
-        entry.target = part.born_for(self.host, entry, self.entry)
+        try:
+            entry.target = part.born_for(self.host, entry, self.entry)
+        except BaseException:
+            self.host.table.remove(entry)
+            raise
         return entry
 
     def _part_entries(self) -> dict[str, Entry]:

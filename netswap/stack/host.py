@@ -76,19 +76,19 @@ class Host:
 
     def install(self, cls: type[Implementation[Any]]) -> None:
         """Make ``cls`` what new objects of its kind are; a service's object is made now."""
-        self.present[cls.kind] = cls
         if cls.kind == FACTORY:
             for listener in self.factories:
                 self._fill(self.factories[listener], cls)
         elif cls.scope == "worker":
             self._fill(self.service(cls.kind), cls)
+        self.present[cls.kind] = cls
 
     def uninstall(self, kind: str) -> None:
         """Undo ``install`` of a kind that was new; its service's handle stays, with no target."""
         cls = self.present.pop(kind)
         if cls.scope == "worker" and kind in self.services:
             entry = self.services[kind]
-            entry.target.on_stop()
+            self.guarded(entry, "on_stop")
             entry.target = None
 
     def add_listener(self, listener: str) -> None:

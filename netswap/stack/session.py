@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from netswap.blame import author_file
 from netswap.events import Blocker
@@ -31,6 +31,19 @@ S = TypeVar("S", bound=State)
 T = TypeVar("T")
 
 HIGH_WATER = 256 * 1024
+
+
+class _Retired:
+    """The transport of a session that was replaced, whose ``finally`` may call ``close()``."""
+
+    def is_closing(self) -> bool:
+        """Nothing more goes through here."""
+        return True
+
+    def close(self) -> None:
+        """The connection is the follower's."""
+
+    abort = close
 
 
 class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
@@ -177,6 +190,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         if self._task is not None:
             self._task.cancel()
         del self.state, self.write
+        self.transport = cast("asyncio.Transport", _Retired())
         if not isinstance(follower, Session):
             if follower.reading_paused:
                 follower.resume_reading()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from netswap.events import Blocker, Refusal, Stage
@@ -24,9 +24,13 @@ _UNDER_WAY = (Phase.WORKING, Phase.TAKING_BACK)
 class Driver:
     """Runs one swap to its end; nanoseconds: ``longest_ns`` of wall time, ``cpu_ns`` in all."""
 
-    def __init__(self, host: Host, swap: Swap) -> None:
+    def __init__(
+        self, host: Host, swap: Swap, turned_back: Callable[[], None] = lambda: None
+    ) -> None:
+        """``turned_back`` is called when the way back begins: what is born then is old code."""
         self._host = host
         self._swap = swap
+        self._turned_back = turned_back
         self._at_rest: list[Entry] = []
         self._asked: dict[int, Entry] = {}
         self._kick = asyncio.Event()
@@ -46,7 +50,7 @@ class Driver:
             if self._swap.has_work:
                 self._slice()
                 await asyncio.sleep(0)
-            elif not await self._rest_before(deadline):
+            elif not await self._rest_before(deadline) and not self._swap.has_work:
                 self._too_late()
                 deadline = self._host.clock.monotonic_ns() + int(timeout * 1e9)
 
@@ -54,6 +58,7 @@ class Driver:
         """Stop the swap and take back what was flipped; ``run`` goes on until that is done."""
         self._release()
         self._swap.give_up(refusal)
+        self._turned_back()
         self._kick.set()
 
     def _slice(self) -> None:
@@ -66,6 +71,7 @@ class Driver:
         self.cpu_ns += time.thread_time_ns() - cpu
         self.longest_ns = max(self.longest_ns, took)
         if before is Phase.WORKING and progress.phase is Phase.TAKING_BACK:
+            self._turned_back()
             self._release()
         for entry in progress.busy:
             self._ask(entry)
@@ -83,10 +89,9 @@ class Driver:
         """Wait for a busy object to come to rest or to close; False when time is over."""
         self._kick.clear()
         left = (deadline - self._host.clock.monotonic_ns()) / 1e9
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._kick.wait(), min(max(left, 0), 0.05))
-        except TimeoutError:
-            self._swap.forget_gone()
+        self._swap.forget_gone()
         return self._host.clock.monotonic_ns() < deadline
 
     def _too_late(self) -> None:

@@ -83,7 +83,7 @@ class Transaction:
         """Flip everything, or restore everything and say what was in the way."""
         host = self._host
         self._swap = Swap(host.table, self._changes, self._concerned(), host.clock, self._deadline)
-        self._driver = Driver(host, self._swap)
+        self._driver = Driver(host, self._swap, self._restore_present)
         host.longest_hold_ns = 0
         failure = self._install()
         if failure is not None:
