@@ -21,6 +21,7 @@ from protocols.kv import v1, v2
 
 START_MS = 1_700_000_000_000
 VERSIONS = {1: v1, 2: v2}
+STEPS = vars(v2)["__netswap_migrations__"]
 
 
 class Clock:
@@ -125,10 +126,8 @@ class Mesh:
 
     def _arrives(self, slot: int, call: tuple[str, str, Any], reply: Reply) -> None:
         target = self.world.hosts.get(slot)
-        if target is None:
-            value, error = None, f"worker {slot} is gone: outcome unknown"
-        else:
-            value, error = target.answer(*call)
+        gone = None, f"worker {slot} is gone: outcome unknown"
+        value, error = gone if target is None else target.answer(*call)
         value = msgspec.msgpack.decode(msgspec.msgpack.encode(value))
         here = self.world.hosts[1]
         self.world.turns.call_soon(
@@ -175,8 +174,7 @@ class World:
         """What a swap does to one object."""
         cls = module.Store if entry.kind == "kv.store" else module.Client
         old = entry.target
-        steps = [*v1.__dict__.get("__netswap_migrations__", ()), *v2.__netswap_migrations__]
-        transfer = plan_transfer(old.state_type, cls.state_type, steps)
+        transfer = plan_transfer(old.state_type, cls.state_type, STEPS)
         assert not transfer.lossy
         new = cls.successor(old, transfer.convert(old.state))
         entry.target = new

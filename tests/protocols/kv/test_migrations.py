@@ -15,10 +15,8 @@ from netswap.transfer import Transfer, plan_transfer
 from netswap.transfer.canonical import decode, encode
 from protocols.kv import v1, v2
 
-from .conftest import START_MS, World, words
+from .conftest import START_MS, STEPS, World, words
 from .conftest import encode as request
-
-STEPS = v2.__netswap_migrations__
 
 text = st.binary(max_size=4)
 values = st.one_of(
