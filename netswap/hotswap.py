@@ -34,7 +34,7 @@ from netswap.blame import blame, describe
 from netswap.clock import Clock
 from netswap.errors import DeadlinePassed, TransitionError
 from netswap.events import Refusal, Stage, Verdict
-from netswap.mediator import mediator_of, present
+from netswap.mediator import Front, mediator_of, present
 from netswap.ott import Entry, ObjectTranslationTable
 from netswap.transfer import Migration, State, plan_transfer
 
@@ -218,7 +218,9 @@ class Swap:
             with self._guard():
                 while pending:
                     entry = pending.popleft()
-                    old = present(entry)
+                    old = entry.target
+                    if type(old) is Front:
+                        old = present(entry)
                     if old is None:
                         self.gone += 1
                         continue

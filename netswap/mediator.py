@@ -22,16 +22,14 @@ The room knows no loop: ``wait`` is handed in and makes a held call sleep until 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, Protocol
 
 from netswap.errors import TransitionError
-from netswap.ott import Entry
-from netswap.quiescence import Generations, call_chain
 
-__all__ = ["Mediator", "Phase", "Ticket", "mediator_of", "present"]
+__all__ = ["Front", "Mediator", "Phase", "Ticket", "mediator_of", "present"]
 
 
 class Phase(Enum):
@@ -61,6 +59,31 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.RESTORED, Event.ANOTHER_SWAP): Phase.FORWARD,
 }
 _OVER = (Phase.COMPLETED, Phase.RESTORED)
+
+
+class Row(Protocol):
+    """What a mediator needs of an entry."""
+
+    target: Any
+
+
+class Calls(Protocol):
+    """What a mediator needs of an object's generations."""
+
+    def advance(self) -> int:
+        """Close the present generation, open the next; the number of the closed one."""
+
+    def when_drained(self, generation: int, tell: Callable[[], None]) -> None:
+        """Call ``tell`` when every call up to this generation has ended."""
+
+    def forget(self, tell: Callable[[], None]) -> None:
+        """Nobody waits with ``tell`` any more."""
+
+    def open_calls(self) -> Sequence[object]:
+        """The calls inside the object."""
+
+    def re_entered(self) -> bool:
+        """Whether the code now running was called from inside the object."""
 
 
 class Ticket:
@@ -97,8 +120,8 @@ class Mediator:
 
     def __init__(
         self,
-        entry: Entry,
-        generations: Generations,
+        entry: Row,
+        generations: Calls,
         wait: Callable[[Ticket], Awaitable[None]],
         quiescent: Callable[[], None],
     ) -> None:
@@ -152,10 +175,7 @@ class Mediator:
     @property
     def bars(self) -> bool:
         """Whether a call that would begin now has to wait."""
-        return self.phase is Phase.BLOCKED and not self._re_enters()
-
-    def _re_enters(self) -> bool:
-        return self._generations.includes(call_chain.get())
+        return self.phase is Phase.BLOCKED and not self._generations.re_entered()
 
     def _move(self, event: Event) -> None:
         following = TRANSITIONS.get((self.phase, event))
@@ -190,7 +210,9 @@ class Mediator:
 
     def _must_wait(self) -> bool:
         """Whether calls are held, except from one that comes from inside the object."""
-        return (self.phase is Phase.BLOCKED or bool(self._held)) and not self._re_enters()
+        return (
+            self.phase is Phase.BLOCKED or bool(self._held)
+        ) and not self._generations.re_entered()
 
     def lead(self, name: str) -> Any:
         """The object's attribute; a call that may suspend goes through the mediator."""
@@ -221,13 +243,13 @@ class Mediator:
                 self._release()
 
 
-def mediator_of(entry: Entry) -> Mediator | None:
+def mediator_of(entry: Row) -> Mediator | None:
     """The mediator in front of an entry's object, if a swap has put one there."""
     target = entry.target
     return target._netswap_mediator if isinstance(target, Front) else None
 
 
-def present(entry: Entry) -> Any:
+def present(entry: Row) -> Any:
     """The implementation that an entry stands for, also while a mediator is in front of it."""
     target = entry.target
     return target._netswap_mediator.present if isinstance(target, Front) else target

@@ -111,6 +111,10 @@ class Generations:
         """Whether one of these calls is inside this object: the chain's next call re-enters it."""
         return any(call.owner is self and call.open for call in chain)
 
+    def re_entered(self) -> bool:
+        """Whether the code now running was called from inside this object."""
+        return self.includes(call_chain.get())
+
     def _tell(self) -> None:
         ready = [row for row in self._waiting if self.drained(row[0])]
         self._waiting = [row for row in self._waiting if row not in ready]
