@@ -27,11 +27,11 @@ from netswap.hotswap import Change, Phase, Swap
 from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import FACTORY, Host, Implementation
-from netswap.transfer import State, decode, encode, plan_transfer
 from netswap.worker.deadline import Deadline
 from netswap.worker.driver import Driver
 from netswap.worker.library import Library, classes_of
 from netswap.worker.rehearsal import Rehearsed, rehearse
+from netswap.worker.trial import Trial, refusal_of
 from netswap.worker.verdicts import judge
 
 __all__ = ["Transaction"]
@@ -206,21 +206,20 @@ class Transaction:
         outcome = self._negotiate()
         if isinstance(outcome, Refusal):
             return Rehearsed(outcome)
-        clock = self._host.clock
-        until = clock.monotonic_ns() + int(self.ask.timeout * REHEARSED_S * 1e9)
-        changes = {change.kind: change for change in self._changes}
+        now = self._host.clock.monotonic_ns
+        until = now() + int(self.ask.timeout * REHEARSED_S * 1e9)
+        trial = Trial(self._changes, now)
         slowest = objects = 0
         entry: Entry | None = None
         try:
             with Deadline(self.ask.timeout * 2 * REHEARSED_S):
                 for entry in self._concerned():
-                    started = clock.monotonic_ns()
-                    if started > until:
-                        break
-                    slowest = max(slowest, _try(entry, changes[entry.kind], clock.monotonic_ns))
+                    if entry.target is None or now() > until:
+                        continue
+                    slowest = max(slowest, trial.run(entry))
                     objects += 1
         except (Exception, DeadlinePassed) as error:
-            return Rehearsed(_rehearsal_refusal(error, entry))
+            return Rehearsed(refusal_of(error, entry))
         return Rehearsed(None, objects, slowest / 1e9, library.compiled(new))
 
     # what new objects are made of
@@ -293,36 +292,3 @@ def _ordered(changes: Iterable[Change]) -> list[Change]:
         return (0 if own else 1, _ORDER.index(change.new.scope), change.kind)
 
     return sorted(changes, key=rank)
-
-
-def _try(entry: Entry, change: Change, now: Any) -> int:
-    """Convert one object's state there, through the canonical form, and back; nanoseconds."""
-    state: State = present(entry).state
-    before = encode(state)
-    started = now()
-    forward = plan_transfer(type(state), change.new.state_type, change.migrations)
-    new = forward.convert(state)
-    took: int = now() - started
-    again = decode(encode(new), change.new.state_type)
-    plan_transfer(change.new.state_type, type(state), change.migrations).convert(again)
-    if encode(state) != before:
-        raise TypeError(
-            f"the steps of {entry.kind} from version {forward.source} to {forward.target} changed "
-            "the old state; a step returns a new dict and leaves what it was given alone"
-        )
-    return took
-
-
-def _rehearsal_refusal(error: BaseException, entry: Entry | None) -> Refusal:
-    file, line = blame(error)
-    kind = entry.kind if entry is not None else None
-    identity = str(entry.identity) if entry is not None else None
-    return Refusal(
-        Stage.PREPARE,
-        f"converting {kind} failed in the rehearsal: {describe(error)}",
-        file,
-        line,
-        kind,
-        entry=identity,
-        advice="mend the step and push again; nothing was touched",
-    )
