@@ -48,7 +48,7 @@ unit: $(STAMP)
 test-all:
 	@set -e; sh .ci/pythons | while read -r version python; do \
 		echo "== Python $$version"; \
-		$(MAKE) --no-print-directory unit PYTHON="$$python" VENV=".venv-$$version"; \
+		$(MAKE) --no-print-directory unit PYTHON="$$python" VENV=".venv-$$version" </dev/null; \
 	done
 
 bench: $(STAMP)
