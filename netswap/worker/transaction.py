@@ -24,7 +24,6 @@ from netswap.channel import messages
 from netswap.errors import AuthorError, DeadlinePassed
 from netswap.events import Refusal, Stage, VerdictLine, WorkerReceipt
 from netswap.hotswap import Change, Phase, Swap
-from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import FACTORY, Host, Implementation
 from netswap.worker.deadline import Deadline
