@@ -120,13 +120,13 @@ class Connection(Implementation[S], Generic[S]):
     def pause_reading(self) -> None:
         """Take no more bytes from the peer until ``resume_reading()``."""
         self.reading_paused = True
-        if not self.transport.is_closing():
+        if not self.half_closed and not self.transport.is_closing():
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take bytes from the peer again."""
         self.reading_paused = False
-        if not self.transport.is_closing():
+        if not self.half_closed and not self.transport.is_closing():
             self.transport.resume_reading()
 
     # what the transport calls
@@ -202,9 +202,17 @@ class Connection(Implementation[S], Generic[S]):
         if self.reading_paused:
             self.pause_reading()
 
-    def eof_again(self) -> None:
-        """The predecessor was told of the peer's end and dealt with it in its own way."""
-        if not self.transport.is_closing() and not self.eof_received():
+    def take_up(self, data: bytes) -> None:
+        """The predecessor, a session, had read ``data`` and not used it.
+
+        It dealt with flow control and the end of the stream in its own way: tell of them again.
+        """
+        self.resume_reading()
+        if data:
+            self.data_received(data)
+        if self.writing_paused:
+            self.on_pause_writing()
+        if self.half_closed and not self.transport.is_closing() and not self.eof_received():
             self.close()
 
     def retire(self, follower: Connection[Any]) -> None:

@@ -186,16 +186,14 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         self._start()
 
     def retire(self, follower: Connection[Any]) -> None:
-        """Stop the conversation; what only a session keeps in mind is told to a plain follower."""
+        """Stop the conversation; a follower with callbacks is called for what was not used."""
         if self._task is not None:
             self._task.cancel()
         del self.state, self.write
         self.transport = cast("asyncio.Transport", _Retired())
         if not isinstance(follower, Session):
-            if follower.reading_paused:
-                follower.resume_reading()
-            if follower.half_closed:
-                self.host.call_soon(self.entry, "eof_again")
+            follower.pause_reading()  # so that nothing overtakes it
+            self.host.call_soon(self.entry, "take_up", self.input.take_all())
 
     def _bind_after(self, old: Implementation[Any]) -> None:
         self._nothing_runs()

@@ -49,10 +49,10 @@ class Chat(Session[Talk], uses={"rooms": "chat.rooms", "output": "buffer.send"})
     async def run(self) -> None:
         """Obey line after line; at the end, wait until the home has answered them all."""
         while not self.at_end:
+            await self.swap_point(self.drained())
             line = await self._next_line()
             if line is not None:
                 self._obey(line)
-            await self.swap_point(self.drained())
         self._command("quit", "")
         await self.swap_point(asyncio.Event().wait())
 

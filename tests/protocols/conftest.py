@@ -148,9 +148,7 @@ def unread(transport: asyncio.Transport) -> int:
     """Bytes in the kernel that the server has not read; none when it is closing."""
     if transport.is_closing():
         return 0
-    packed = fcntl.ioctl(
-        transport.get_extra_info("socket").fileno(), termios.FIONREAD, b"\0\0\0\0"
-    )
+    packed = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, b"\0\0\0\0")
     waiting: int = struct.unpack("i", packed)[0]
     return waiting
 
