@@ -9,6 +9,8 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -35,10 +37,29 @@ def configure_logs(level: str, format_: str) -> None:
             *renderers[format_],
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         # Loggers are made at import, before this runs: one that is cached would ignore it.
         cache_logger_on_first_use=False,
     )
+
+
+class _Lossy:
+    """A stream whose reader may go, as when a pipe's other end dies: what is written is lost.
+
+    A server goes on without its log; an exception here would end whatever wanted to say something.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def configure_from(environ: Mapping[str, str] = os.environ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -50,3 +51,17 @@ def test_json_is_the_default_where_nobody_watches() -> None:
     """Unless the operator has chosen: a test's stderr is no terminal."""
     assert format_for("console", chosen=False) == "json"
     assert format_for("console", chosen=True) == "console"
+
+
+def test_a_log_that_nobody_reads_is_lost_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader of a pipe may die: what logs goes on."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as broken:
+        monkeypatch.setattr("sys.stderr", broken)
+        configure_logs("info", "json")
+        for _ in range(3):
+            structlog.get_logger().info("said")
+        monkeypatch.undo()
+        with pytest.raises(BrokenPipeError):
+            broken.close()

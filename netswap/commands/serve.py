@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import structlog
 
 from netswap.admin.server import AdminServer
@@ -59,7 +60,10 @@ def serve(file: Path | None, check_only: bool, as_json: bool, **flags: Any) -> N
     with failing(link):
         config = load_config(given, file)
     chosen = config.origins.get("log.format", "default") != "default"
-    configure_logs(config.log_level, format_for(config.log_format, chosen))
+    format_ = format_for(config.log_format, chosen)
+    configure_logs(config.log_level, format_)
+    # the workers write into the same log
+    config = msgspec.structs.replace(config, log_format=format_)
     try:
         asyncio.run(_Serving(config, as_json).run())
     except (NetswapError, OSError) as error:

@@ -142,7 +142,9 @@ class Links:
             self._answered(Reply(number, None, f"worker {slot} is gone: outcome unknown"))
         if self._closing:
             return
-        self._host.log.warning("mesh_link_lost", to=slot, error=str(error) if error else None)
+        # an end in order is that of a worker which has drained or died: the supervisor says which
+        say = self._host.log.info if error is None else self._host.log.warning
+        say("mesh_link_lost", to=slot, error=str(error) if error else None)
         if slot in self._joined:
             self._joined.discard(slot)
             self._tell("on_peer_lost", slot)

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
+from math import ceil
 from typing import NoReturn
 
 import msgspec
@@ -27,6 +29,7 @@ NICER = 10
 """The child gives way to the workers that serve."""
 
 LIMIT = 64 * 1024 * 1024
+STDERR = 2
 
 
 class Rehearsed(msgspec.Struct, frozen=True):
@@ -52,7 +55,7 @@ async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:
     started = time.perf_counter()
     pid = os.fork()
     if pid == 0:
-        _child(play, writing)
+        _child(play, writing, timeout)
     fork_s = time.perf_counter() - started
     os.close(writing)
     try:
@@ -62,11 +65,12 @@ async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:
         os.close(reading)
 
 
-def _child(play: Callable[[], Rehearsed], writing: int) -> NoReturn:
+def _child(play: Callable[[], Rehearsed], writing: int, timeout: float) -> NoReturn:
     code = 1
     try:
         gc.disable()
         os.nice(NICER)
+        _detach(writing, timeout)
         _write(writing, play())
         code = 0
     except BaseException as error:
@@ -75,6 +79,19 @@ def _child(play: Callable[[], Rehearsed], writing: int) -> NoReturn:
         code = 0
     finally:
         os._exit(code)
+
+
+def _detach(writing: int, timeout: float) -> None:
+    """Let go of what the worker has open, and end by itself should the worker not end us.
+
+    A child that hangs would keep its worker's listeners and clients open beyond the worker's
+    death. A signal that comes here must not be told to the worker's loop.
+    """
+    signal.set_wakeup_fd(-1)
+    os.closerange(STDERR + 1, writing)
+    os.closerange(writing + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    seconds = ceil(timeout) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
 
 def _write(writing: int, rehearsed: Rehearsed) -> None:
@@ -100,6 +117,9 @@ async def _heard(reading: int, pid: int, timeout: float) -> Rehearsed:
         os.kill(pid, signal.SIGKILL)
         reason = f"the rehearsal did not end within {timeout:g} s and was stopped"
         return Rehearsed(Refusal(Stage.PREPARE, reason, advice="look for an endless loop"))
+    except asyncio.CancelledError:  # the worker ends, and would wait for the child
+        os.kill(pid, signal.SIGKILL)
+        raise
     finally:
         loop.remove_reader(reading)
         _, status = os.waitpid(pid, 0)
