@@ -29,7 +29,9 @@ def _servers(folder: Path) -> Iterator[Make]:
     made: list[Server] = []
 
     def make(listen: Any, *options: str) -> Server:
-        made.append(Server(folder, listen, *options))
+        own = folder / f"server{len(made)}"
+        own.mkdir()
+        made.append(Server(own, listen, *options))
         return made[-1].start()
 
     yield make
