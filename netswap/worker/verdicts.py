@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
+from netswap.blame import defined_at
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 from netswap.hotswap import Change
 from netswap.stack import Connection, Implementation
@@ -43,8 +44,10 @@ def judge(
     return lines
 
 
-def _refuse(change: Change, reason: str, advice: str) -> Refusal:
-    return Refusal(Stage.VERDICT, reason, kind=change.kind, advice=advice)
+def _refuse(change: Change, culprit: type, reason: str, advice: str) -> Refusal:
+    """``culprit`` is the class of the author's that has to be mended."""
+    file, line = defined_at(culprit)
+    return Refusal(Stage.VERDICT, reason, file, line, change.kind, advice=advice)
 
 
 def _structure(
@@ -56,12 +59,14 @@ def _structure(
         if kind not in after:
             return _refuse(
                 change,
+                new,
                 f"{new.__name__} uses {kind} as {name}, and nothing provides it",
                 "push the module that provides it together with this one",
             )
     if before is not None and before.scope != new.scope:
         return _refuse(
             change,
+            new,
             f"objects of {change.kind} belong to a {before.scope}, those of {new.__name__} "
             f"to a {new.scope}",
             "derive from the same base, or give the new thing a kind of its own",
@@ -74,6 +79,7 @@ def _structure(
     if missing:
         return _refuse(
             change,
+            new,
             f"{new.__name__} lacks {', '.join(missing)}, which clients of {change.kind} call",
             "keep the methods that clients use",
         )
@@ -113,23 +119,27 @@ def _each_way(
 
 def _way(change: Change, old: type[Implementation[Any]], allow_lossy: bool) -> Refusal | None:
     """Both ways between two implementations have to be there; forward must not lose unasked."""
+    state = change.new.state_type
     way = _plan(change, old)
     if way.verdict is Verdict.INCOMPATIBLE:
         return _refuse(
             change,
+            state,
             f"version {way.source} can't become version {way.target}: {way.reason}",
             "add the step, or raise the version; netswap check tries it offline",
         )
-    back = plan_transfer(change.new.state_type, old.state_type, change.migrations)
+    back = plan_transfer(state, old.state_type, change.migrations)
     if back.verdict is Verdict.INCOMPATIBLE:
         return _refuse(
             change,
+            state,
             f"there is no way back from version {back.source} to {back.target}: {back.reason}",
             "write the step down as well, so that the change can be undone",
         )
     if way.lossy and not allow_lossy:
         return _refuse(
             change,
+            state,
             f"version {way.source} to {way.target} loses {', '.join(way.lossy)}",
             "add --allow-lossy if that is what you want",
         )
