@@ -31,12 +31,27 @@ def fields_of(state: State) -> dict[str, Any]:
 def encode(state: State) -> Encoded:
     """The canonical form of ``state``.
 
-    Raises TypeError when a value can't be encoded, whatever a stand-in raises for its own.
+    Raises TypeError with the field whose value can't be encoded, whatever a stand-in raises for
+    its own.
     """
     fields = fields_of(state)
     for name, marker in state.__references__.items():
         fields[name] = marker.to_canonical(fields[name])
-    return Encoded(state.__kind__, state.__version__, msgspec.msgpack.encode(fields))
+    try:
+        payload = msgspec.msgpack.encode(fields)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{type(state).__name__}.{_unplain(fields)}") from error
+    return Encoded(state.__kind__, state.__version__, payload)
+
+
+def _unplain(fields: dict[str, Any]) -> str:
+    """The first field that can't be encoded, and why."""
+    for name, value in fields.items():
+        try:
+            msgspec.msgpack.encode(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            return f"{name} can't be encoded: {error}"
+    return "fields can't be encoded together"
 
 
 def decode(encoded: Encoded, cls: type[State]) -> State:

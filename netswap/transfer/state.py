@@ -28,6 +28,16 @@ __all__ = ["Reference", "State", "StateMeta", "reference", "shape_of"]
 T = TypeVar("T")
 
 BUNDLED = "netswap_bundle_"
+_REFUSED = (
+    "array_like",
+    "forbid_unknown_fields",
+    "frozen",
+    "kw_only",
+    "rename",
+    "tag",
+    "tag_field",
+)
+"""Options of a struct that change how fields are named, passed or encoded, which crossing needs."""
 _HOME = "a bundle's "
 
 
@@ -69,6 +79,9 @@ class StateMeta(StructMeta):
         renamed: dict[str, str] | None = None,
         **options: Any,
     ) -> StateMeta:
+        for option in _REFUSED:
+            if options.get(option):
+                raise TypeError(f"{name}: a state can't have the option {option}=")
         references = {k: v for k, v in namespace.items() if isinstance(v, Reference)}
         for field, marker in references.items():
             namespace[field] = msgspec.field(default_factory=marker.factory)
@@ -121,6 +134,11 @@ def _check_fields(cls: type[State]) -> None:
         if field.required:
             raise TypeError(
                 f"{cls.__name__}.{field.name} has no default; objects that live now need a value"
+            )
+        if field.encode_name != field.name:
+            raise TypeError(
+                f"{cls.__name__}.{field.name} is encoded as {field.encode_name!r}; a field crosses "
+                "under its own name"
             )
     cls.__shape__ = {field.name: _shape(field.type, ()) for field in info.fields}
     for name, shape in cls.__shape__.items():
