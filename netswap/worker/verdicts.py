@@ -100,7 +100,8 @@ def _interface(
     )
     if before is None or issubclass(before, Connection) or not stays:
         return ()
-    own = set(dir(before)) - set(dir(before.__mro__[1]))
+    of_the_stack = next(base for base in before.__mro__ if base.__module__.startswith("netswap."))
+    own = set(dir(before)) - set(dir(of_the_stack))
     return tuple(
         sorted(name for name in own if not name.startswith("_") and callable(getattr(before, name)))
     )
