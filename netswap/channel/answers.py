@@ -38,12 +38,16 @@ class KindCount(msgspec.Struct, frozen=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """One worker's counts; ``connections`` as in its heartbeat, ``memory`` is RSS in bytes."""
+    """One worker's counts; ``connections`` as in its heartbeat, ``memory`` is RSS.
+
+    Memory in bytes; ``bundles`` counts those whose code is loaded.
+    """
 
     connections: int
     kinds: dict[str, KindCount]
     memory: int = 0
     loop: str = ""
+    bundles: int = 0
 
 
 class ObjectRow(msgspec.Struct, frozen=True):

@@ -48,7 +48,7 @@ class Looks:
         return _page(
             pid=self.pid,
             uptime=round(time.time() - self._started, 3),
-            workers=[self._worker(slot) for slot in self._fleet.slots],
+            workers=[self._worker(slot, found.get(slot.number)) for slot in self._fleet.slots],
             kinds=self._kinds(found),
             listeners=[
                 {"name": one.name, "protocol": one.protocol, "address": str(one.address)}
@@ -57,12 +57,12 @@ class Looks:
             transaction=self._operations.running,
         )
 
-    def _worker(self, slot: Slot) -> dict[str, Any]:
+    def _worker(self, slot: Slot, status: answers.WorkerStatus | None) -> dict[str, Any]:
         alive = slot.state is not WorkerState.DEAD
         return {
             "id": slot.number,
             "pid": slot.pid if alive else None,
-            "connections": slot.connections,
+            "connections": slot.connections if status is None else status.connections,
             "state": slot.state.value,
             "restarts": slot.restarts,
             "crash_loop": slot.backoff.crash_loop,
@@ -133,11 +133,13 @@ class Looks:
     async def workers(self) -> dict[str, Any]:
         """The worker slots."""
         found = await self._ask("status")
-        extra = {n: {"memory": one.memory, "loop": one.loop} for n, one in found.items()}
-        rows = [
-            {**self._worker(slot), "answers": slot.number in found, **extra.get(slot.number, {})}
-            for slot in self._fleet.slots
-        ]
+        rows = []
+        for slot in self._fleet.slots:
+            one = found.get(slot.number)
+            row = {**self._worker(slot, one), "answers": one is not None}
+            if one is not None:
+                row |= {"memory": one.memory, "loop": one.loop, "bundles": one.bundles}
+            rows.append(row)
         return _page(workers=rows)
 
     async def history(self) -> dict[str, Any]:

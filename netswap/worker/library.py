@@ -79,6 +79,11 @@ class Library:
                         steps[row.source, row.target] = row
         return tuple(steps.values())
 
+    @property
+    def count(self) -> int:
+        """How many bundles' code is in this process."""
+        return len(self._loaded)
+
     def is_loaded(self, sha256: str) -> bool:
         """Whether the bundle's code is in this process."""
         return sha256 in self._loaded

@@ -49,7 +49,11 @@ class Looks:
         table = self._host.table
         kinds = {kind: self._count_of(kind) for kind in {*table.kinds(), *self._host.present}}
         return answers.WorkerStatus(
-            self.connections(), kinds, _memory(), type(self._host.loop).__module__
+            self.connections(),
+            kinds,
+            _memory(),
+            type(self._host.loop).__module__,
+            self._library.count,
         )
 
     def _count_of(self, kind: str) -> answers.KindCount:

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import msgspec
 
-from netswap.blame import describe
+from netswap.blame import describe, place_of_death, tell_where_it_dies
 from netswap.events import Refusal, Stage
 
 __all__ = ["Rehearsed", "rehearse"]
@@ -67,6 +67,7 @@ async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:
 
 def _child(play: Callable[[], Rehearsed], writing: int, timeout: float) -> NoReturn:
     code = 1
+    leave = tell_where_it_dies(writing)
     try:
         gc.disable()
         os.nice(NICER)
@@ -78,7 +79,7 @@ def _child(play: Callable[[], Rehearsed], writing: int, timeout: float) -> NoRet
         _write(writing, Rehearsed(refusal))
         code = 0
     finally:
-        os._exit(code)
+        leave(code)
 
 
 def _detach(writing: int, timeout: float) -> None:
@@ -123,10 +124,15 @@ async def _heard(reading: int, pid: int, timeout: float) -> Rehearsed:
     finally:
         loop.remove_reader(reading)
         _, status = os.waitpid(pid, 0)
-    if not data:
-        how = f"signal {status & 0x7F}" if status & 0x7F else f"exit code {status >> 8}"
-        reason = f"the rehearsal's process died ({how})"
-        return Rehearsed(
-            Refusal(Stage.PREPARE, reason, advice="the module crashes the interpreter")
-        )
-    return msgspec.msgpack.decode(data, type=Rehearsed)
+    try:
+        return msgspec.msgpack.decode(data, type=Rehearsed)
+    except msgspec.DecodeError:
+        return _died(status, data.decode(errors="replace"))
+
+
+def _died(status: int, told: str) -> Rehearsed:
+    how = f"signal {status & 0x7F}" if status & 0x7F else f"exit code {status >> 8}"
+    file, line = place_of_death(told)
+    reason = f"the rehearsal's process died ({how})"
+    advice = "the module ends the process that runs it"
+    return Rehearsed(Refusal(Stage.PREPARE, reason, file, line, advice=advice))

@@ -217,8 +217,8 @@ class Transaction:
                         continue
                     slowest = max(slowest, trial.run(entry))
                     objects += 1
-        except (Exception, DeadlinePassed) as error:
-            return Rehearsed(refusal_of(error, entry))
+        except BaseException as error:  # authors' code, which may call sys.exit()
+            return Rehearsed(refusal_of(error, entry, self._changes))
         return Rehearsed(None, objects, slowest / 1e9, library.compiled(new))
 
     # what new objects are made of
@@ -232,8 +232,8 @@ class Transaction:
                 with self._deadline():
                     self._host.install(change.new)
                 self._installed.append(change.kind)
-            except (Exception, DeadlinePassed) as error:
-                file, line = blame(error)
+            except BaseException as error:  # authors' code, which may call sys.exit()
+                file, line = blame(error, change.new)
                 reason = f"{change.kind} could not start: {describe(error)}"
                 self._restore_present()
                 return Refusal(Stage.SWAP, reason, file, line, change.kind)

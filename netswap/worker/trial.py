@@ -3,7 +3,7 @@ and back, and has to be as it was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 from netswap.blame import blame, describe
@@ -58,10 +58,11 @@ def _is_large(state: State) -> bool:
     return any(hasattr(value, "__len__") and len(value) > LARGE for value in values)
 
 
-def refusal_of(error: BaseException, entry: Entry | None) -> Refusal:
+def refusal_of(error: BaseException, entry: Entry | None, changes: Iterable[Change]) -> Refusal:
     """What went wrong with one object's trial, at which line of the author's file."""
-    file, line = blame(error)
     kind = entry.kind if entry is not None else None
+    new = next((change.new for change in changes if change.kind == kind), None)
+    file, line = blame(error, None if new is None else new.state_type)
     return Refusal(
         Stage.PREPARE,
         f"converting {kind} failed in the rehearsal: {describe(error)}",
