@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 from netswap.blame import blame, describe
 from netswap.clock import Clock
-from netswap.errors import DeadlinePassed, TransitionError
+from netswap.errors import TransitionError
 from netswap.events import Refusal, Stage, Verdict
 from netswap.mediator import Front, mediator_of, present
 from netswap.ott import Entry, ObjectTranslationTable
@@ -231,7 +231,7 @@ class Swap:
                     ready.append((entry, old, follow(old, convert(old.state))))
                     if now() >= until:
                         break
-        except (Exception, DeadlinePassed) as error:
+        except BaseException as error:  # authors' code, which may call sys.exit()
             return self._failure(error, entry)
         return None
 
@@ -268,14 +268,14 @@ class Swap:
         try:
             with self._guard():
                 new.discard()
-        except (Exception, DeadlinePassed) as error:
-            self.stuck.append(refusal_of(error, entry, new.version, present(entry).version))
+        except BaseException as error:  # authors' code, which may call sys.exit()
+            self.stuck.append(refusal_of(error, entry, new, present(entry)))
 
     def _failure(self, error: BaseException, entry: Entry | None) -> Refusal:
         old = None if entry is None else present(entry)
         if entry is None or old is None:
             return Refusal(Stage.SWAP, describe(error))
-        return refusal_of(error, entry, old.version, self.changes[entry.kind].new.version)
+        return refusal_of(error, entry, old, self.changes[entry.kind].new)
 
     def _slice_back(self, budget_ns: int) -> Progress:
         until = self._clock.monotonic_ns() + budget_ns
@@ -297,10 +297,10 @@ class Swap:
             with self._guard():
                 convert, follow = self._route(type(old), previous)
                 new = follow(old, convert(old.state))
-        except (Exception, DeadlinePassed) as error:
+        except BaseException as error:  # authors' code, which may call sys.exit()
             if new is not None:
                 self._discard(entry, new)
-            self.stuck.append(refusal_of(error, entry, old.version, previous.version))
+            self.stuck.append(refusal_of(error, entry, old, previous))
         else:
             self._flip(entry, old, new)
 
@@ -315,15 +315,21 @@ class Swap:
         self._end_of_way_back()
 
 
-def refusal_of(error: BaseException, entry: Entry, source: int, target: int) -> Refusal:
-    """What failed for one object, at which line of the author's file."""
-    file, line = blame(error)
+def refusal_of(error: BaseException, entry: Entry, source: Any, target: Any) -> Refusal:
+    """What failed for one object between two implementations, at which line of their files."""
+    file, line = blame(error, max(source, target, key=_version).state_type)
+    versions = f"from version {source.version} to {target.version}"
     return Refusal(
         Stage.SWAP,
-        f"converting {entry.kind} from version {source} to {target} failed: {describe(error)}",
+        f"converting {entry.kind} {versions} failed: {describe(error)}",
         file=file,
         line=line,
         kind=entry.kind,
         entry=str(entry.identity),
         advice="mend the step and push again; netswap check runs it offline",
     )
+
+
+def _version(implementation: Any) -> int:
+    version: int = implementation.version
+    return version

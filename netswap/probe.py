@@ -11,19 +11,18 @@ hangs; the parent's own deadline is for code that can't be interrupted.
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from netswap.blame import place_of_death, tell_where_it_dies
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Probed", "main", "run_probe"]
 
 _GRACE = 2.0
-_FRAME = re.compile(r'File "(?P<file>[^"]+)@[0-9a-f]{12}", line (?P<line>\d+)')
+STDERR = 2
 
 
 class Probed(msgspec.Struct):
@@ -99,9 +98,8 @@ def _names(bundles: Iterable[Bundle]) -> str:
 def _died(status: int, noise: str, names: str) -> Probed:
     """A child that ended without an answer; faulthandler has said where, if it could."""
     how = f"signal {-status}" if status < 0 else f"exit status {status}"
-    place = _FRAME.search(noise)
-    file, line = (place["file"], int(place["line"])) if place else (names, None)
-    return _failed(f"the process that loads it died ({how})", file, line)
+    file, line = place_of_death(noise)
+    return _failed(f"the process that loads it died ({how})", file or names, line)
 
 
 def _failed(reason: str, file: str, line: int | None) -> Probed:
@@ -116,7 +114,7 @@ def main() -> None:
     """The child: a job on stdin, what was found on stdout; authors' prints go to stderr."""
     answer = os.dup(1)
     os.dup2(2, 1)
-    leave = _tell_where_it_dies()
+    leave = tell_where_it_dies(STDERR)
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Job)
     with _alarm(job.timeout):
         probed = _probe(job)
@@ -124,19 +122,6 @@ def main() -> None:
         pipe.write(msgspec.msgpack.encode(probed))
     # Threads that a module left behind must not keep the child.
     leave(0)
-
-
-def _tell_where_it_dies() -> Callable[[int], NoReturn]:
-    """A crash or an ``os._exit`` of the author's code leaves its frames on stderr."""
-    faulthandler.enable(all_threads=False)
-    leave = os._exit
-
-    def told(status: int) -> NoReturn:
-        faulthandler.dump_traceback(all_threads=False)
-        leave(status)
-
-    os._exit = told
-    return leave
 
 
 @contextmanager
@@ -200,6 +185,7 @@ def _compare(loaded: Loaded, known: list[bytes], probed: Probed) -> None:
 
 
 def _compare_kind(kind: str, old: Loaded, new: Loaded, probed: Probed) -> None:
+    from netswap.blame import defined_at
     from netswap.transfer import plan_transfer
 
     before, after = old.implementations[kind].state_type, new.implementations[kind].state_type
@@ -209,8 +195,9 @@ def _compare_kind(kind: str, old: Loaded, new: Loaded, probed: Probed) -> None:
         VerdictLine(kind, up.verdict, up.reason, up.source, up.target, list(up.lossy))
     )
     ways = ((before, after), (after, before))
+    file, line = defined_at(after)
     probed.refusals += [
-        refusal
+        refusal if refusal.file else msgspec.structs.replace(refusal, file=file, line=line)
         for source, target in ways
         if (refusal := _round_trip(kind, source, target, steps)) is not None
     ]

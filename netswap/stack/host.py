@@ -129,7 +129,7 @@ class Host:
             return None
         try:
             return getattr(target, method)(*args)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.failed(target, error, method)
             return None
 

@@ -14,6 +14,7 @@ class Count(State, kind="counter.connection", version=1):
     partial: bytes = b""
     flood: int = 0
     mark: str = ""
+    seen: list[str] = []
 
 
 class Counter(Connection[Count]):

@@ -15,6 +15,7 @@ class Count(State, kind="counter.connection", version=2):
     pieces: list[bytes] = []
     rows_left: int = 0
     mark: str = ""
+    seen: list[str] = []
 
 
 @migration("counter.connection", 1, 2)
