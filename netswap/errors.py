@@ -34,7 +34,6 @@ __all__ = [
     "NetswapError",
     "PeerError",
     "ProtocolError",
-    "Swapped",
     "TransitionError",
     "UsageError",
 ]
@@ -121,11 +120,4 @@ class DeadlinePassed(BaseException):
     """An author's code ran longer than it may in one go; raised by a timer's signal.
 
     Not an Exception, so that an author's ``except Exception`` does not swallow it.
-    """
-
-
-class Swapped(BaseException):
-    """Unwinds the old ``run()`` of a session that was swapped at its swap point.
-
-    Not an Exception, so that an author's ``except Exception`` does not catch it.
     """
