@@ -253,7 +253,7 @@ def _tracked(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _readable(where: str) -> str:
     file, _, line = where.rpartition(":")
-    return f"{author_file(file) or file}:{line}"
+    return f"{author_file(file) or file}:{line}" if file else where
 
 
 async def wait_for_ticket(ticket: Ticket) -> None:
