@@ -158,7 +158,7 @@ class Worker:
     async def _prepare(self, message: messages.Prepare) -> None:
         transaction = Transaction(self._host, self._library, message)
         outcome = await transaction.prepare()
-        if isinstance(outcome, messages.Prepared) and not message.dry_run:
+        if isinstance(outcome, messages.Prepared):  # a dry run is reverted like any other
             self._transaction = transaction
         self._link.send(outcome)
 

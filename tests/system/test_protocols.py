@@ -1,0 +1,229 @@
+"""The bundled protocols on a whole server: malformed input, Redis's own clients, checked load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from tests.system.harness import ROOT, Server, environment, until
+
+pytestmark = pytest.mark.timeout(120)
+
+PROTOCOLS = ROOT / "protocols"
+SERVED = ("echo", "chat", "kv", "verify")
+Make = Callable[..., Server]
+
+
+@pytest.fixture(scope="module")
+def shared(make_shared_server: Make) -> Iterator[Server]:
+    """One server for all; it ends in order."""
+    server = make_shared_server(SERVED)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(shared: Server) -> Iterator[Server]:
+    """The module's server with every protocol at version 1; no test loses a worker or logs one."""
+    pids = [row["pid"] for row in shared.workers()]
+    yield shared
+    assert [row["pid"] for row in shared.workers()] == pids
+    assert not shared.errors()
+    for name in SERVED:
+        if shared.kinds()[f"{name}.connection"]["version"] != 1:
+            assert shared.netswap("swap", f"{name}.connection@1").code == 0
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    """Skip, and say what to install."""
+    return pytest.mark.skipif(
+        shutil.which(program) is None, reason=f"no {program}: apt-get install redis-tools"
+    )
+
+
+# -- malformed input --
+
+MALFORMED: dict[str, tuple[str, bytes, bytes]] = {
+    "kv: a negative bulk": ("kv", b"*1\r\n$-5\r\n", b"-ERR Protocol error"),
+    "kv: a huge array": ("kv", b"*2147483648\r\n", b"-ERR Protocol error"),
+    "kv: no number": ("kv", b"*x\r\n", b"-ERR Protocol error"),
+    "kv: an integer in a command": ("kv", b"*1\r\n:5\r\n", b"-ERR Protocol error"),
+    "kv: binary": ("kv", bytes(range(128, 256)) + b"\r\n", b"-ERR unknown command"),
+    "kv: unbalanced quotes": ("kv", b'SET a "b\r\n', b"-ERR Protocol error: unbalanced quotes"),
+    "verify: too short": ("verify", b"\0\0\0\5abcde", b""),
+    "verify: too long": ("verify", b"\xff\xff\xff\xffabc", b""),
+    "verify: text": ("verify", b"GET / HTTP/1.1\r\n\r\n", b""),
+    "chat: not UTF-8": ("chat", b"\xff\xfe\x80 hello\n", b""),
+    "chat: an unknown word": ("chat", b"/frobnicate now\n", b"! there is no /frobnicate"),
+    "echo: anything": ("echo", b"\0\xff\r\n" * 100, b"\0\xff\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+@pytest.mark.parametrize("version", [1, 2])
+def test_malformed_input_harms_nobody_else(server: Server, name: str, version: int) -> None:
+    """An error in the protocol's own terms; the worker and its other clients go on."""
+    protocol, sent, answer = MALFORMED[name]
+    if version == 2:
+        server.netswap("push", PROTOCOLS / protocol / "v2.py")
+    with server.client("echo") as other, server.client(protocol) as client:
+        assert other.ask("before") == "before"
+        client.send(sent)
+        client.finish()
+        said = client.rest()
+        assert answer in said
+        if protocol == "verify":
+            assert said == b""
+        assert other.ask("after") == "after"
+    with server.client(protocol) as client:
+        client.send(b"PING\r\n" if protocol == "kv" else b"")
+        assert protocol != "kv" or client.read(7) == b"+PONG\r\n"
+
+
+HALF = {"echo": b"x", "chat": b"/ni", "kv": b"*3\r\n$3\r\nSE", "verify": b"\0\0\0\x40abc"}
+
+
+@pytest.mark.parametrize("protocol", SERVED)
+def test_a_client_that_resets_leaves_nothing(server: Server, protocol: str) -> None:
+    """Half a message, then a reset: its object goes."""
+
+    kind = f"{protocol}.connection"
+    with server.client(protocol) as client:
+        client.send(HALF[protocol])
+        until(lambda: server.kinds()[kind]["objects"] == 1, "it is served")
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    until(lambda: server.kinds()[kind]["objects"] == 0, "its object is gone")
+
+
+# -- Redis's own programs --
+
+
+@contextmanager
+def swapping(server: Server, path: Any) -> Iterator[list[int]]:
+    """Push and roll back for as long as the block runs; the exit codes."""
+    ended = threading.Event()
+    codes: list[int] = []
+
+    def swap() -> None:
+        while not ended.is_set() or len(codes) % 2:
+            words = ("rollback",) if len(codes) % 2 else ("push", path)
+            codes.append(server.netswap(*words).code)
+
+    thread = threading.Thread(target=swap, daemon=True)
+    thread.start()
+    try:
+        yield codes
+    finally:
+        ended.set()
+        thread.join(30)
+    assert not thread.is_alive()
+    assert set(codes) == {0}, codes
+
+
+def cli(server: Server, *words: str) -> str:
+    """redis-cli's answer."""
+    port = str(server.ports["kv"])
+    done = subprocess.run(
+        ["redis-cli", "-p", port, *words], capture_output=True, text=True, timeout=30, check=True
+    )
+    return done.stdout.strip()
+
+
+@needs("redis-cli")
+def test_redis_cli_sees_one_store_whatever_worker_it_meets(server: Server) -> None:
+    """Every connection sees what every other has written, also after a swap and back."""
+    cli(server, "FLUSHALL")
+    for number in range(8):
+        assert cli(server, "SET", f"key:{number}", str(number)) == "OK"
+    assert cli(server, "DBSIZE") == "8"
+    server.push(PROTOCOLS / "kv/v2.py")
+    assert [cli(server, "GET", f"key:{n}") for n in range(8)] == list("01234567")
+    assert cli(server, "EXPIRE", "key:0", "100") == "1"
+    server.rollback()
+    assert 90 < int(cli(server, "TTL", "key:0")) <= 100
+    assert cli(server, "DBSIZE") == "8"
+
+
+@needs("redis-benchmark")
+@pytest.mark.parametrize("pipeline", ["1", "16"])
+def test_the_whole_default_suite_of_redis_benchmark(server: Server, pipeline: str) -> None:
+    """All of its tests, PING_INLINE too, through pushes and rollbacks, without an error."""
+    port = str(server.ports["kv"])
+    words = ["redis-benchmark", "-p", port, "-n", "2000", "-c", "20", "-P", pipeline, "--csv"]
+    with swapping(server, PROTOCOLS / "kv/v2.py") as codes:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done
+    assert "rror" not in done.stdout + done.stderr.replace(
+        "WARNING: Could not fetch server CONFIG", ""
+    )
+    names = [line.split('","')[0].strip('"') for line in done.stdout.splitlines()[1:]]
+    assert {"PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "LPUSH", "MSET (10 keys)"} <= {
+        *names
+    }
+    assert len(names) >= 17
+    assert len(codes) >= 2
+
+
+def test_the_redis_package_through_swaps(server: Server) -> None:
+    """Pipelines and counters over several connections: what was counted is what was asked."""
+    threads, rounds = 4, 60
+
+    def count() -> None:
+        with redis.Redis(port=server.ports["kv"], socket_timeout=20) as client:
+            for number in range(rounds):
+                with client.pipeline(transaction=False) as pipe:
+                    pipe.incr("counter").rpush("list", number).set("last", number, ex=100)
+                    done.append(len(pipe.execute()))
+
+    done: list[int] = []
+    with redis.Redis(port=server.ports["kv"], socket_timeout=20) as client:
+        client.flushall()
+        with swapping(server, PROTOCOLS / "kv/v2.py") as codes:
+            until(lambda: codes, "the first push")
+            runs = [threading.Thread(target=count) for _ in range(threads)]
+            for run in runs:
+                run.start()
+            for run in runs:
+                run.join(40)
+        assert done == [3] * threads * rounds
+        assert client.get("counter") == str(threads * rounds).encode()
+        assert client.llen("list") == threads * rounds
+        assert 90 < client.ttl("last") <= 100
+
+
+# -- checked load --
+
+
+@pytest.mark.parametrize("protocol", ["verify", "echo", "kv"])
+def test_checked_load_finds_no_fault_in_a_push_and_a_rollback(
+    server: Server, protocol: str
+) -> None:
+    """Nothing lost, doubled, reordered or wrongly carried, and both versions have answered."""
+    netswap = f"{sys.executable} -m netswap"
+    push = PROTOCOLS / protocol / "v2.py"
+    back = f"{netswap} rollback --json --socket {server.socket}"
+    words = ["load", "run", "--protocol", protocol, "--port", str(server.ports[protocol]),
+             "--connections", "100", "--rate", "1500", "--duration", "3s",
+             "--push-at", f"1s={push}", "--run-at", f"2s={back}",
+             "--netswap", netswap, "--socket", str(server.socket), "--json"]  # fmt: skip
+    done = subprocess.run(
+        [*netswap.split(), *words],
+        capture_output=True, text=True, timeout=60, check=False, env=environment(server.folder),
+    )  # fmt: skip
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, report["reasons"]
+    assert report["counts"]["answered"] > 3000
+    if protocol == "verify":
+        assert set(report["by_version"]) == {"1", "2"}
+    assert server.kinds()[f"{protocol}.connection"]["version"] == 1
