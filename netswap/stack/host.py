@@ -160,7 +160,7 @@ class Host:
         """The loop's exception handler: transports report a handler's failure here."""
         error = context.get("exception")
         protocol = context.get("protocol")
-        if isinstance(error, Exception) and getattr(protocol, "entry", None) is not None:
+        if isinstance(error, BaseException) and getattr(protocol, "entry", None) is not None:
             self.failed(protocol, error, "callback of the transport")
             return
         self.faults += 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,35 @@ def slowly(old: dict[str, Any]) -> dict[str, Any]:
 def _begun(server: Server) -> bool:
     journal = (server.state_dir / "journal").read_text()
     return '"begin"' in journal.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("loop", "word"),
+    [
+        ("uvloop", "raise"),
+        ("uvloop", "leave"),
+        ("uvloop", "leave_later"),
+        ("asyncio", "raise"),  # asyncio's own loop ends with a SystemExit out of on_data
+        ("asyncio", "leave_later"),
+    ],
+)
+def test_an_exception_of_an_author_costs_one_connection(
+    make_server: Make, loop: str, word: str
+) -> None:
+    """Also sys.exit(): the log names version, file and line, the worker and its others go on."""
+    server = make_server(("counter",), "--workers", "1", "--loop", loop)
+    server.push(PUSHED / "counter_v1.py")
+    with server.client("counter") as other, server.client("counter") as client:
+        pid = pid_of(other)
+        client.send(f"{word} now\n".encode())
+        with suppress(ConnectionResetError):
+            assert client.rest() == b""
+        assert pid_of(other) == pid
+        until(lambda: server.kinds()["counter.connection"]["objects"] == 1, "its object is gone")
+    (error,) = server.errors()
+    assert error["event"] == "callback_failed"
+    assert error["version"] == 1
+    assert re.fullmatch(r"pushed/counter_v1\.py:\d+|counter_v1\.py:\d+", str(error["at"]))
 
 
 def test_no_server_is_unreachable(tmp_path: Path) -> None:

@@ -33,6 +33,18 @@ class Counter(Connection[Count]):
         self.state.mark = mark
         self.say("marked")
 
+    def on_raise(self, word: str) -> None:
+        raise RuntimeError(word)
+
+    def on_leave(self, _: str) -> None:
+        sys.exit(3)
+
+    def on_leave_later(self, _: str) -> None:
+        self.timers.arm("on_leave_now", 0.01)
+
+    def on_leave_now(self) -> None:
+        sys.exit(4)
+
     def on_pid(self, _: str) -> None:
         self.say(str(os.getpid()), "")
 
