@@ -10,13 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 import redis
 
-from tests.system.harness import ROOT, Server, environment, until
+from tests.system.harness import ROOT, Client, Server, environment, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -106,6 +106,67 @@ def test_a_client_that_resets_leaves_nothing(server: Server, protocol: str) -> N
     until(lambda: server.kinds()[kind]["objects"] == 0, "its object is gone")
 
 
+# -- the chat, over all workers --
+
+
+def test_a_room_over_all_workers_hears_everything_in_one_order(server: Server) -> None:
+    """Six people talk through pushes and rollbacks: everyone sees the same lines, all of them."""
+    people, said = 6, 60
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.client("chat")) for _ in range(people)]
+        for number, client in enumerate(clients):
+            client.send(f"/nick p{number}\n".encode())
+            while f"p{number}" not in client.line():
+                pass
+        workers = {server.object_of(client, "chat.connection")["id"][0] for client in clients}
+        assert workers == {"0", "1"}, "the kernel gave all of them to one worker"
+        with swapping(server, PROTOCOLS / "chat/v2.py") as codes:
+            talks = [Talk(client, number, said) for number, client in enumerate(clients)]
+            for talk in talks:
+                talk.start()
+            until(lambda: len(codes) >= 2, "a push and a rollback")
+            for talk in talks:
+                talk.enough.set()
+            for talk in talks:
+                talk.join(30)
+                assert not talk.is_alive()
+        heard = [hear(client, people) for client in clients]
+    assert all(lines == heard[0] for lines in heard[1:])
+    assert sorted(heard[0]) == sorted(f"<p{t.number}> {n}" for t in talks for n in range(t.said))
+
+
+class Talk(threading.Thread):
+    """Says numbers, at least ``least`` of them, until it is enough; then ``end``."""
+
+    def __init__(self, client: Client, number: int, least: int) -> None:
+        super().__init__(daemon=True)
+        self.client = client
+        self.number = number
+        self.least = least
+        self.said = 0
+        self.enough = threading.Event()
+
+    def run(self) -> None:
+        while self.said < self.least or not self.enough.is_set():
+            self.client.send(b"%d\n" % self.said)
+            self.said += 1
+            self.enough.wait(0.005)
+        self.client.send(b"end\n")
+
+
+def hear(client: Client, people: int) -> list[str]:
+    """What was said until everybody has said ``end``."""
+    lines: list[str] = []
+    ended = 0
+    while ended < people:
+        line = client.line()
+        assert line, lines[-5:]
+        ended += line.endswith("> end")
+        if line.startswith("<") and not line.endswith("> end"):
+            lines.append(line)
+    return lines
+
+
 # -- Redis's own programs --
 
 
@@ -117,7 +178,7 @@ def swapping(server: Server, path: Any) -> Iterator[list[int]]:
 
     def swap() -> None:
         while not ended.is_set() or len(codes) % 2:
-            words = ("rollback",) if len(codes) % 2 else ("push", path)
+            words = ("rollback", "--allow-lossy") if len(codes) % 2 else ("push", path)
             codes.append(server.netswap(*words).code)
 
     thread = threading.Thread(target=swap, daemon=True)
