@@ -8,7 +8,7 @@ everything else goes through entries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netswap.blame import blame, describe
@@ -60,6 +60,7 @@ class Host:
         self.factories: dict[str, Entry] = {}
         self.mesh: Mesh | None = None
         self.faults = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self.longest_hold_ns = 0
 
     def service(self, kind: str) -> Entry:
@@ -128,10 +129,26 @@ class Host:
         if target is None or entry not in self.table:
             return None
         try:
-            return getattr(target, method)(*args)
+            value = getattr(target, method)(*args)
         except (Exception, SystemExit) as error:
             self.failed(target, error, method)
             return None
+        if not asyncio.iscoroutine(value):
+            return value
+        self.spawn(self._awaited(target, method, value))
+        return None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine as a task of the host; it answers for its own failures."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _awaited(self, target: Any, method: str, call: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await call
+        except Exception as error:
+            self.failed(target, error, method)
 
     def failed(self, target: Any, error: BaseException, doing: str) -> None:
         """An author's callback raised: say where, and close the connection that it served.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from inspect import getattr_static, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
-from netswap.blame import author_file
+from netswap.blame import author_file, describe
 from netswap.events import Blocker
 from netswap.mediator import Mediator, Ticket, mediator_of, present
 from netswap.quiescence import Call, Generations, call_chain
@@ -206,6 +206,17 @@ class Cluster:
 
     def _answer_here(self, method: str, args: tuple[Any, ...], reply: Reply) -> None:
         value, error = self._host.answer(self._kind, method, args)
+        if asyncio.iscoroutine(value):
+            self._host.spawn(self._answer_later(value, reply))
+        else:
+            self._host.guarded(reply.entry, reply.method, reply.token, value, error)
+
+    async def _answer_later(self, call: Coroutine[Any, Any, Any], reply: Reply) -> None:
+        value, error = None, None
+        try:
+            value = await call
+        except Exception as problem:
+            error = describe(problem)
         self._host.guarded(reply.entry, reply.method, reply.token, value, error)
 
 

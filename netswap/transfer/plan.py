@@ -133,6 +133,8 @@ def _obstacle(
     one_way = [back for back in missing if back[::-1] in steps]
     if one_way and lost:
         return f"there is a step up and none down, and {', '.join(lost)} would be lost: write {hop}"
+    if one_way and before == after:
+        return f"there is a step up and none down, and it changes values alone: write {hop}"
     return None
 
 

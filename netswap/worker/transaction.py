@@ -268,7 +268,11 @@ class Transaction:
         )
 
     def _placed(self, refusal: Refusal) -> Refusal:
-        return msgspec.structs.replace(refusal, worker=self._host.slot)
+        """With the worker, and the object's name as other commands show it."""
+        slot, entry = self._host.slot, refusal.entry
+        if entry is not None and "." not in entry:
+            entry = f"{slot}.{entry}"
+        return msgspec.structs.replace(refusal, worker=slot, entry=entry)
 
     def _refused(self, refusal: Refusal) -> messages.Refused:
         self._forget()

@@ -183,6 +183,22 @@ def test_a_one_way_step_is_refused_on_the_way_back_when_it_would_lose_something(
     assert f'write @migration("{KIND}", 3, 2)' in way.reason
 
 
+def test_a_one_way_step_that_changes_values_alone_is_refused_on_the_way_back() -> None:
+    """Seconds that became milliseconds do not become seconds again by themselves."""
+
+    class Seconds(State, kind="wait", version=1):
+        wait: int = 0
+
+    class Milliseconds(State, kind="wait", version=2):
+        wait: int = 0
+
+    up = Migration("wait", 1, 2, lambda old: {"wait": old["wait"] * 1000}, (), 1)
+    assert plan_transfer(Seconds, Milliseconds, [up]).verdict is Verdict.BY_MIGRATION
+    way = plan_transfer(Milliseconds, Seconds, [up])
+    assert way.verdict is Verdict.INCOMPATIBLE
+    assert "changes values alone" in way.reason
+
+
 def test_a_one_way_step_that_only_adds_needs_no_way_back() -> None:
     """Dropping what was added needs no code."""
 
