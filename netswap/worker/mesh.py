@@ -39,11 +39,14 @@ class Links:
         self._server: asyncio.Server | None = None
 
     async def start(self, sock: socket.socket) -> None:
-        """Accept from the others on ``sock`` and connect to each of them."""
+        """Connect to each of the others, then accept from them on ``sock``.
+
+        In this order, since what waits there for a dead worker's successor wants answers at once.
+        """
         loop = self._host.loop
-        self._server = await loop.create_unix_server(_Incoming.factory(self), sock=sock)
         for slot in self._paths:
             await self._connect(slot)
+        self._server = await loop.create_unix_server(_Incoming.factory(self), sock=sock)
 
     def close(self) -> None:
         """End every link; requests under way are answered with an error first."""

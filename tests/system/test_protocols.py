@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.system.harness import ROOT, Client, Server, environment, until
+from tests.system.harness import ROOT, Client, Process, Server, environment, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -288,3 +288,48 @@ def test_checked_load_finds_no_fault_in_a_push_and_a_rollback(
     if protocol == "verify":
         assert set(report["by_version"]) == {"1", "2"}
     assert server.kinds()[f"{protocol}.connection"]["version"] == 1
+
+
+# -- the home of what must be one --
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_loss_of_the_home_worker_disconnects_nobody_else(
+    make_server: Make, version: int
+) -> None:
+    """Who is on another worker stays connected, is told what failed, and is served again."""
+    server = make_server(("kv", "chat"))
+    if version == 2:
+        server.push(PROTOCOLS / "kv/v2.py", PROTOCOLS / "chat/v2.py")
+    with ExitStack() as stack:
+        store, chat = (_on_worker(server, stack, name, 1) for name in ("kv", "chat"))
+        store.send(b"SET a 1\r\n")
+        assert store.line() == "+OK\r"
+        chat.send(b"/nick ann\n")
+        while "ann" not in chat.line():
+            pass
+        home = server.workers()[0]["pid"]
+        with Process(home) as worker:
+            worker.kill()
+            worker.wait_ended()
+        store.send(b"SET a 2\r\n")
+        assert store.line()[0] in "+-"
+        server.wait_serving(without=[home])
+        until(lambda: _set(store) == "+OK\r", "the store is back")
+        chat.send(b"anybody there?\n")
+        while chat.line() != "<ann> anybody there?":
+            pass
+
+
+def _on_worker(server: Server, stack: ExitStack, protocol: str, slot: int) -> Client:
+    """A client that this worker serves."""
+    for _ in range(50):
+        client = stack.enter_context(server.client(protocol))
+        if server.object_of(client, f"{protocol}.connection")["id"].startswith(f"{slot}."):
+            return client
+    raise AssertionError("the kernel gives all connections to the other worker")
+
+
+def _set(store: Client) -> str:
+    store.send(b"SET a 3\r\n")
+    return store.line()
