@@ -115,14 +115,13 @@ async def _heard(reading: int, pid: int, timeout: float) -> Rehearsed:
     try:
         await asyncio.wait_for(ended, timeout)
     except TimeoutError:
-        os.kill(pid, signal.SIGKILL)
         reason = f"the rehearsal did not end within {timeout:g} s and was stopped"
         return Rehearsed(Refusal(Stage.PREPARE, reason, advice="look for an endless loop"))
-    except asyncio.CancelledError:  # the worker ends, and would wait for the child
-        os.kill(pid, signal.SIGKILL)
-        raise
     finally:
         loop.remove_reader(reading)
+        # Nobody listens any more, and the loop must not wait for a child that goes on. One that
+        # is ending keeps its own status.
+        os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
     try:
         return msgspec.msgpack.decode(data, type=Rehearsed)

@@ -1,0 +1,182 @@
+"""The rehearsal: however its child ends, that is a result, and nothing is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from netswap.events import Refusal, Stage
+from netswap.worker import rehearsal
+from netswap.worker.rehearsal import Rehearsed, rehearse
+
+PATIENT = 20.0
+"""Seconds that no child here needs: the bound of those that end by themselves."""
+
+Play = Callable[[], Rehearsed]
+
+
+async def refused(play: Play, timeout: float = PATIENT) -> Refusal:
+    """The refusal that a play has to end in."""
+    refusal = (await rehearse(play, timeout)).refusal
+    assert refusal is not None
+    assert refusal.stage == Stage.PREPARE
+    return refusal
+
+
+def raises(error: BaseException) -> Play:
+    """A play that fails."""
+
+    def play() -> Rehearsed:
+        raise error
+
+    return play
+
+
+def endless() -> Rehearsed:
+    """Bounded by the child's own limit of processor time only."""
+    while True:
+        pass
+
+
+async def test_what_was_found_comes_back() -> None:
+    """Counts, times and code; the time of the fork is the parent's own measurement."""
+    code = {"sha": {"v2.py": b"\x00\xff"}}
+    rehearsed = await rehearse(lambda: Rehearsed(None, 7, 0.25, code), PATIENT)
+    assert (rehearsed.refusal, rehearsed.objects, rehearsed.slowest_s) == (None, 7, 0.25)
+    assert rehearsed.compiled == code
+    assert rehearsed.fork_s > 0
+
+
+async def test_a_refusal_comes_back_whole() -> None:
+    """With its file and line."""
+    refusal = Refusal(Stage.VERDICT, "no", "v2.py", 3, "k", entry="9", advice="do")
+    assert (await rehearse(lambda: Rehearsed(refusal), PATIENT)).refusal == refusal
+
+
+async def test_what_happens_in_the_child_stays_there() -> None:
+    """The play has the real objects and changes copies of them."""
+    live = [1]
+
+    def play() -> Rehearsed:
+        live.append(2)
+        return Rehearsed(None, len(live))
+
+    assert (await rehearse(play, PATIENT)).objects == 2
+    assert live == [1]
+
+
+async def test_an_answer_may_be_bigger_than_a_pipe() -> None:
+    """It is read while the child writes it."""
+    code = {"sha": {"v2.py": bytes(1_000_000)}}
+    assert (await rehearse(lambda: Rehearsed(None, compiled=code), PATIENT)).compiled == code
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("k is wrong"), SystemExit("k is wrong"), KeyboardInterrupt("k is wrong")]
+)
+async def test_an_exception_is_a_refusal(error: BaseException) -> None:
+    """Even one that would end a process."""
+    refusal = await refused(raises(error))
+    assert refusal.reason == f"the rehearsal failed: {type(error).__name__}: k is wrong"
+
+
+async def test_a_crash_is_a_refusal_that_names_the_signal() -> None:
+    """A child that died has told nothing."""
+    refusal = await refused(lambda: os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[arg-type, return-value]
+    assert refusal.reason == "the rehearsal's process died (signal 9)"
+    assert "ends the process" in refusal.advice
+
+
+BUNDLED = "import os\n\ndef leave():\n    {}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "how"),
+    [
+        ("os._exit(3)", "exit code 3"),
+        ("os._exit(0)", "exit code 0"),
+        ("os.abort()", f"signal {signal.SIGABRT.value}"),
+    ],
+)
+async def test_a_module_that_ends_its_process_is_named_with_its_line(line: str, how: str) -> None:
+    """Also when it claims that all went well."""
+    module: dict[str, Play] = {}
+    exec(compile(BUNDLED.format(line), "v2.py@0123456789ab", "exec"), module)
+    refusal = await refused(module["leave"])
+    assert refusal.reason == f"the rehearsal's process died ({how})"
+    assert (refusal.file, refusal.line) == ("v2.py", 4)
+
+
+async def test_an_endless_loop_is_stopped_at_the_deadline() -> None:
+    """The loop of the worker turns meanwhile."""
+    turned = asyncio.create_task(asyncio.sleep(0.01))
+    started = time.monotonic()
+    refusal = await refused(endless, 0.1)
+    assert "did not end within 0.1 s and was stopped" in refusal.reason
+    assert turned.done()
+    assert time.monotonic() - started < PATIENT / 2
+
+
+async def test_a_rehearsal_that_is_cancelled_ends_its_child() -> None:
+    """A worker that ends does not wait for it; the fixtures see that no process is left."""
+    task = asyncio.create_task(rehearse(endless, PATIENT))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def deaf() -> Rehearsed:
+    """Gives up its end of the pipe and stays."""
+    os.closerange(3, 4096)
+    signal.pause()
+    raise AssertionError
+
+
+async def test_a_child_that_stays_without_a_word_does_not_hold_the_loop() -> None:
+    """Nobody waits for one that can't tell anything any more."""
+    refusal = await refused(deaf)
+    assert "the rehearsal's process died" in refusal.reason
+
+
+async def test_an_answer_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's memory is worth more, and the child does not wait for it for ever."""
+    monkeypatch.setattr(rehearsal, "LIMIT", 100_000)
+    code = {"sha": {"v2.py": bytes(2_000_000)}}
+    refusal = await refused(lambda: Rehearsed(None, compiled=code))
+    assert "the rehearsal's process died" in refusal.reason
+
+
+async def test_the_child_lets_go_of_what_the_worker_has_open() -> None:
+    """It can neither speak to a client nor keep a connection open."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+
+        def play() -> Rehearsed:
+            try:
+                theirs.send(b"x")
+            except OSError:
+                return Rehearsed(None, 1)
+            return Rehearsed(None, 2)
+
+        assert (await rehearse(play, PATIENT)).objects == 1
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ours.recv(1)
+
+
+async def test_no_process_and_no_descriptor_is_left() -> None:
+    """One after the other uses the same numbers, however each ended."""
+    before = os.listdir("/proc/self/fd")
+    plays: list[Play] = [lambda: Rehearsed(None), raises(ValueError()), lambda: os._exit(1)]
+    for play in plays:
+        await rehearse(play, PATIENT)
+    assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
