@@ -111,11 +111,17 @@ class Connection(Implementation[S], Generic[S]):
         output = self._output()
         if output is not None:
             output.target.flush()
-        self.transport.close()
+        if self.host.resuming is self.entry:
+            self.host.call_soon(self.entry, "close")
+        else:
+            self.transport.close()
 
     def abort(self) -> None:
         """Close at once; unsent output is lost."""
-        self.transport.abort()
+        if self.host.resuming is self.entry:
+            self.host.call_soon(self.entry, "abort")
+        else:
+            self.transport.abort()
 
     def pause_reading(self) -> None:
         """Take no more bytes from the peer until ``resume_reading()``."""
@@ -166,9 +172,14 @@ class Connection(Implementation[S], Generic[S]):
         self.host.guarded(self.entry, "on_pause_writing")
 
     def resume_writing(self) -> None:
-        """The transport's write buffer is below its low-water mark."""
+        """The transport's write buffer is below its low-water mark.
+
+        asyncio's own transport ends twice when it is closed in here, so closing waits a turn.
+        """
         self.writing_paused = False
+        self.host.resuming = self.entry
         self.host.guarded(self.entry, "on_resume_writing")
+        self.host.resuming = None
 
     # what the stack and a swap call
 

@@ -60,6 +60,7 @@ class Host:
         self.factories: dict[str, Entry] = {}
         self.mesh: Mesh | None = None
         self.faults = 0
+        self.resuming: Entry | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.longest_hold_ns = 0
 

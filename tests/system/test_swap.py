@@ -87,7 +87,7 @@ def test_who_has_sent_nothing_yet_is_carried_too(server: Server) -> None:
 def test_timers_keep_their_remaining_time_and_fire_once_in_the_new_code(server: Server) -> None:
     """What remains after the swap is what remained before, less the time that has passed."""
     with server.client("counter") as client:
-        assert client.ask("later 2.5") == "v1 armed"
+        assert client.ask("later 3") == "v1 armed"
         armed = time.monotonic()
         before = _remaining(client)
         server.push(V2)
@@ -95,7 +95,7 @@ def test_timers_keep_their_remaining_time_and_fire_once_in_the_new_code(server: 
         assert after[0] - before[2] <= before[1] - after[1] <= after[2] - before[0]
         assert client.line() == "v2 due"
         took = time.monotonic() - armed
-        assert 2.4 < took < 4, took
+        assert 2.9 < took < 10, took
         assert client.ask("remaining") == "None"
         assert client.ask("add 1").startswith("v2 "), "it fired once"
 
@@ -138,12 +138,14 @@ def test_output_that_nobody_reads_survives_the_swap(server: Server) -> None:
 
 def test_a_half_closed_client_gets_its_answer_from_the_new_code(server: Server) -> None:
     """It has sent its end before the swap; the new code knows and closes when it is done."""
-    with server.client("counter") as client:
-        assert client.ask("later 1.5") == "v1 armed"
+    with server.client("counter", receive_buffer=8192) as client:
+        client.send(b"flood %d\n" % ROWS)
         client.finish()
-        until(lambda: server.kinds()["counter.connection"]["objects"] == 1, "it is served")
+        until(lambda: _state(server, client)["mark"] == "eof", "the server knows of the end")
         server.push(V2)
-        assert client.rest() == b"v2 due\n"
+        rows = client.rest().decode().splitlines()
+        assert [int(row.split()[1]) for row in rows] == list(range(ROWS - 1, -1, -1))
+        assert {rows[0][:2], rows[-1][:2]} == {"v1", "v2"}
 
 
 def test_a_stream_of_requests_sees_one_version_after_the_other(server: Server) -> None:

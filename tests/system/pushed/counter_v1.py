@@ -61,8 +61,6 @@ class Counter(Connection[Count]):
 
     def due(self) -> None:
         self.say("due")
-        if self.half_closed:
-            self.close()
 
     def on_flood(self, count: str) -> None:
         self.state.flood = int(count)
@@ -75,6 +73,8 @@ class Counter(Connection[Count]):
         while self.state.flood and not self.writing_paused:
             self.state.flood -= 1
             self.write(_row(1, self.state.flood))
+        if self.half_closed and not self.state.flood:
+            self.close()
 
     def on_unknown(self, _: str) -> None:
         raise ProtocolError("unknown word", reply=b"v1 ? unknown word\n")
@@ -83,7 +83,8 @@ class Counter(Connection[Count]):
         self.pour()
 
     def on_eof(self) -> bool:
-        return self.timers.remaining("due") is not None
+        self.state.mark = "eof"
+        return self.state.flood > 0
 
     def say(self, text: str, prefix: str = "v1 ") -> None:
         self.write(f"{prefix}{text}\n".encode())

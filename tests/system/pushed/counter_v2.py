@@ -79,8 +79,6 @@ class Counter(Connection[Count]):
 
     def due(self) -> None:
         self.say("due")
-        if self.half_closed:
-            self.close()
 
     def on_flood(self, count: str) -> None:
         self.state.rows_left = int(count)
@@ -93,6 +91,8 @@ class Counter(Connection[Count]):
         while self.state.rows_left and not self.writing_paused:
             self.state.rows_left -= 1
             self.write(_row(2, self.state.rows_left))
+        if self.half_closed and not self.state.rows_left:
+            self.close()
 
     def on_unknown(self, _: str) -> None:
         raise ProtocolError("unknown word", reply=b"v2 ? unknown word\n")
@@ -101,7 +101,8 @@ class Counter(Connection[Count]):
         self.pour()
 
     def on_eof(self) -> bool:
-        return self.timers.remaining("due") is not None
+        self.state.mark = "eof"
+        return self.state.rows_left > 0
 
     def say(self, text: str, prefix: str = "v2 ") -> None:
         self.write(f"{prefix}{text}\n".encode())
