@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +24,9 @@ __all__ = ["Links"]
 
 RETRY_S = 0.05
 
+# From 3.13 on a server that closes would remove the socket's path, which is the supervisor's.
+_KEEP: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+
 
 class Links:
     """One worker's end of the mesh; what ``Host.mesh`` is."""
@@ -31,6 +35,7 @@ class Links:
         self._host = host
         self._paths = {slot: path for slot, path in paths.items() if slot != host.slot}
         self._out: dict[int, Link] = {}
+        self._in: set[Link] = set()
         self._asked: dict[int, tuple[int, ReplyTo]] = {}
         self._next = 0
         self._joined: set[int] = set()
@@ -46,14 +51,14 @@ class Links:
         loop = self._host.loop
         for slot in self._paths:
             await self._connect(slot)
-        self._server = await loop.create_unix_server(_Incoming.factory(self), sock=sock)
+        self._server = await loop.create_unix_server(_Incoming.factory(self), sock=sock, **_KEEP)
 
     def close(self) -> None:
         """End every link; requests under way are answered with an error first."""
         self._closing = True
         if self._server is not None:
             self._server.close()
-        for link in list(self._out.values()):
+        for link in [*self._out.values(), *self._in]:
             link.close()
         for task in self._tasks:
             task.cancel()
@@ -171,6 +176,7 @@ class _Incoming:
         self._links = links
         self._slot: int | None = None
         self.link = Link("another worker", self._message, self._lost)
+        links._in.add(self.link)
 
     @classmethod
     def factory(cls, links: Links) -> Callable[[], Link]:
@@ -185,5 +191,6 @@ class _Incoming:
         self._links.received(self._slot, message)
 
     def _lost(self, error: Exception | None) -> None:
+        self._links._in.discard(self.link)
         if error is not None:
             self._links._host.log.warning("mesh_link_broken", slot=self._slot, error=str(error))
