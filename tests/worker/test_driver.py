@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import nullcontext
 from typing import Any
+
+import pytest
 
 from netswap.events import Refusal, Stage
 from netswap.hotswap import Change, Phase, Swap
 from netswap.quiescence import Call
 from netswap.stack import Host, Service
 from netswap.transfer import Migration, State
+from netswap.worker import driver as driver_module
 from netswap.worker.driver import Driver
 
 KIND = "desk.service"
@@ -126,3 +130,82 @@ async def test_an_object_that_stays_busy_on_the_way_back_is_stranded() -> None:
     assert "is suspended at answer()" in world.swap.stuck[0].reason
     call.owner.leave(call)
     assert type(world.entries[0].target) is Desk2
+
+
+async def test_many_objects_go_in_slices_between_which_the_loop_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A budget that is used up ends a slice; what has come for the loop is done before the next."""
+    monkeypatch.setattr(driver_module, "SLICE_NS", 0)
+    world = World(*"abcdefgh")
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(world.versions().count(2))
+        if world.swap.phase is Phase.WORKING:
+            asyncio.get_running_loop().call_soon(look)
+
+    look()
+    await world.driver.run(5)
+    assert (world.swap.phase, world.versions()) == (Phase.DONE, [2] * 8)
+    assert world.driver.slices == 8
+    assert seen == list(range(9))
+    assert world.driver.longest_ns > 0
+    assert world.driver.cpu_ns > 0
+
+
+async def test_objects_that_fit_one_slice_are_one_slice() -> None:
+    """Turns of the loop are not wasted."""
+    world = World("a", "b", "c")
+    await world.driver.run(5)
+    assert (world.driver.slices, world.versions()) == (1, [2, 2, 2])
+
+
+async def test_a_swap_of_nothing_is_done() -> None:
+    """No object of the kind lives here."""
+    world = World()
+    await world.driver.run(5)
+    assert world.swap.phase is Phase.DONE
+
+
+async def test_a_busy_object_is_converted_as_soon_as_it_rests() -> None:
+    """The others do not wait for it."""
+    world = World("a", "b")
+    call = world.enter(0)
+    running = asyncio.create_task(world.driver.run(30))
+    async with asyncio.timeout(5):
+        while world.versions() != [1, 2]:
+            await asyncio.sleep(0)
+    call.owner.leave(call)
+    await running
+    assert (world.swap.phase, world.versions()) == (Phase.DONE, [2, 2])
+
+
+async def test_what_never_rests_fails_the_swap_at_its_deadline_and_goes_on() -> None:
+    """The refusal says what was in the way; what was flipped goes back, what was held is let go."""
+    world = World("a", "b")
+    call = world.enter(1)
+    await world.driver.run(0.02)
+    assert (world.swap.phase, world.versions()) == (Phase.RESTORED, [1, 1])
+    assert type(world.entries[1].target) is Desk1
+    refusal = world.swap.refusal
+    assert refusal is not None
+    assert refusal.reason.startswith(f"not quiescent in time: {KIND} 0.{world.entries[1].identity}")
+    assert (refusal.kind, refusal.entry) == (KIND, f"0.{world.entries[1].identity}")
+    assert "netswap blockers" in refusal.advice
+    call.owner.leave(call)
+
+
+async def test_no_collection_of_garbage_falls_into_a_swap() -> None:
+    """It is on again afterwards, whatever happened, and stays off where it was off."""
+    world = World("a")
+    during: list[bool] = []
+    asyncio.get_running_loop().call_soon(lambda: during.append(gc.isenabled()))
+    await world.driver.run(5)
+    assert (during, gc.isenabled()) == ([False], True)
+    gc.disable()
+    try:
+        await World("a").driver.run(5)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
