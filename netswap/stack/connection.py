@@ -161,10 +161,14 @@ class Connection(Implementation[S], Generic[S]):
         """The peer has sent its end."""
         self.half_closed = True
         try:
-            return self.on_eof()
+            stays = self.on_eof()
         except ProtocolError as error:
             self.host.failed(self, error, "on_eof")
             return None
+        output = self._output()
+        if not stays and output is not None:  # the transport closes as soon as this returns
+            output.target.flush()
+        return stays
 
     def pause_writing(self) -> None:
         """The transport's write buffer is over its high-water mark."""
