@@ -37,7 +37,8 @@ def configure_logs(level: str, format_: str) -> None:
             *renderers[format_],
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
+        # One write a line: all processes share the descriptor, and Python may be unbuffered.
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         # Loggers are made at import, before this runs: one that is cached would ignore it.
         cache_logger_on_first_use=False,
     )
