@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from netswap.blame import author_file
+
 __all__ = ["Call", "Generations", "call_chain"]
 
 
@@ -36,19 +38,24 @@ class Call:
         return self.generation >= 0
 
     def where(self) -> str:
-        """``file:line`` of the innermost frame in which the call is suspended."""
+        """``file:line`` where the call is suspended, as ``suspended_at`` says it."""
         return suspended_at(self.coroutine) or f"{self.method}()"
 
 
 def suspended_at(coroutine: Any) -> str | None:
-    """``file:line`` of the innermost suspended Python frame of a coroutine, or None at its end."""
-    found = None
+    """``file:line`` of a coroutine's innermost suspended frame, or None at its end.
+
+    The innermost of an author's file if there is one: a line of asyncio's says nothing to him.
+    """
+    innermost = authors = None
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is not None:
-            found = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            file = author_file(frame.f_code.co_filename)
+            innermost = f"{file or frame.f_code.co_filename}:{frame.f_lineno}"
+            authors = innermost if file else authors
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    return found
+    return authors or innermost
 
 
 call_chain: ContextVar[tuple[Call, ...]] = ContextVar("netswap_call_chain", default=())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from inspect import getattr_static, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
-from netswap.blame import author_file, describe
+from netswap.blame import describe
 from netswap.events import Blocker
 from netswap.mediator import Mediator, Ticket, mediator_of, present
 from netswap.quiescence import Call, Generations, call_chain
@@ -132,7 +132,7 @@ class Service(Implementation[S], Generic[S]):
         now = self.host.clock.monotonic_ns()
         name = f"{self.host.slot}.{self.entry.identity}"
         return [
-            Blocker(self.kind, name, _readable(call.where()), (now - call.started) / 1e9)
+            Blocker(self.kind, name, call.where(), (now - call.started) / 1e9)
             for call in self.generations.open_calls()
         ]
 
@@ -260,11 +260,6 @@ def _tracked(method: Callable[..., Any]) -> Callable[..., Any]:
             call_chain.reset(token)
 
     return tracked
-
-
-def _readable(where: str) -> str:
-    file, _, line = where.rpartition(":")
-    return f"{author_file(file) or file}:{line}" if file else where
 
 
 async def wait_for_ticket(ticket: Ticket) -> None:

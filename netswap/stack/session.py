@@ -16,7 +16,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from netswap.blame import author_file
 from netswap.events import Blocker
 from netswap.quiescence import suspended_at
 from netswap.stack.connection import Connection
@@ -176,8 +175,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         """Where the conversation is suspended, unless it is at rest."""
         if self.at_rest() or self._task is None:
             return []
-        file, _, line = (suspended_at(self._task.get_coro()) or "?:0").rpartition(":")
-        where = f"{author_file(file) or file}:{line}"
+        where = suspended_at(self._task.get_coro()) or "?:0"
         return [Blocker(self.kind, f"{self.host.slot}.{self.entry.identity}", where, 0.0)]
 
     def take_over(self, old: Any) -> None:
