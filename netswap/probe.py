@@ -116,8 +116,12 @@ def main() -> None:
     os.dup2(2, 1)
     leave = tell_where_it_dies(STDERR)
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Job)
-    with _alarm(job.timeout):
-        probed = _probe(job)
+    probed = Probed()
+    try:
+        with _alarm(job.timeout):
+            _probe(job, probed)
+    except TimeoutError as error:  # between two bundles, or before the first
+        probed.refusals.append(Refusal(Stage.LOAD, str(error)))
     with os.fdopen(answer, "wb") as pipe:
         pipe.write(msgspec.msgpack.encode(probed))
     # Threads that a module left behind must not keep the child.
@@ -137,11 +141,10 @@ def _alarm(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _probe(job: _Job) -> Probed:
+def _probe(job: _Job, probed: Probed) -> None:
     from netswap.errors import BundleError
     from netswap.modules import Bundle
 
-    probed = Probed()
     for message in job.bundles:
         try:
             loaded = _load(Bundle.from_message(message), probed)
@@ -153,7 +156,6 @@ def _probe(job: _Job) -> Probed:
             probed.refusals.append(error.refusal)
         except TimeoutError as error:
             probed.refusals.append(Refusal(Stage.LOAD, str(error)))
-    return probed
 
 
 def _load(bundle: Bundle, probed: Probed) -> Loaded | None:
