@@ -1,0 +1,364 @@
+"""One worker's part in a transaction: prepare, swap, then finish or revert, in a real process."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import pytest
+
+from netswap.channel import messages
+from netswap.events import Stage, Verdict
+from tests.worker.one_worker import OneWorker, hear, say
+
+TALK = """
+import os
+from netswap import Connection, State, migration
+
+class Talk1(State, kind="talk.connection", version=1):
+    count: int = 0
+    text: str = ""
+
+class Echo(Connection[Talk1]):
+    def on_data(self, data):
+        self.state.count += 1
+        self.state.text = data.decode().strip()
+        self.write(b"v1 %d\\n" % self.state.count)
+"""
+
+TALK2 = """
+import os
+from netswap import Connection, State, migration
+
+class Talk2(State, kind="talk.connection", version=2):
+    raw: bytes = b""
+    count: int = 0
+
+@migration("talk.connection", 1, 2)
+def up(old):
+    STEP
+    return old | {"raw": old["text"].encode()}
+
+@migration("talk.connection", 2, 1)
+def down(new):
+    return new | {"text": new["raw"].decode()}
+
+class Echo(Connection[Talk2]):
+    def on_data(self, data):
+        self.state.count += 1
+        self.state.raw = data.strip()
+        self.write(b"v2 %d %s\\n" % (self.state.count, self.state.raw))
+"""
+
+BUSY = """
+import asyncio
+from netswap import Session, State
+
+class Work(State, kind="busy.connection", version=VERSION):
+    lines: int = 0
+
+class Busy(Session[Work]):
+    async def run(self):
+        while line := await self.swap_point(self.read_line()):
+            self.state.lines += 1
+            self.write(b"vVERSION %d\\n" % self.state.lines)
+            if line == b"stay":
+                await asyncio.Event().wait()
+"""
+
+HALL = """
+from netswap import Service, State
+
+class Hall(State, kind="late.hall", version=1):
+    names: list[str] = []
+
+class Rooms(Service[Hall]):
+    def on_start(self):
+        START
+
+    def enter(self, name):
+        self.state.names.append(name)
+        return len(self.state.names)
+"""
+
+LATE = """
+from netswap import Connection, State
+
+class Talk(State, kind="late.connection", version=1):
+    pass
+
+class Late(Connection[Talk], uses={"rooms": "late.hall"}):
+    def on_data(self, data):
+        self.write(b"%d\\n" % self.rooms.enter("x"))
+"""
+
+KIND = "talk.connection"
+
+
+def talk2(step: str = "pass") -> str:
+    """Version 2, with something that its step does first."""
+    return TALK2.replace("STEP", step)
+
+
+def busy(version: int) -> str:
+    """A session that may leave its swap point for ever."""
+    return BUSY.replace("VERSION", str(version))
+
+
+def served(worker: OneWorker) -> OneWorker:
+    """The worker, serving version 1 of everything."""
+    worker.boot(talk_connection=worker.put(TALK), busy_connection=worker.put(busy(1)))
+    worker.expect(messages.Ready)
+    return worker
+
+
+def swapped(worker: OneWorker, tx: int, **target: str) -> messages.Swapped:
+    """Prepare and swap."""
+    worker.prepare(tx, messages.Prepared, **target)
+    worker.send(messages.Swap(tx))
+    return worker.expect(messages.Swapped)
+
+
+def finished(worker: OneWorker, tx: int, **target: str) -> messages.Swapped:
+    """Prepare, swap, finish."""
+    done = swapped(worker, tx, **target)
+    worker.send(messages.Finish(tx))
+    assert worker.expect(messages.Finished) == messages.Finished(tx, 0)
+    return done
+
+
+def test_up_and_down_with_state_while_clients_stay(either: OneWorker) -> None:
+    """Each answer is of the code that serves, the count goes on, and unused code is given up."""
+    served(either)
+    clients = [either.connect() for _ in range(3)]
+    assert [say(client, b"a\n") for client in clients] == [b"v1 1\n"] * 3
+    loaded = either.kind(KIND)[1]
+    v1, v2 = either.active[KIND], either.put(talk2())
+
+    prepared = either.prepare(1, messages.Prepared, talk_connection=v2)
+    (line,) = prepared.verdicts
+    assert (line.verdict, line.old, line.new) == (Verdict.BY_MIGRATION, 1, 2)
+    assert prepared.objects == {KIND: 3}
+    assert say(clients[0], b"b\n") == b"v1 2\n"
+
+    either.send(messages.Swap(1))
+    receipt = either.expect(messages.Swapped).receipt
+    assert (receipt.worker, receipt.objects, receipt.gone, receipt.dropped) == (0, {KIND: 3}, 0, 0)
+    assert receipt.slices >= 1
+    assert 0 < receipt.stall_us <= receipt.blackout_us
+    either.send(messages.Finish(1))
+    either.expect(messages.Finished)
+    assert either.kind(KIND) == ({2: 3}, loaded)
+    assert say(clients[0], b"c\n") == b"v2 3 c\n"
+    assert say(either.connect(), b"new\n") == b"v2 1 new\n"
+
+    finished(either, 2, talk_connection=v1)
+    assert either.kind(KIND) == ({1: 4}, loaded)
+    assert say(clients[0], b"d\n") == b"v1 4\n"
+
+
+def test_reverting_what_was_prepared_leaves_nothing(worker: OneWorker) -> None:
+    """A dry run is that."""
+    client = served(worker).connect()
+    say(client, b"a\n")
+    before = worker.kind(KIND)
+    worker.prepare(1, messages.Prepared, talk_connection=worker.put(talk2()))
+    worker.send(messages.Revert(1))
+    assert worker.expect(messages.Reverted) == messages.Reverted(1, 0)
+    assert worker.kind(KIND) == before
+    worker.send(messages.Swap(1))
+    worker.expect(messages.SwapFailed)
+    assert say(client, b"b\n") == b"v1 2\n"
+
+
+def test_reverting_what_was_swapped_brings_all_back(either: OneWorker) -> None:
+    """Also who was born in new code meanwhile; what was done meanwhile is kept."""
+    client = served(either).connect()
+    say(client, b"a\n")
+    before = either.kind(KIND)[1]
+    swapped(either, 1, talk_connection=either.put(talk2()))
+    born = either.connect()
+    assert (say(client, b"b\n"), say(born, b"x\n")) == (b"v2 2 b\n", b"v2 1 x\n")
+    either.send(messages.Revert(1))
+    assert either.expect(messages.Reverted) == messages.Reverted(1, 0)
+    assert (say(client, b"c\n"), say(born, b"y\n")) == (b"v1 3\n", b"v1 2\n")
+    assert say(either.connect(), b"z\n") == b"v1 1\n"
+    assert either.kind(KIND) == ({1: 3}, before)
+
+
+@pytest.mark.parametrize(
+    ("source", "stage", "reason", "place"),
+    [
+        ("import no_such_module\n", Stage.LOAD, "no_such_module", "mine.py:1"),
+        (talk2("raise ValueError('no')"), Stage.PREPARE, "ValueError: no", "mine.py:11"),
+        (talk2("raise SystemExit(0)"), Stage.PREPARE, "SystemExit", "mine.py:11"),
+        (talk2("os._exit(0)"), Stage.PREPARE, "process died (exit code 0)", "mine.py:11"),
+        (talk2("os.abort()"), Stage.PREPARE, "process died (signal 6)", "mine.py:11"),
+        (
+            TALK.replace("text: str", "text: bytes"),
+            Stage.VERDICT,
+            "shape of version 1",
+            "mine.py:5",
+        ),
+        (busy(1), Stage.LOAD, "provides busy.connection and not talk.connection", ""),
+    ],
+    ids=["import", "step", "exits", "dies", "crashes", "type", "wrong kind"],
+)
+def test_what_can_not_be_done_is_refused_before_anything_is_touched(
+    worker: OneWorker, source: str, stage: str, reason: str, place: str
+) -> None:
+    """The refusal says what and where; the old code serves, and none of the new one is loaded."""
+    client = served(worker).connect()
+    say(client, b"a\n")
+    before = worker.kind(KIND)
+    refusal = worker.prepare(1, messages.Refused, talk_connection=worker.put(source)).refusal
+    assert (refusal.stage, refusal.worker) == (stage, 0), refusal
+    assert reason in refusal.reason
+    assert place in refusal.where
+    assert worker.kind(KIND) == before
+    assert say(client, b"b\n") == b"v1 2\n"
+
+
+def test_an_endless_step_is_refused_at_its_line(worker: OneWorker) -> None:
+    """Within the time that the push has; the worker answers meanwhile."""
+    client = served(worker).connect()
+    say(client, b"a\n")
+    endless = worker.put(talk2("while True: pass"))
+    worker.send(messages.Prepare(1, {KIND: endless}, timeout=1.0))
+    assert say(client, b"b\n") == b"v1 2\n"
+    refusal = worker.expect(messages.Refused).refusal
+    assert (refusal.stage, refusal.where.split(",")[0]) == (Stage.PREPARE, "mine.py:11")
+    assert "did not end within" in refusal.reason
+    assert say(client, b"c\n") == b"v1 3\n"
+
+
+def test_a_failure_in_the_swap_takes_back_what_was_done(worker: OneWorker) -> None:
+    """State that was not there in the rehearsal: the object and the line are named."""
+    served(worker)
+    clients = [worker.connect() for _ in range(3)]
+    for client in clients:
+        say(client, b"fine\n")
+    step = "assert old['text'] != 'bad', 'a bad text'"
+    worker.prepare(1, messages.Prepared, talk_connection=worker.put(talk2(step)))
+    assert say(clients[1], b"bad\n") == b"v1 2\n"
+    worker.send(messages.Swap(1))
+    refusal = worker.expect(messages.SwapFailed).refusal
+    assert refusal.stage == Stage.SWAP
+    assert "AssertionError: a bad text" in refusal.reason
+    assert (refusal.file, refusal.line, refusal.worker) == ("mine.py", 11, 0)
+    (culprit,) = [
+        row.identity
+        for row in worker.ask("objects", f"kind={KIND}")
+        if worker.ask("inspect", str(row.identity)).state["text"] == "bad"
+    ]
+    assert refusal.entry == f"0.{culprit}"
+    worker.send(messages.Revert(1))
+    assert worker.expect(messages.Reverted).refusal is None
+    assert [say(client, b"x\n") for client in clients] == [b"v1 2\n", b"v1 3\n", b"v1 2\n"]
+
+
+def test_a_step_that_hangs_in_the_swap_is_interrupted(worker: OneWorker) -> None:
+    """The loop goes on after a moment, with the old code."""
+    client = served(worker).connect()
+    say(client, b"fine\n")
+    step = "while old['text'] == 'bad': pass"
+    worker.prepare(1, messages.Prepared, talk_connection=worker.put(talk2(step)))
+    say(client, b"bad\n")
+    worker.send(messages.Swap(1))
+    refusal = worker.expect(messages.SwapFailed).refusal
+    assert "did not end within" in refusal.reason
+    assert (refusal.file, refusal.line) == ("mine.py", 11)
+    assert say(client, b"x\n") == b"v1 3\n"
+
+
+def test_a_session_that_never_rests_fails_the_swap_at_its_deadline(worker: OneWorker) -> None:
+    """The refusal names the line at which it is suspended; everybody serves on."""
+    served(worker)
+    stays, rests = worker.connect("busy"), worker.connect("busy")
+    assert (say(stays, b"stay\n"), say(rests, b"x\n")) == (b"v1 1\n", b"v1 1\n")
+    (blocker,) = worker.ask("blockers")
+    assert (blocker.kind, blocker.where) == ("busy.connection", "mine.py:14")
+    v2 = worker.put(busy(2))
+    worker.prepare(1, messages.Prepared, timeout=0.3, busy_connection=v2)
+    worker.send(messages.Swap(1))
+    refusal = worker.expect(messages.SwapFailed).refusal
+    assert "not quiescent in time" in refusal.reason
+    assert (refusal.file, refusal.line, refusal.entry) == ("mine.py", 14, blocker.entry)
+    assert worker.kind("busy.connection")[0] == {1: 2}
+    assert say(rests, b"y\n") == b"v1 2\n"
+
+
+def test_a_revert_in_the_middle_of_a_swap_ends_it(either: OneWorker) -> None:
+    """The supervisor gives up long before the deadline; both messages are answered, in order."""
+    served(either)
+    stays, rests = either.connect("busy"), either.connect("busy")
+    assert (say(stays, b"stay\n"), say(rests, b"x\n")) == (b"v1 1\n", b"v1 1\n")
+    either.prepare(1, messages.Prepared, timeout=600.0, busy_connection=either.put(busy(2)))
+    either.send(messages.Swap(1))
+    either.until(lambda: either.kind("busy.connection")[0] == {1: 1, 2: 1})
+    either.send(messages.Revert(1))
+    refusal = either.expect(messages.SwapFailed).refusal
+    assert (refusal.stage, refusal.reason) == (Stage.AGREEMENT, "another worker could not swap")
+    assert either.expect(messages.Reverted).refusal is None
+    assert either.kind("busy.connection")[0] == {1: 2}
+    assert say(rests, b"y\n") == b"v1 2\n"
+
+
+def test_a_connection_that_closes_meanwhile_is_gone_and_a_success(worker: OneWorker) -> None:
+    """Nothing waits for it."""
+    served(worker)
+    stays, rests = worker.connect("busy"), worker.connect("busy")
+    assert (say(stays, b"stay\n"), say(rests, b"x\n")) == (b"v1 1\n", b"v1 1\n")
+    worker.prepare(1, messages.Prepared, busy_connection=worker.put(busy(2)))
+    worker.send(messages.Swap(1))
+    stays.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stays.close()  # by a reset: a session may have something to say after its peer's end
+    receipt = worker.expect(messages.Swapped).receipt
+    assert (receipt.objects, receipt.gone) == ({"busy.connection": 1}, 1)
+    assert say(rests, b"y\n") == b"v2 2\n"
+
+
+def test_only_swaps_what_a_selector_matches(worker: OneWorker) -> None:
+    """New objects are still of the committed version."""
+    served(worker)
+    one, other = worker.connect(), worker.connect()
+    assert (say(one, b"a\n"), say(other, b"a\n")) == (b"v1 1\n", b"v1 1\n")
+    (row, _) = worker.ask("objects", f"kind={KIND}")
+    v2 = worker.put(talk2())
+    prepared = worker.prepare(1, messages.Prepared, talk_connection=v2, only=f"id={row.identity}")
+    assert prepared.objects == {KIND: 1}
+    worker.send(messages.Swap(1), messages.Finish(1))
+    assert worker.expect(messages.Swapped).receipt.objects == {KIND: 1}
+    worker.expect(messages.Finished)
+    assert worker.kind(KIND)[0] == {1: 1, 2: 1}
+    assert {say(one, b"b\n"), say(other, b"b\n")} == {b"v1 2\n", b"v2 2 b\n"}
+    assert say(worker.connect(), b"c\n") == b"v1 1\n"
+
+
+def test_a_new_kind_opens_the_listener_that_waits_for_it(worker: OneWorker) -> None:
+    """Several kinds are one transaction: a service and its clients."""
+    served(worker)
+    client = worker.connect("late")
+    client.sendall(b"x\n")
+    target = {"late_hall": worker.put(HALL.replace("START", "pass"), "hall.py")}
+    target["late_connection"] = worker.put(LATE, "late.py")
+    done = finished(worker, 1, **target)
+    assert done.receipt.objects == {"late.hall": 0, "late.connection": 0}
+    assert hear(client) == b"1\n"
+    assert say(client, b"x\n") == b"2\n"
+
+
+def test_a_new_service_that_does_not_start_fails_the_swap(worker: OneWorker) -> None:
+    """Nothing of it is left, and the next push may mend it."""
+    served(worker)
+    before = worker.kind(KIND)
+    broken = worker.put(HALL.replace("START", "raise OSError('no disk')"), "hall.py")
+    worker.prepare(1, messages.Prepared, late_hall=broken)
+    worker.send(messages.Swap(1))
+    refusal = worker.expect(messages.SwapFailed).refusal
+    assert refusal.reason == "late.hall could not start: OSError: no disk"
+    assert (refusal.file, refusal.line) == ("hall.py", 9)
+    worker.send(messages.Revert(1))
+    assert worker.expect(messages.Reverted).refusal is None
+    assert worker.kind(KIND) == before
+    finished(worker, 2, late_hall=worker.put(HALL.replace("START", "pass"), "hall.py"))
