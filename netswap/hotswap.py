@@ -148,7 +148,7 @@ class Swap:
             return Progress(self.phase, 0, ())
         for entry, old, new in ready:
             self._flip(entry, old, new)
-            self._previous.setdefault(entry.identity, type(old))
+            self._previous[entry.identity] = type(old)
             self.counts[entry.kind] += 1
         if not self._pending and not self._busy:
             self._move(Event.ALL_FLIPPED)
@@ -212,7 +212,8 @@ class Swap:
 
     def _build(self, ready: list[_Flip], busy: list[Entry], until: int) -> Refusal | None:
         """Everything that can fail, for as many objects as time allows, at least one."""
-        pending, changes, now = self._pending, self.changes, self._clock.monotonic_ns
+        pending, changes, routes = self._pending, self.changes, self._routes
+        now = self._clock.monotonic_ns
         entry = None
         try:
             with self._guard():
@@ -227,7 +228,7 @@ class Swap:
                     new = changes[entry.kind].new
                     if type(old) is new or (old.may_suspend and not self._rests(entry, busy)):
                         continue
-                    convert, follow = self._route(type(old), new)
+                    convert, follow = routes.get((type(old), new)) or self._route(type(old), new)
                     ready.append((entry, old, follow(old, convert(old.state))))
                     if now() >= until:
                         break
@@ -256,10 +257,11 @@ class Swap:
 
     def _flip(self, entry: Entry, old: Any, new: Any) -> None:
         """The point of no return for one object: pointers only."""
-        mediator = mediator_of(entry)
-        if mediator is None:
+        if entry.target is old:
             entry.target = new
         else:
+            mediator = mediator_of(entry)
+            assert mediator is not None
             mediator.flip(new)
         new.take_over(old)
 

@@ -14,6 +14,9 @@ written as well: what was transformed can't be brought back by a default.
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import uuid
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -24,11 +27,27 @@ from msgspec.structs import asdict
 from netswap.events import Verdict
 from netswap.transfer.canonical import fields_of
 from netswap.transfer.migration import Migration, Step
-from netswap.transfer.state import Reference, State, holds_classes, holds_own, shape_of
+from netswap.transfer.state import (
+    Reference,
+    State,
+    holds_classes,
+    holds_own,
+    holds_texts,
+    shape_of,
+)
 
 __all__ = ["Transfer", "plan_transfer"]
 
-_BUILTIN = (bytes, bytearray)
+_BUILTIN = (
+    bytes,
+    bytearray,
+    datetime.datetime,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    decimal.Decimal,
+    uuid.UUID,
+)
 
 
 class Transfer(NamedTuple):
@@ -95,7 +114,7 @@ def _by_reference(old: type[State], new: type[State]) -> Callable[[State], State
     shapes = shape_of(new)
     foreign = [n for n, s in shapes.items() if n not in new.__references__ and holds_classes(s)]
     if old is not new and (foreign or _own_references(old)):
-        return _Builder(old, new, ())
+        return _Builder(old, new, ()).convert
     if old.__struct_fields__ == new.__struct_fields__:
         return lambda state: new(*msgspec.structs.astuple(state))
     return lambda state: new(**fields_of(state))
@@ -109,7 +128,7 @@ def _by_steps(old: type[State], new: type[State], steps: _Steps) -> Transfer:
     reason = _obstacle(old, new, steps, hops)
     if reason is not None:
         return _incompatible(old, new, reason)
-    convert = _Builder(old, new, tuple(row.step for row in written))
+    convert = _Builder(old, new, tuple(row.step for row in written)).convert
     if not written:
         return _transfer((old, new), Verdict.AUTOMATIC, _automatic_reason(old, new), convert)
     reason = ", ".join(f"{row.source} to {row.target}" for row in written)
@@ -164,12 +183,17 @@ def _automatic_reason(old: type[State], new: type[State]) -> str:
 class _Builder:
     """Carries the fields of an old state through the steps into the new class."""
 
-    __slots__ = ("_foreign", "_new", "_own", "_references", "_renames", "_steps")
+    __slots__ = ("_foreign", "_new", "_own", "_references", "_renames", "_steps", "_texts")
 
     def __init__(self, old: type[State], new: type[State], steps: tuple[Step, ...]) -> None:
         self._new = new
         self._steps = steps
         self._references = new.__references__
+        self._texts = [
+            name
+            for name, shape in shape_of(new).items()
+            if name not in self._references and holds_texts(shape)
+        ]
         self._own = _own_references(old) if old is not new else {}
         self._renames = _renames(old, new) if old is not new else {}
         self._foreign = [
@@ -178,7 +202,8 @@ class _Builder:
             if name not in old.__references__ and holds_classes(shape)
         ]
 
-    def __call__(self, state: State) -> State:
+    def convert(self, state: State) -> State:
+        """The new state; raises what a step raises, or msgspec.ValidationError."""
         fields = asdict(state)
         for name in self._foreign:
             fields[name] = msgspec.to_builtins(fields[name], builtin_types=_BUILTIN)
@@ -194,14 +219,28 @@ class _Builder:
             _rename(fields, self._renames)
         if self._references:
             return self._with_references(fields)
-        built: State = msgspec.convert(fields, self._new, builtin_types=_BUILTIN)
+        return self._checked(fields)
+
+    def _checked(self, fields: dict[str, Any]) -> State:
+        """The fields as a new state, every type checked.
+
+        msgspec reads text where bytes or a date belong, which would be a guess; telling it not to
+        costs more than the rest, and is needed only where such a field holds anything else.
+        """
+        built: State
+        for name in self._texts:
+            value = fields.get(name)
+            if value and type(value) is not bytes:
+                built = msgspec.convert(fields, self._new, builtin_types=_BUILTIN)
+                return built
+        built = msgspec.convert(fields, self._new)
         return built
 
     def _with_references(self, fields: dict[str, Any]) -> State:
         """What moves by reference is not looked into, it is only set."""
         moved = {name: fields[name] for name in self._references if name in fields}
         plain = {name: value for name, value in fields.items() if name not in moved}
-        built: State = msgspec.convert(plain, self._new, builtin_types=_BUILTIN)
+        built = self._checked(plain)
         for name, value in moved.items():
             known = self._references[name].from_canonical(value) if name in self._own else value
             setattr(built, name, known)

@@ -189,6 +189,31 @@ def _find_unplain(shape: Any) -> str | None:
     return next((found for item in shape if (found := _find_unplain(item))), None)
 
 
+_READ_FROM_TEXT = frozenset(
+    f"{name}Type"
+    for name in (
+        "Bytes",
+        "ByteArray",
+        "MemoryView",
+        "DateTime",
+        "Date",
+        "Time",
+        "TimeDelta",
+        "Decimal",
+        "UUID",
+    )
+)
+
+
+def holds_texts(shape: Any) -> bool:
+    """Whether msgspec would read a value of this shape, or a part of it, from text."""
+    if not isinstance(shape, tuple):
+        return False
+    if shape and shape[0] in _READ_FROM_TEXT:
+        return True
+    return any(holds_texts(item) for item in shape)
+
+
 def holds_own(shape: Any) -> bool:
     """Whether values of this shape are instances of a class that the author's module defines."""
     if not isinstance(shape, tuple):
