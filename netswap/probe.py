@@ -15,10 +15,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -61,24 +62,40 @@ def run_probe(
     """
     bundles = list(bundles)
     job = _Job([b.to_message() for b in bundles], [b.to_message() for b in known], timeout)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "netswap.probe"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    # Files, not pipes: a process that the module started could keep a pipe open.
+    with _scratch() as answer, _scratch() as noise:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "netswap.probe"],
+            stdin=subprocess.PIPE,
+            stdout=answer,
+            stderr=noise,
+            start_new_session=True,
+        )
+        try:
+            child.communicate(msgspec.msgpack.encode(job), timeout + _GRACE)
+        except subprocess.TimeoutExpired:
+            reason = f"loading did not end within {timeout:g} s and could not be interrupted"
+            return _failed(reason, _names(bundles), None)
+        finally:
+            _kill_session(child)
+        return _found(child.returncode, answer, noise, _names(bundles))
+
+
+def _scratch() -> IO[bytes]:
+    """A file without a name; in memory where the system has that, for read-only machines."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("netswap-probe"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _found(status: int, answer: IO[bytes], noise: IO[bytes], names: str) -> Probed:
+    """What the child has written before it ended."""
+    answer.seek(0)
+    noise.seek(0)
     try:
-        answer, noise = child.communicate(msgspec.msgpack.encode(job), timeout + _GRACE)
-    except subprocess.TimeoutExpired:
-        reason = f"loading did not end within {timeout:g} s and could not be interrupted"
-        return _failed(reason, _names(bundles), None)
-    finally:
-        _kill_session(child)
-    try:
-        return msgspec.msgpack.decode(answer, type=Probed)
+        return msgspec.msgpack.decode(answer.read(), type=Probed)
     except msgspec.DecodeError:
-        return _died(child.returncode, noise.decode(errors="replace"), _names(bundles))
+        return _died(status, noise.read().decode(errors="replace"), names)
 
 
 def _kill_session(child: subprocess.Popen[bytes]) -> None:
@@ -86,9 +103,8 @@ def _kill_session(child: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        if pipe is not None:
-            pipe.close()
+    if child.stdin is not None:
+        child.stdin.close()
 
 
 def _names(bundles: Iterable[Bundle]) -> str:
@@ -220,7 +236,7 @@ def _round_trip(
         state = way.convert(source())
         if encode(decode(encode(state), target)) != encode(state):
             return Refusal(Stage.CHECK, f"{title}: the canonical form differs after a round trip")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         file, line = blame(error)
         return Refusal(Stage.CHECK, f"{title}: {describe(error)}", file, line, kind)
     return None

@@ -1,0 +1,195 @@
+"""The probe: a pushed module is looked at in a child, which may hang, exit or crash."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from netswap import probe
+from netswap.events import Refusal, Stage, Verdict
+from netswap.modules import Bundle
+from netswap.probe import run_probe
+
+GOOD = """
+from netswap import Service, State, migration
+
+class Hall(State, kind="test.hall", version=1):
+    names: list[str] = []
+
+class Rooms(Service[Hall]):
+    pass
+"""
+NEXT = """
+import os, sys, time
+from netswap import Service, State, migration
+
+class Hall(State, kind="test.hall", version=2):
+    names: dict[str, int] = {}
+
+@migration("test.hall", 1, 2)
+def up(old):
+    UP
+    return {"names": dict.fromkeys(old["names"], 0)}
+
+@migration("test.hall", 2, 1)
+def down(new):
+    DOWN
+    return {"names": list(new["names"])}
+
+class Rooms(Service[Hall]):
+    pass
+"""
+STEP_UP, STEP_DOWN = 10, 15
+PATIENT = 15.0
+
+
+def bundle(source: str, name: str = "mine.py") -> Bundle:
+    """A bundle of one file."""
+    return Bundle(name, {name: source.encode()})
+
+
+def second(up: str = "pass", down: str = "pass") -> Bundle:
+    """Version 2, with something that its steps do first."""
+    return bundle(NEXT.replace("UP", up).replace("DOWN", down))
+
+
+def refused(source: str, timeout: float = PATIENT) -> Refusal:
+    """The one refusal of a module that provides nothing."""
+    probed = run_probe([bundle(source)], timeout=timeout)
+    assert probed.kinds == []
+    (refusal,) = probed.refusals
+    return refusal
+
+
+def runs(pid: str) -> bool:
+    """Whether a process is more than a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_what_bundles_provide_is_found_in_their_order() -> None:
+    """Kind and version; without others to compare with there is no verdict."""
+    other = bundle(GOOD.replace("test.hall", "test.else"), "other.py")
+    probed = run_probe([second(), other])
+    assert probed.kinds == [{"test.hall": 2}, {"test.else": 1}]
+    assert (probed.refusals, probed.verdicts) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("source", "stage", "reason", "line"),
+    [
+        ("x = (\n", Stage.CHECK, "never closed", 1),
+        ("TABLE = {}\n", Stage.CHECK, "TABLE", 1),
+        ("x = 1\nraise ValueError('no')\n", Stage.LOAD, "ValueError: no", 2),
+        ("import sys\nsys.exit(0)\n", Stage.LOAD, "SystemExit", 2),
+        ("import os\nos._exit(0)\n", Stage.LOAD, "exit status 0", 2),
+        ("import os\nos.abort()\n", Stage.LOAD, f"signal {signal.SIGABRT.value}", 2),
+        ("x = 1\nwhile True:\n    x += 1\n", Stage.LOAD, "not done after", None),
+    ],
+    ids=["syntax", "global", "raises", "exits", "leaves", "crashes", "hangs"],
+)
+def test_what_does_not_load_is_refused_with_its_line(
+    source: str, stage: str, reason: str, line: int | None
+) -> None:
+    """Whatever it does to the process that loads it."""
+    refusal = refused(source, 1.0 if line is None else PATIENT)
+    assert reason in refusal.reason
+    assert refusal.file == "mine.py"
+    assert refusal.line in ({line} if line else {2, 3})
+    assert refusal.stage == stage
+
+
+def test_code_that_can_not_be_interrupted_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller has its answer in time, and the child is gone."""
+    monkeypatch.setattr(probe, "_GRACE", 0.5)
+    deaf = "import signal\nsignal.pthread_sigmask(0, {14})\nwhile True:\n    signal.pause()\n"
+    refusal = refused(deaf, 0.5)
+    assert refusal.reason == "loading did not end within 0.5 s and could not be interrupted"
+    assert refusal.file == "mine.py"
+
+
+def test_prints_of_a_module_do_not_spoil_the_answer() -> None:
+    """Neither by print nor by the descriptor."""
+    noise = "import os\nprint('hello')\nos.write(1, b'hello')\n"
+    assert run_probe([bundle(noise + GOOD)]).kinds == [{"test.hall": 1}]
+
+
+def test_what_a_module_started_does_not_outlive_the_probe(tmp_path: Path) -> None:
+    """A process that it left behind is ended with the session, and nobody waits for it."""
+    told = tmp_path / "pid"
+    start = "import subprocess, pathlib\n"
+    start += "child = subprocess.Popen(['sleep', '600'])\n"
+    start += f"pathlib.Path({str(told)!r}).write_text(str(child.pid))\n"
+    assert run_probe([bundle(start + GOOD)]).kinds == [{"test.hall": 1}]
+    deadline = time.monotonic() + PATIENT
+    while runs(told.read_text()):
+        assert time.monotonic() < deadline, "it still runs"
+        os.sched_yield()
+
+
+def test_one_bad_bundle_does_not_hide_the_others() -> None:
+    """Every reason to refuse is told at once."""
+    probed = run_probe([bundle("x = (\n", "a.py"), bundle(GOOD), bundle("raise OSError\n", "b.py")])
+    assert [refusal.file for refusal in probed.refusals] == ["a.py", "b.py"]
+    assert probed.kinds == [{"test.hall": 1}]
+
+
+def test_versions_are_compared_with_those_that_are_known() -> None:
+    """A verdict for each kind, also for one that is new."""
+    new = bundle(GOOD.replace("test.hall", "test.else"), "other.py")
+    probed = run_probe([second(), new], [bundle(GOOD)])
+    assert probed.refusals == []
+    assert [(line.kind, line.verdict, line.old, line.new) for line in probed.verdicts] == [
+        ("test.hall", Verdict.BY_MIGRATION, 1, 2),
+        ("test.else", Verdict.NEW, None, 1),
+    ]
+
+
+@pytest.mark.parametrize("step", ["up", "down"])
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("raise ValueError('no')", "ValueError: no"),
+        ("sys.exit()", "SystemExit"),
+        ("time.sleep(600)", "TimeoutError: not done after 1 s"),
+        ("return {'names': 3}", "names"),
+    ],
+    ids=["raises", "exits", "hangs", "wrong type"],
+)
+def test_a_step_is_tried_each_way_and_named_with_its_line(
+    step: str, does: str, reason: str
+) -> None:
+    """A step down that fails is found before anybody needs it."""
+    probed = run_probe([second(**{step: does})], [bundle(GOOD)], timeout=1.0)
+    versions = "1 to 2" if step == "up" else "2 to 1"
+    refusal = next(one for one in probed.refusals if versions in one.reason)
+    assert reason in refusal.reason
+    assert refusal.file == "mine.py"
+    if "return" not in does:
+        assert refusal.line == (STEP_UP if step == "up" else STEP_DOWN)
+
+
+def test_a_missing_step_is_refused_at_the_class(tmp_path: Path) -> None:
+    """There is no line of a step to name, so it is that of the state."""
+    alone = GOOD.replace("version=1", "version=2").replace("list[str] = []", "dict[str, int] = {}")
+    probed = run_probe([bundle(alone)], [bundle(GOOD)])
+    up, down = probed.refusals
+    assert (up.stage, up.kind, up.file, up.line) == (Stage.VERDICT, "test.hall", "mine.py", 4)
+    assert up.reason.startswith("version 1 to 2: ")
+    assert down.reason.startswith("version 2 to 1: ")
+
+
+def test_no_process_and_no_descriptor_is_left() -> None:
+    """Each probe closes its pipes and reaps its child."""
+    before = os.listdir("/proc/self/fd")
+    run_probe([bundle("import os\nos._exit(1)\n")])
+    assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
