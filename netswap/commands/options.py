@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from netswap.errors import UsageError
 from netswap.places import find_socket
 
 __all__ = ["SECONDS", "Link", "for_all", "socket_path"]
@@ -80,4 +81,7 @@ def _shared(timeout: str, meaning: str) -> list[Callable[[Function], Function]]:
 
 def socket_path(given: Path | None) -> Path:
     """The socket that was named, else where a server of this user or machine has it."""
-    return given if given is not None else find_socket()
+    try:
+        return given if given is not None else find_socket()
+    except UsageError as error:
+        raise click.UsageError(str(error)) from error

@@ -57,11 +57,15 @@ def _kinds(kinds: dict[str, dict[str, Any]]) -> str:
                 row["revision"] or "-",
                 row["sha256"][:12] or "-",
                 row["objects"],
-                " ".join(f"v{v}:{n}" for v, n in sorted(row["by_version"].items())) or "-",
+                _by_version(row["by_version"]),
             )
             for kind, row in kinds.items()
         ),
     )
+
+
+def _by_version(counts: dict[str, int]) -> str:
+    return " ".join(f"v{v}:{n}" for v, n in sorted(counts.items(), key=lambda c: int(c[0]))) or "-"
 
 
 def objects(rows: Iterable[dict[str, Any]]) -> str:

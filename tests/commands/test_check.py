@@ -1,0 +1,101 @@
+"""check: what a push would say, with no server asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from netswap.cli import root
+
+GOOD = """
+from netswap import Service, State
+
+class Hall(State, kind="test.hall", version=1):
+    n: int = 0
+
+class Rooms(Service[Hall]):
+    pass
+"""
+NEWER = """
+from netswap import Connection, State, migration
+
+class Talk(State, kind="echo.connection", version=2):
+    n: int = 0
+
+@migration("echo.connection", 1, 2)
+def up(old):
+    raise ValueError("no way")
+
+class Echo(Connection[Talk]):
+    def on_data(self, data):
+        pass
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A module to write."""
+    return tmp_path / "mine.py"
+
+
+def check(file: Path, *flags: str) -> Result:
+    """Run the command."""
+    return CliRunner().invoke(root, ["check", str(file), *flags])
+
+
+def test_what_can_be_pushed_is_shown_with_its_verdicts(file: Path) -> None:
+    """As text, and as one object with every kind and version."""
+    file.write_text(GOOD)
+    done = check(file)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "ok: a server would take it, as far as can be seen without one",
+        "  test.hall  v1  new (no bundled version to compare with)",
+    ]
+    page = json.loads(check(file, "--json").stdout)
+    assert (page["outcome"], page["kinds"]) == ("done", {"test.hall": 1})
+    assert page["verdicts"][0]["verdict"] == "new"
+
+
+def test_what_can_not_be_pushed_is_refused_with_line_and_code(file: Path) -> None:
+    """All reasons are there; the first is the headline."""
+    file.write_text("A = {}\nB = []\n" + GOOD)
+    done = check(file)
+    assert done.exit_code == 20
+    assert done.stdout == ""
+    said = done.stderr.splitlines()
+    assert "A" in said[0]
+    assert said[1] == "  where:  mine.py:1"
+    assert said[2] == "  server: no server was asked"
+    assert said[3].startswith("  next:   ")
+    assert said[4].endswith("(mine.py:2)")
+
+
+def test_refusals_are_machine_readable(file: Path) -> None:
+    """With file and line as fields of their own."""
+    file.write_text("import os\nraise OSError('no disk')\n")
+    done = check(file, "--json")
+    assert done.exit_code == 20
+    page = json.loads(done.stdout)
+    assert (page["outcome"], page["where"]) == ("refused", "mine.py:2")
+    (refusal,) = page["refusals"]
+    assert (refusal["file"], refusal["line"]) == ("mine.py", 2)
+
+
+def test_steps_from_the_bundled_version_are_tried(file: Path) -> None:
+    """Without a live object: from the default state."""
+    file.write_text(NEWER)
+    done = check(file, "--json")
+    assert done.exit_code == 20
+    reasons = [refusal["reason"] for refusal in json.loads(done.stdout)["refusals"]]
+    assert "version 1 to 2: ValueError: no way" in reasons
+
+
+def test_what_is_no_module_is_refused(tmp_path: Path) -> None:
+    """A folder with nothing in it, as a push would say."""
+    done = check(tmp_path)
+    assert done.exit_code == 20
+    assert done.stderr.startswith("netswap: ")
