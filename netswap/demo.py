@@ -29,7 +29,7 @@ LOAD_S = 14
 CHATTERS = 20
 LOADS = (("verify", 200, 2000), ("kv", 50, 2000))
 SERVED = ("echo", "chat", "kv", "verify")
-BROKEN = '''"""verify, version 9: its migration stumbles over connections that have answered."""
+BROKEN = '''"""verify, version 3: its migration stumbles over connections that have answered."""
 from netswap import Connection, State, migration
 
 
