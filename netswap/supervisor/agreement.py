@@ -175,14 +175,17 @@ class Agreement:
     """One transaction ``tx`` over ``slots``. Feed events; do what is returned, in order.
 
     With ``dry_run`` the answers of the first phase are taken back at once: nothing is swapped and
-    nothing is written to the journal.
+    nothing is written to the journal. A ``selective`` one is refused when it would convert nothing.
 
     Public results: ``outcome``, ``refusals`` (why it failed, per worker), ``stuck`` (workers that
     may serve two versions), ``verdicts`` and ``receipts`` by slot.
     """
 
-    def __init__(self, tx: int, slots: Iterable[int], dry_run: bool = False) -> None:
+    def __init__(
+        self, tx: int, slots: Iterable[int], dry_run: bool = False, selective: bool = False
+    ) -> None:
         self.tx = tx
+        self.selective = selective
         self.dry_run = dry_run
         self.phase = Phase.OPENING
         self.outcome = Outcome.DONE
@@ -276,7 +279,17 @@ class Agreement:
             return None
         self._note(vote)
         self.waiting.discard(vote.slot)
-        return None if self.waiting else Step.ALL
+        if self.waiting:
+            return None
+        if self.phase is Phase.PREPARING and self.selective and not self._found():
+            advice = "netswap objects --selector shows what a selector finds"
+            reason = "the selector finds no object of the pushed kinds in any worker"
+            self.refusals.append(Refusal(Stage.PREPARE, reason, advice=advice))
+            return Step.NO
+        return Step.ALL
+
+    def _found(self) -> int:
+        return sum(count for counts in self.objects.values() for count in counts.values())
 
     def _note(self, vote: Vote) -> None:
         if isinstance(vote, messages.Prepared):

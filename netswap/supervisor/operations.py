@@ -190,7 +190,7 @@ class Operations:
         live = [slot.number for slot in self._fleet.serving()]
         if not live:
             return _no_fleet("no worker serves at the moment")
-        agreement = Agreement(self.new_tx(), live, plan.dry_run)
+        agreement = Agreement(self.new_tx(), live, plan.dry_run, plan.only is not None)
         before = self._lines(plan)
         tell(Progress("preparing", f"preparing in {len(live)} workers"))
         await self._fleet.carry_out(

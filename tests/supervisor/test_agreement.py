@@ -338,3 +338,24 @@ class AgreementMachine(RuleBasedStateMachine):
 
 AgreementMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestAgreementMachine = AgreementMachine.TestCase
+
+
+def test_selector_that_finds_nothing_is_refused():
+    """A push for chosen objects that nobody has is refused with nothing touched, not done."""
+    agreement = Agreement(TX, [0, 1], selective=True)
+    agreement.begin()
+    agreement.feed(Written())
+    agreement.feed(messages.Prepared(TX, 0, [], {"echo.connection": 0}))
+    agreement.feed(messages.Prepared(TX, 1, [], {}))
+    assert agreement.phase is Phase.REVERTING
+    assert "finds no object" in agreement.refusals[0].reason
+
+
+def test_selector_that_finds_one_object_in_one_worker_goes_on():
+    """One object anywhere is enough for a push for chosen objects."""
+    agreement = Agreement(TX, [0, 1], selective=True)
+    agreement.begin()
+    agreement.feed(Written())
+    agreement.feed(messages.Prepared(TX, 0, [], {"echo.connection": 0}))
+    agreement.feed(messages.Prepared(TX, 1, [], {"echo.connection": 1}))
+    assert agreement.phase is Phase.SWAPPING
