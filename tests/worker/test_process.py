@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,6 +38,16 @@ def served(worker: OneWorker) -> OneWorker:
     worker.boot(talk_connection=worker.put(TALK, "talk.py"))
     worker.expect(messages.Ready)
     return worker
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
+    """One worker for the tests after which it has to be as before."""
+    made = OneWorker(tmp_path_factory.mktemp("shared"))
+    try:
+        yield served(made)
+    finally:
+        made.close()
 
 
 def test_it_says_hello_boots_serves_and_drains(either: OneWorker) -> None:
@@ -78,17 +89,18 @@ def test_a_question_before_boot_is_answered_that_it_starts(worker: OneWorker) ->
     ],
 )
 def test_a_question_that_makes_no_sense_is_answered(
-    worker: OneWorker, what: str, argument: str, error: str | None
+    shared: OneWorker, what: str, argument: str, error: str | None
 ) -> None:
     """With an error, or with nothing, and the worker serves on."""
-    served(worker).send(messages.Query(1, what, argument))
-    answer = worker.expect(messages.Answer)
+    shared.send(messages.Query(1, what, argument))
+    answer = shared.expect(messages.Answer)
     if error is None:
         assert (answer.data, answer.error) == (b"\xc0", None)
     else:
         assert answer.error is not None
         assert error in answer.error
-    assert say(worker.connect(), b"x\n") == b"1\n"
+    with shared.connect() as client:
+        assert say(client, b"x\n") == b"1\n"
 
 
 def test_every_look_has_its_answer(worker: OneWorker) -> None:
@@ -117,13 +129,14 @@ def test_every_look_has_its_answer(worker: OneWorker) -> None:
     ],
 )
 def test_what_was_never_prepared_is_answered_and_changes_nothing(
-    worker: OneWorker, sent: messages.Message, shape: Any
+    shared: OneWorker, sent: messages.Message, shape: Any
 ) -> None:
     """A swap fails, the rest is as good as done."""
-    client = served(worker).connect()
-    say(client, b"x\n")
-    worker.send(sent)
-    answer = worker.expect(shape)
+    with shared.connect() as client:
+        say(client, b"x\n")
+        shared.send(sent)
+        answer = shared.expect(shape)
+        assert say(client, b"x\n") == b"2\n"
     assert (answer.tx, answer.slot) == (9, 0)
     if isinstance(answer, messages.SwapFailed):
         assert answer.refusal.stage == Stage.SWAP
@@ -131,7 +144,6 @@ def test_what_was_never_prepared_is_answered_and_changes_nothing(
         assert answer.refusal.worker == 0
     if isinstance(answer, messages.Reverted):
         assert answer.refusal is None
-    assert say(client, b"x\n") == b"2\n"
 
 
 def test_an_exception_costs_the_connection_that_it_served(worker: OneWorker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 
 import pytest
 
@@ -112,6 +113,16 @@ def served(worker: OneWorker) -> OneWorker:
     return worker
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
+    """One worker for the tests after which it has to be as before."""
+    made = OneWorker(tmp_path_factory.mktemp("shared"))
+    try:
+        yield served(made)
+    finally:
+        made.close()
+
+
 def swapped(worker: OneWorker, tx: int, **target: str) -> messages.Swapped:
     """Prepare and swap."""
     worker.prepare(tx, messages.Prepared, **target)
@@ -205,18 +216,19 @@ def test_reverting_what_was_swapped_brings_all_back(either: OneWorker) -> None:
     ids=["import", "step", "exits", "dies", "crashes", "type", "wrong kind"],
 )
 def test_what_can_not_be_done_is_refused_before_anything_is_touched(
-    worker: OneWorker, source: str, stage: str, reason: str, place: str
+    shared: OneWorker, source: str, stage: str, reason: str, place: str
 ) -> None:
     """The refusal says what and where; the old code serves, and none of the new one is loaded."""
-    client = served(worker).connect()
-    say(client, b"a\n")
-    before = worker.kind(KIND)
-    refusal = worker.prepare(1, messages.Refused, talk_connection=worker.put(source)).refusal
-    assert (refusal.stage, refusal.worker) == (stage, 0), refusal
-    assert reason in refusal.reason
-    assert place in refusal.where
-    assert worker.kind(KIND) == before
-    assert say(client, b"b\n") == b"v1 2\n"
+    with shared.connect() as client:
+        say(client, b"a\n")
+        before = shared.kind(KIND)
+        refusal = shared.prepare(1, messages.Refused, talk_connection=shared.put(source)).refusal
+        assert (refusal.stage, refusal.worker) == (stage, 0), refusal
+        assert reason in refusal.reason
+        assert place in refusal.where
+        assert shared.kind(KIND) == before
+        assert say(client, b"b\n") == b"v1 2\n"
+    shared.until(lambda: not shared.kind(KIND)[0])
 
 
 def test_an_endless_step_is_refused_at_its_line(worker: OneWorker) -> None:
