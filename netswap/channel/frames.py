@@ -14,7 +14,9 @@ from netswap.errors import ChannelError
 
 __all__ = ["FRAME_LIMIT", "FrameError", "FrameReader", "encode_frame"]
 
-FRAME_LIMIT = 64 * 1024 * 1024
+FRAME_LIMIT = 1 << 30
+"""A gibibyte: a batch of answers may hold several values of the largest size that redis allows."""
+
 _HEAD = 4
 
 _encoder = msgspec.msgpack.Encoder()

@@ -17,7 +17,7 @@ from netswap.errors import ChannelError
 
 __all__ = ["Link", "LinkClosed", "LinkOverload"]
 
-BUFFER_LIMIT = 64 * 1024 * 1024
+BUFFER_LIMIT = 1 << 30
 
 
 class LinkClosed(ChannelError):

@@ -119,7 +119,7 @@ class Links:
     def _send_reply(self, slot: int, reply: Reply) -> None:
         failed = self._send(slot, reply)
         if failed is not None and slot in self._out:
-            self._send(slot, Reply(reply.id, None, failed))
+            self._send(slot, Reply(reply.id, None, f"{failed}: outcome unknown"))
 
     def _answered(self, message: Reply) -> None:
         row = self._asked.pop(message.id, None)

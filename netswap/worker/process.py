@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from netswap.channel import Link, messages
+from netswap.channel import FrameError, Link, messages
 from netswap.channel.messages import Message
 from netswap.errors import NetswapError
 from netswap.events import Refusal, Stage
@@ -93,7 +93,10 @@ class Worker:
             data = self._looks.answer(message.what, message.argument)
         except (NetswapError, KeyError, TypeError, ValueError) as problem:
             error = str(problem)
-        self._link.send(messages.Answer(message.id, self._slot, data, error))
+        try:
+            self._link.send(messages.Answer(message.id, self._slot, data, error))
+        except FrameError as problem:
+            self._link.send(messages.Answer(message.id, self._slot, b"", str(problem)))
 
     async def _do_work(self) -> None:
         while True:

@@ -69,9 +69,9 @@ class Hall(Service[Heard], clustered=True):
         """Never answers."""
         await asyncio.Event().wait()
 
-    def huge(self) -> bytes:
-        """More than a frame may hold."""
-        return bytes(65 * 1024 * 1024)
+    def unsayable(self) -> complex:
+        """A value that no message can hold."""
+        return 1j
 
     def answered(self, token: int, value: Any, error: str | None) -> None:
         """Where answers go."""
@@ -234,10 +234,11 @@ async def test_a_failure_there_is_an_answer_here(mesh: Mesh, method: str, error:
 async def test_an_answer_that_can_not_be_sent_is_an_error_to_the_asker(mesh: Mesh) -> None:
     """Nobody waits for ever, and the link lives on."""
     one, two = await mesh.pair()
-    _, value, error = await one.answer(1, "huge")
+    _, value, error = await one.answer(1, "unsayable")
     assert value is None
     assert error is not None
-    assert "is longer than" in error
+    assert "can't be encoded" in error
+    assert "outcome unknown" in error
     assert "mesh_send_failed" in [event for _, event, _ in two.log.lines]
     assert await one.answer(1, "hear", 1) == (7, 1, None)
 
