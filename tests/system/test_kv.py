@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -161,4 +162,22 @@ def test_the_store_is_there_again_after_its_worker_died(make_server: Make) -> No
     until(answered, "every client is served again")
     for client in clients:
         assert client.get("k") == b"v"
+        client.close()
+
+
+def test_large_answers_are_the_same_from_every_worker(served: Server) -> None:
+    """Pipelined answers of a megabyte each arrive whole, whichever worker accepted the client."""
+    value = bytes(range(256)) * 4096
+    clients = [redis.Redis(port=served.ports["kv"]) for _ in range(6)]
+    clients[0].set("large", value)
+    pipelines = [client.pipeline(transaction=False) for client in clients]
+    for pipeline in pipelines:
+        for _ in range(12):
+            pipeline.get("large")
+    with ThreadPoolExecutor(len(pipelines)) as pool:
+        for answers in pool.map(lambda pipeline: pipeline.execute(), pipelines):
+            assert all(answer == value for answer in answers)
+            assert len(answers) == 12
+    clients[0].delete("large")
+    for client in clients:
         client.close()
