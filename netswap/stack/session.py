@@ -50,10 +50,11 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     may_suspend: ClassVar[bool] = True
 
-    __slots__ = ("_at_swap_point", "_held", "_task", "_tell", "_waiters")
+    __slots__ = ("_at_swap_point", "_held", "_left_at", "_task", "_tell", "_waiters")
 
     input: Any
     _at_swap_point: bool
+    _left_at: int
     _task: asyncio.Task[None] | None
     _tell: Callable[[], None] | None
     _held: asyncio.Future[None] | None
@@ -75,6 +76,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
             return await awaitable
         finally:
             self._at_swap_point = False
+            self._left_at = self.host.clock.monotonic_ns()
             if asyncio.iscoroutine(awaitable):
                 awaitable.close()
 
@@ -176,7 +178,9 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         if self.at_rest() or self._task is None:
             return []
         where = suspended_at(self._task.get_coro()) or "?:0"
-        return [Blocker(self.kind, f"{self.host.slot}.{self.entry.identity}", where, 0.0)]
+        name = f"{self.host.slot}.{self.entry.identity}"
+        age = (self.host.clock.monotonic_ns() - self._left_at) / 1e9
+        return [Blocker(self.kind, name, where, age)]
 
     def take_over(self, old: Any) -> None:
         """Stop the old conversation and start this one around the state."""
@@ -199,6 +203,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     def _nothing_runs(self) -> None:
         self._at_swap_point = False
+        self._left_at = self.host.clock.monotonic_ns()
         self._task = self._tell = self._held = None
         self._waiters = []
 

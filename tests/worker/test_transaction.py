@@ -290,6 +290,7 @@ def test_a_session_that_never_rests_fails_the_swap_at_its_deadline(worker: OneWo
     assert (say(stays, b"stay\n"), say(rests, b"x\n")) == (b"v1 1\n", b"v1 1\n")
     (blocker,) = worker.ask("blockers")
     assert (blocker.kind, blocker.where) == ("busy.connection", "mine.py:14")
+    assert blocker.age > 0
     v2 = worker.put(busy(2))
     worker.prepare(1, messages.Prepared, timeout=0.3, busy_connection=v2)
     worker.send(messages.Swap(1))
