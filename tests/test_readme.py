@@ -37,10 +37,11 @@ def test_code_blocks_load_as_modules(document: str) -> None:
 
 def test_counter_of_the_readme_goes_up_and_down() -> None:
     """The README's two versions convert into each other, and the way down says what it loses."""
-    first, second = (
+    loaded = [
         load_bundle(Bundle(f"v{n}.py", {f"v{n}.py": block.encode()}))
         for n, block in enumerate(modules("README.md"), 1)
-    )
+    ]
+    first, second = loaded
     old = first.implementations["counter.connection"].state_type
     new = second.implementations["counter.connection"].state_type
     up = plan_transfer(old, new, second.migrations)
@@ -50,3 +51,5 @@ def test_counter_of_the_readme_goes_up_and_down() -> None:
     there = up.convert(old(lines=7))
     assert there.counted == {"lines": 7, "bytes": 0}
     assert down.convert(there) == old(lines=7)
+    for one in loaded:
+        one.unload()

@@ -292,7 +292,7 @@ def test_a_session_that_never_rests_fails_the_swap_at_its_deadline(worker: OneWo
     assert (blocker.kind, blocker.where) == ("busy.connection", "mine.py:14")
     assert blocker.age > 0
     v2 = worker.put(busy(2))
-    worker.prepare(1, messages.Prepared, timeout=0.3, busy_connection=v2)
+    worker.prepare(1, messages.Prepared, timeout=2.0, busy_connection=v2)
     worker.send(messages.Swap(1))
     refusal = worker.expect(messages.SwapFailed).refusal
     assert "not quiescent in time" in refusal.reason
