@@ -22,6 +22,7 @@ from loadgen.samples import Samples
 
 __all__ = ["Observation", "OnProgress", "conduct"]
 
+_END_S = 5.0
 _START_MARGIN = 100_000_000  # ns: the start reaches every worker before it is due
 _SPARE_DESCRIPTORS = 64
 
@@ -77,10 +78,15 @@ class _Worker:
                 return
 
     async def end(self) -> None:
-        """Close its standard input, which ends it, and wait."""
+        """Close its standard input, which ends it, and wait; one that does not end is killed."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        await self.process.wait()
+        try:
+            async with asyncio.timeout(_END_S):
+                await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
 
 
 async def conduct(
