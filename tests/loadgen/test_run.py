@@ -241,7 +241,13 @@ def test_interrupted(server: Serve, command_line: Callable[..., list[str]], tmp_
         "--protocol", "echo", "--port", server("echo", "none"), "--duration", "60s",
         "--run-at", f"0s=cp /dev/null {sign}",
     )  # fmt: skip
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as running:
+    # a shell's background job ignores interrupts, and so would everything that it starts
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with running:
         sign.read_bytes()  # returns when the run is under way
         running.send_signal(signal.SIGINT)
         _, stderr = running.communicate(timeout=10)
