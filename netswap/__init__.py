@@ -3,8 +3,9 @@
 This is the front door for authors of protocol modules: derive from ``Connection`` (callbacks),
 ``Session`` (a coroutine), ``Service`` (one a worker, or clustered) or ``Part`` (one a
 connection), declare what must live as a ``State``, and say with ``migration`` how an older shape
-becomes a newer one. ``reference`` marks a field that moves as a pointer; ``ProtocolError`` is what
-to raise when the peer's bytes are wrong.
+becomes a newer one. ``invariant`` marks a method that says what is always true of a state,
+``reference`` a field that moves as a pointer; ``ProtocolError`` is what to raise when the peer's
+bytes are wrong.
 
 The names are imported when they are first asked for: the command line passes through this door
 too, and a look at the server must not wait for the stack.
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netswap.errors import ProtocolError
     from netswap.stack import Connection, Part, Service, Session
-    from netswap.transfer import State, migration, reference
+    from netswap.transfer import State, invariant, migration, reference
 
 __all__ = [
     "Connection",
@@ -25,6 +26,7 @@ __all__ = [
     "Service",
     "Session",
     "State",
+    "invariant",
     "migration",
     "reference",
 ]
@@ -32,6 +34,7 @@ __all__ = [
 _HOMES = dict.fromkeys(("Connection", "Part", "Service", "Session"), "netswap.stack") | {
     "ProtocolError": "netswap.errors",
     "State": "netswap.transfer",
+    "invariant": "netswap.transfer",
     "migration": "netswap.transfer",
     "reference": "netswap.transfer",
 }

@@ -44,6 +44,11 @@ MECHANISM = ("hotswap", "mediator", "ott", "quiescence", "transfer")
 OUTSIDE_OF_MECHANISM = {"asyncio", "selectors", "socket", "threading", "time", "uvloop"}
 
 NAMES_AT_A_DOOR = 8
+WIDER = {
+    "netswap": "what an author writes a module with, the invariant being the ninth word",
+    "netswap.transfer": "the author's four words beside the mechanism's six",
+}
+"""Doors that give two names more, each with its reason."""
 LINES = 500
 LONGER: dict[str, str] = {
     "protocols.kv.v1": "one file is pushed, and it holds a whole command set",
@@ -191,7 +196,7 @@ def test_a_room_has_one_small_door(name):
     ]
     assert lists or len(tree.body) == 1, f"{name} has no __all__"
     names = [name for value in lists for name in ast.literal_eval(value)]
-    assert len(names) <= NAMES_AT_A_DOOR
+    assert len(names) <= NAMES_AT_A_DOOR + (2 if name in WIDER else 0)
 
 
 def test_every_module_has_a_docstring():

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, get_args
 
 from netswap.transfer import State
+from netswap.transfer.invariant import is_invariant
 
 if TYPE_CHECKING:
     from netswap.events import Blocker
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["Implementation", "ImplementationMeta"]
 
 S = TypeVar("S", bound=State)
+
+
+def _refuse_invariants(name: str, namespace: Mapping[str, Any]) -> None:
+    """An invariant of behaviour would be asked by nobody."""
+    for method, value in namespace.items():
+        if is_invariant(value):
+            raise TypeError(f"{name}.{method} is an invariant: write it in the State that it is of")
 
 
 class ImplementationMeta(type):
@@ -39,6 +47,7 @@ class ImplementationMeta(type):
         **options: Any,
     ) -> ImplementationMeta:
         uses = dict(uses or {})
+        _refuse_invariants(name, namespace)
         slots = tuple(namespace.get("__slots__", ()))
         namespace["__slots__"] = (*slots, *(f"_use_{used}" for used in uses))
         for used in uses:

@@ -12,11 +12,13 @@ Rules, checked when the class is made, so that the author sees them at the line 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import msgspec
 import msgspec.inspect
+
+from netswap.transfer.invariant import Check, find_invariants
 
 if TYPE_CHECKING:
     from msgspec import StructMeta
@@ -89,6 +91,7 @@ class StateMeta(StructMeta):
         inherited: dict[str, Reference] = getattr(cls, "__references__", {})
         cls.__references__ = {**inherited, **references}
         cls.__renamed__ = dict(renamed or {})
+        cls.__invariants__ = find_invariants(cls)
         if bases and (kind is not None or version is not None):
             cls.__kind__, cls.__version__ = _checked_name(name, kind, version)
             _check_fields(cast("type[State]", cls))
@@ -103,6 +106,7 @@ class StateMeta(StructMeta):
         __references__: dict[str, Reference]
         __renamed__: dict[str, str]
         __shape__: dict[str, Any]
+        __invariants__: Mapping[str, Check]
 
 
 class State(msgspec.Struct, metaclass=StateMeta):
@@ -116,6 +120,7 @@ class State(msgspec.Struct, metaclass=StateMeta):
     __references__: ClassVar[dict[str, Reference]]
     __renamed__: ClassVar[dict[str, str]]
     __shape__: ClassVar[dict[str, Any]]
+    __invariants__: ClassVar[Mapping[str, Check]]
 
 
 def _checked_name(name: str, kind: object, version: object) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -21,9 +22,13 @@ def pushed() -> Iterator[Pushed]:
         module = ModuleType(f"netswap_bundle_{len(made):012x}.pushed")
         sys.modules[module.__name__] = module
         made.append(module.__name__)
-        exec(compile(textwrap.dedent(source), f"pushed.py@{len(made):012x}", "exec"), vars(module))
+        text, shown = textwrap.dedent(source), f"pushed.py@{len(made):012x}"
+        linecache.cache[shown] = (len(text), None, text.splitlines(keepends=True), shown)
+        exec(compile(text, shown, "exec"), vars(module))
         return module
 
     yield push
     for name in made:
         del sys.modules[name]
+    for number in range(len(made)):
+        linecache.cache.pop(f"pushed.py@{number + 1:012x}", None)
