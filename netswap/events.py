@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["Blocker", "Refusal", "Stage", "Verdict", "VerdictLine", "WorkerReceipt"]
+__all__ = ["Blocker", "Refusal", "Stage", "Verdict", "VerdictLine", "WatchRow", "WorkerReceipt"]
 
 
 class Stage(StrEnum):
@@ -21,6 +21,7 @@ class Stage(StrEnum):
     VERDICT = "verdict"
     PREPARE = "prepare"
     SWAP = "swap"
+    WATCH = "watch"
     AGREEMENT = "agreement"
 
 
@@ -108,3 +109,25 @@ class WorkerReceipt(msgspec.Struct, frozen=True):
     stall_us: float = 0.0
     convert_us: float = 0.0
     slices: int = 0
+
+
+class WatchRow(msgspec.Struct, frozen=True):
+    """What one implementation of a kind did in one worker since its watch began.
+
+    ``on_watch`` says whether it is the new one; ``objects`` live now, ``calls`` into them and
+    ``errors`` out of them; ``mean_us`` and ``max_us`` of the time in a call, in microseconds. The
+    last two are of the whole worker: ``stall_ms``, the longest time that its loop was held, in
+    milliseconds, and ``memory``, its resident bytes.
+    """
+
+    worker: int
+    kind: str
+    version: int
+    on_watch: bool
+    objects: int = 0
+    calls: int = 0
+    errors: int = 0
+    mean_us: float = 0.0
+    max_us: float = 0.0
+    stall_ms: float = 0.0
+    memory: int = 0

@@ -25,7 +25,7 @@ LAYERS = [
     {"logs", "places"},
     {"config"},
     {"ott", "quiescence", "mediator", "transfer"},
-    {"hotswap"},
+    {"canary", "hotswap"},
     {"stack"},
     {"netswap"},  # the front door, for authors: no room of the house comes in by it
     {"autonomic", "interpose", "testing"},

@@ -4,7 +4,10 @@ The order of a transaction on the control channel::
 
     W→S Hello      S→W Boot       W→S Ready          a worker starts
     S→W Prepare    W→S Prepared | Refused            first phase: nothing is touched
+    S→W Swap       W→S Swapped | SwapFailed          of the canary alone, if there is one
+    S→W Watch      W→S Watching* Watched | WatchFailed   the canary is on probation
     S→W Swap       W→S Swapped | SwapFailed          second phase: failed means restored
+    S→W Watch      W→S Watching* Watched | WatchFailed   all of it is, if it was asked for
     S→W Finish     W→S Finished                      committed: old code may go
     S→W Revert     W→S Reverted                      not committed: the old objects come back
     S→W Query      W→S Answer                        looks, at any time
@@ -19,7 +22,8 @@ from typing import Any
 
 import msgspec
 
-from netswap.events import Refusal, VerdictLine, WorkerReceipt
+from netswap.canary import Canary
+from netswap.events import Refusal, VerdictLine, WatchRow, WorkerReceipt
 
 __all__ = [
     "Answer",
@@ -46,6 +50,10 @@ __all__ = [
     "Swap",
     "SwapFailed",
     "Swapped",
+    "Watch",
+    "WatchFailed",
+    "Watched",
+    "Watching",
 ]
 
 
@@ -90,7 +98,9 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """S→W: load ``target`` (kind to bundle), negotiate, convert a sample; touch nothing.
 
-    ``only`` is a selector, or None for all objects; ``timeout`` in seconds.
+    ``only`` is a selector, or None for all objects; ``timeout`` in seconds. With a ``canary`` a
+    part of this worker goes first; on ``probation`` the way back must lose nothing, unless
+    ``allow_lossy``.
     """
 
     tx: int
@@ -99,15 +109,21 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
     timeout: float = 10.0
     allow_lossy: bool = False
     dry_run: bool = False
+    canary: Canary | None = None
+    probation: bool = False
 
 
 class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """W→S: this worker can swap; ``objects`` counts what it would convert, by kind."""
+    """W→S: this worker can swap; ``objects`` counts what it would convert, by kind.
+
+    ``connections`` are those among which a canary's share is chosen.
+    """
 
     tx: int
     slot: int
     verdicts: list[VerdictLine]
     objects: dict[str, int]
+    connections: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -119,9 +135,14 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Swap(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """S→W: build the new objects and flip."""
+    """S→W: build the new objects and flip, of the ``canary`` alone or of all that is left.
+
+    ``carry`` is what the workers before this one left over of the canary's share, below all of it.
+    """
 
     tx: int
+    canary: bool = False
+    carry: int = 0
 
 
 class Swapped(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -130,6 +151,7 @@ class Swapped(msgspec.Struct, frozen=True, array_like=True, tag=True):
     tx: int
     slot: int
     receipt: WorkerReceipt
+    canary: bool = False
 
 
 class SwapFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -138,6 +160,46 @@ class SwapFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
     tx: int
     slot: int
     refusal: Refusal
+
+
+class Watch(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: the new code is on probation for ``seconds``; report every ``interval`` seconds.
+
+    The next Swap, Finish or Revert ends it early.
+    """
+
+    tx: int
+    seconds: float
+    interval: float = 1.0
+    canary: bool = False
+
+
+class Watching(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: how old and new code do so far; nobody waits for it."""
+
+    tx: int
+    slot: int
+    rows: list[WatchRow]
+    canary: bool = False
+
+
+class Watched(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: the time is over and no rule was violated here."""
+
+    tx: int
+    slot: int
+    rows: list[WatchRow]
+    canary: bool = False
+
+
+class WatchFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: the new code violates a rule here; it serves until Revert."""
+
+    tx: int
+    slot: int
+    refusal: Refusal
+    rows: list[WatchRow] = []
+    canary: bool = False
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -244,6 +306,10 @@ Message = (
     | Swap
     | Swapped
     | SwapFailed
+    | Watch
+    | Watching
+    | Watched
+    | WatchFailed
     | Finish
     | Finished
     | Revert

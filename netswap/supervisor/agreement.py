@@ -14,8 +14,15 @@ flipped and before any old object is let go. Hence:
 committed; and from each phase before the commit record, reverting and then aborted, or mixed when
 a worker that had begun to swap did not say that the old code serves again.
 
+A transaction may be on *probation*: a canary is swapped and watched first, all of it is watched
+after the swap, or both. These phases lie before the commit record, while every worker keeps the
+way back, so a watch that fails is a revert like any other. A transaction without them passes them
+by (``_OPTIONAL``). An operator may end a probation by a ``Decision``; with ``by_hand`` only that
+promotes the canary.
+
 A vote is counted once, and only in the phase that asked for it: duplicates, answers that come too
-late and answers from workers that do not take part change nothing. A deadline is an event like
+late and answers from workers that do not take part change nothing. Two phases that ask the same
+are told apart by the answer's ``canary``. A deadline is an event like
 any other and names the phase that it belongs to.
 
 What this does not know: time, sockets, the journal's file, what is swapped. ``transaction`` drives
@@ -29,7 +36,7 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 
 from netswap.channel import messages
-from netswap.events import Refusal, Stage, VerdictLine, WorkerReceipt
+from netswap.events import Refusal, Stage, VerdictLine, WatchRow, WorkerReceipt
 from netswap.outcome import Outcome
 
 __all__ = [
@@ -37,9 +44,11 @@ __all__ = [
     "Act",
     "Agreement",
     "Deadline",
+    "Decision",
     "Event",
     "Lost",
     "Phase",
+    "Probation",
     "Step",
     "Vote",
     "Written",
@@ -51,7 +60,10 @@ class Phase(StrEnum):
 
     OPENING = auto()
     PREPARING = auto()
+    CANARY = "swapping the canary"
+    PROBATION = "watching the canary"
     SWAPPING = auto()
+    WATCHING = auto()
     COMMITTING = auto()
     FINISHING = auto()
     REVERTING = auto()
@@ -69,6 +81,9 @@ class Step(StrEnum):
     LATE = auto()  # the deadline of the phase passed
     WRITTEN = auto()  # the journal has the record
     UNWRITTEN = auto()  # the journal did not take the record
+    PROMOTED = auto()  # an operator has seen enough
+    TAKEN_BACK = auto()  # an operator wants the old code back
+    UNDECIDED = auto()  # nobody promoted a canary that waits for it
 
 
 class Act(StrEnum):
@@ -76,7 +91,10 @@ class Act(StrEnum):
 
     JOURNAL_BEGIN = auto()
     SEND_PREPARE = auto()
+    SEND_CANARY = auto()
+    SEND_WATCH_CANARY = auto()
     SEND_SWAP = auto()
+    SEND_WATCH = auto()
     JOURNAL_COMMIT = auto()
     SEND_FINISH = auto()
     SEND_REVERT = auto()
@@ -99,6 +117,23 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """An operator promotes what is on probation, or takes it back and says why."""
+
+    promote: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probation:
+    """What a transaction has to stand: a ``canary`` first, a ``watch`` over all afterwards."""
+
+    canary: bool = False
+    watch: bool = False
+    by_hand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """The journal took the record that was asked for, or did not."""
 
@@ -111,22 +146,42 @@ Vote = (
     | messages.Refused
     | messages.Swapped
     | messages.SwapFailed
+    | messages.Watching
+    | messages.Watched
+    | messages.WatchFailed
     | messages.Finished
     | messages.Reverted
 )
-Event = Vote | Lost | Deadline | Written
+Event = Vote | Lost | Deadline | Decision | Written
 
 TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (Phase.OPENING, Step.WRITTEN): Phase.PREPARING,
     (Phase.OPENING, Step.UNWRITTEN): Phase.ABORTED,
-    (Phase.PREPARING, Step.ALL): Phase.SWAPPING,
+    (Phase.PREPARING, Step.ALL): Phase.CANARY,
     (Phase.PREPARING, Step.NO): Phase.REVERTING,
     (Phase.PREPARING, Step.LOST): Phase.REVERTING,
     (Phase.PREPARING, Step.LATE): Phase.REVERTING,
-    (Phase.SWAPPING, Step.ALL): Phase.COMMITTING,
+    (Phase.CANARY, Step.ALL): Phase.PROBATION,
+    (Phase.CANARY, Step.NO): Phase.REVERTING,
+    (Phase.CANARY, Step.LOST): Phase.REVERTING,
+    (Phase.CANARY, Step.LATE): Phase.REVERTING,
+    (Phase.PROBATION, Step.ALL): Phase.SWAPPING,
+    (Phase.PROBATION, Step.PROMOTED): Phase.SWAPPING,
+    (Phase.PROBATION, Step.NO): Phase.REVERTING,
+    (Phase.PROBATION, Step.LOST): Phase.REVERTING,
+    (Phase.PROBATION, Step.LATE): Phase.REVERTING,
+    (Phase.PROBATION, Step.TAKEN_BACK): Phase.REVERTING,
+    (Phase.PROBATION, Step.UNDECIDED): Phase.REVERTING,
+    (Phase.SWAPPING, Step.ALL): Phase.WATCHING,
     (Phase.SWAPPING, Step.NO): Phase.REVERTING,
     (Phase.SWAPPING, Step.LOST): Phase.REVERTING,
     (Phase.SWAPPING, Step.LATE): Phase.REVERTING,
+    (Phase.WATCHING, Step.ALL): Phase.COMMITTING,
+    (Phase.WATCHING, Step.PROMOTED): Phase.COMMITTING,
+    (Phase.WATCHING, Step.NO): Phase.REVERTING,
+    (Phase.WATCHING, Step.LOST): Phase.REVERTING,
+    (Phase.WATCHING, Step.LATE): Phase.REVERTING,
+    (Phase.WATCHING, Step.TAKEN_BACK): Phase.REVERTING,
     (Phase.COMMITTING, Step.WRITTEN): Phase.FINISHING,
     (Phase.COMMITTING, Step.UNWRITTEN): Phase.REVERTING,
     (Phase.FINISHING, Step.ALL): Phase.COMMITTED,
@@ -136,10 +191,19 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
 }
 """Every change of phase. A step that has no row in a phase changes nothing there."""
 
+_OPTIONAL: dict[Phase, Phase] = {
+    Phase.CANARY: Phase.SWAPPING,
+    Phase.WATCHING: Phase.COMMITTING,
+}
+"""Phases that not every transaction has, and where one without them goes instead."""
+
 _ON_ENTRY: dict[Phase, tuple[Act, ...]] = {
     Phase.OPENING: (Act.JOURNAL_BEGIN,),
     Phase.PREPARING: (Act.SEND_PREPARE,),
+    Phase.CANARY: (Act.SEND_CANARY,),
+    Phase.PROBATION: (Act.SEND_WATCH_CANARY,),
     Phase.SWAPPING: (Act.SEND_SWAP,),
+    Phase.WATCHING: (Act.SEND_WATCH,),
     Phase.COMMITTING: (Act.JOURNAL_COMMIT,),
     Phase.FINISHING: (Act.SEND_FINISH,),
     Phase.REVERTING: (Act.SEND_REVERT,),
@@ -148,25 +212,36 @@ _ON_ENTRY: dict[Phase, tuple[Act, ...]] = {
     Phase.MIXED: (Act.JOURNAL_ABORT, Act.DONE),
 }
 
-_ASKS = frozenset({Phase.PREPARING, Phase.SWAPPING, Phase.FINISHING, Phase.REVERTING})
-"""The phases in which every live worker has to answer."""
-
 FINAL = frozenset({Phase.COMMITTED, Phase.ABORTED, Phase.MIXED})
 
 _YES: dict[Phase, type] = {
     Phase.PREPARING: messages.Prepared,
+    Phase.CANARY: messages.Swapped,
+    Phase.PROBATION: messages.Watched,
     Phase.SWAPPING: messages.Swapped,
+    Phase.WATCHING: messages.Watched,
     Phase.FINISHING: messages.Finished,
     Phase.REVERTING: messages.Reverted,
 }
 _NO: dict[Phase, type] = {
     Phase.PREPARING: messages.Refused,
+    Phase.CANARY: messages.SwapFailed,
+    Phase.PROBATION: messages.WatchFailed,
     Phase.SWAPPING: messages.SwapFailed,
+    Phase.WATCHING: messages.WatchFailed,
 }
+_ASKS = _YES.keys()
+"""The phases in which every live worker has to answer."""
+
+_OF_CANARY = frozenset({Phase.CANARY, Phase.PROBATION})
+_FLIPS = frozenset({Phase.CANARY, Phase.SWAPPING})
 _FAILS_AS: dict[Phase, Outcome] = {
     Phase.OPENING: Outcome.REFUSED,
     Phase.PREPARING: Outcome.REFUSED,
+    Phase.CANARY: Outcome.ROLLED_BACK,
+    Phase.PROBATION: Outcome.ROLLED_BACK,
     Phase.SWAPPING: Outcome.ROLLED_BACK,
+    Phase.WATCHING: Outcome.ROLLED_BACK,
     Phase.COMMITTING: Outcome.ROLLED_BACK,
 }
 
@@ -178,11 +253,17 @@ class Agreement:
     nothing is written to the journal. A ``selective`` one is refused when it would convert nothing.
 
     Public results: ``outcome``, ``refusals`` (why it failed, per worker), ``stuck`` (workers that
-    may serve two versions), ``verdicts`` and ``receipts`` by slot.
+    may serve two versions), ``verdicts``, ``receipts`` and ``figures`` (the latest of a watch) by
+    slot.
     """
 
     def __init__(
-        self, tx: int, slots: Iterable[int], dry_run: bool = False, selective: bool = False
+        self,
+        tx: int,
+        slots: Iterable[int],
+        dry_run: bool = False,
+        selective: bool = False,
+        probation: Probation = Probation(),
     ) -> None:
         self.tx = tx
         self.selective = selective
@@ -196,7 +277,12 @@ class Agreement:
         self.refusals: list[Refusal] = []
         self.verdicts: dict[int, list[VerdictLine]] = {}
         self.objects: dict[int, dict[str, int]] = {}
+        self.connections: dict[int, int] = {}
         self.receipts: dict[int, WorkerReceipt] = {}
+        self.figures: dict[int, list[WatchRow]] = {}
+        self._by_hand = probation.by_hand
+        wanted = {Phase.CANARY: probation.canary, Phase.WATCHING: probation.watch}
+        self._passed_by = {phase for phase, is_wanted in wanted.items() if not is_wanted}
         if not self.live:
             raise ValueError("an agreement needs at least one worker")
 
@@ -222,6 +308,8 @@ class Agreement:
                 return self._read_lost(event)
             case Deadline():
                 return self._read_deadline(event)
+            case Decision():
+                return self._read_decision(event)
             case Written():
                 return self._read_written(event)
             case _:
@@ -244,18 +332,21 @@ class Agreement:
         return actions
 
     def _detour(self, target: Phase) -> Phase:
-        """Where the table leads for a dry run, and for a revert by what it left behind.
+        """Where the table leads without the optional phases, and where for a dry run.
 
-        Versions can only be mixed once a worker was told to swap.
+        A revert ends by what it left behind: versions can only be mixed once a worker was told to
+        swap.
         """
-        if target is Phase.SWAPPING and self.dry_run:
+        if target in _FLIPS and self.dry_run:
             return Phase.REVERTING
+        if target in self._passed_by:
+            return _OPTIONAL[target]
         if target in (Phase.ABORTED, Phase.MIXED):
             return Phase.MIXED if self.stuck and self._swap_was_sent else Phase.ABORTED
         return target
 
     def _judge(self, step: Step, target: Phase) -> None:
-        failed = step not in (Step.ALL, Step.WRITTEN)
+        failed = step not in (Step.ALL, Step.WRITTEN, Step.PROMOTED)
         if target in (Phase.REVERTING, Phase.ABORTED) and failed:
             self.outcome = _FAILS_AS.get(self.phase, self.outcome)
         if target is Phase.MIXED:
@@ -263,7 +354,7 @@ class Agreement:
 
     def _enter(self, phase: Phase) -> list[Act]:
         self.phase = phase
-        self._swap_was_sent |= phase is Phase.SWAPPING
+        self._swap_was_sent |= phase in _FLIPS
         self.waiting = set(self.live) if phase in _ASKS else set()
         acts = _ON_ENTRY[phase]
         return [act for act in acts if not (self.dry_run and act is Act.JOURNAL_ABORT)]
@@ -271,16 +362,27 @@ class Agreement:
     def _read_vote(self, vote: Vote) -> Step | None:
         if vote.tx != self.tx or vote.slot not in self.waiting:
             return None
+        self._note_figures(vote)
         if isinstance(vote, _NO.get(self.phase, ())):
-            assert isinstance(vote, messages.Refused | messages.SwapFailed)
+            assert isinstance(vote, messages.Refused | messages.SwapFailed | messages.WatchFailed)
             self.refusals.append(vote.refusal)
             return Step.NO
-        if not isinstance(vote, _YES[self.phase]):
+        if not isinstance(vote, _YES[self.phase]) or self._is_of_another_phase(vote):
             return None
         self._note(vote)
         self.waiting.discard(vote.slot)
-        if self.waiting:
-            return None
+        return None if self.waiting else self._unanimous()
+
+    def _is_of_another_phase(self, vote: Vote) -> bool:
+        """Whether it answers what was asked of the canary, or of all, when that is not asked."""
+        return getattr(vote, "canary", False) is not (self.phase in _OF_CANARY)
+
+    def _unanimous(self) -> Step:
+        """What it means that all have agreed."""
+        if self.phase is Phase.PROBATION and self._by_hand:
+            reason = "nobody promoted the canary in time"
+            self._refuse(reason, None, "push again, then `netswap promote` while it is watched")
+            return Step.UNDECIDED
         if self.phase is Phase.PREPARING and self.selective and not self._found():
             advice = "netswap objects --selector shows what a selector finds"
             reason = "the selector finds no object of the pushed kinds in any worker"
@@ -295,11 +397,16 @@ class Agreement:
         if isinstance(vote, messages.Prepared):
             self.verdicts[vote.slot] = vote.verdicts
             self.objects[vote.slot] = vote.objects
+            self.connections[vote.slot] = vote.connections
         elif isinstance(vote, messages.Swapped):
             self.receipts[vote.slot] = vote.receipt
         elif isinstance(vote, messages.Reverted) and vote.refusal is not None:
             self.stuck.add(vote.slot)
             self.refusals.append(vote.refusal)
+
+    def _note_figures(self, vote: Vote) -> None:
+        if isinstance(vote, messages.Watching | messages.Watched | messages.WatchFailed):
+            self.figures[vote.slot] = vote.rows
 
     def _read_lost(self, event: Lost) -> Step | None:
         if event.slot not in self.live:
@@ -321,6 +428,14 @@ class Agreement:
             reason = f"worker {slot} did not answer in time while {self.phase.value}"
             self._refuse(reason, slot, "netswap blockers")
         return Step.LATE
+
+    def _read_decision(self, event: Decision) -> Step | None:
+        step = Step.PROMOTED if event.promote else Step.TAKEN_BACK
+        if (self.phase, step) not in TRANSITIONS:
+            return None
+        if not event.promote:
+            self._refuse(event.reason, None, "")
+        return step
 
     def _read_written(self, event: Written) -> Step:
         if not event.ok:

@@ -12,9 +12,20 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from netswap.canary import Canary
 from netswap.channel import messages
 from netswap.outcome import Outcome
-from netswap.supervisor.agreement import Act, Agreement, Deadline, Event, Lost, Phase, Written
+from netswap.supervisor.agreement import (
+    Act,
+    Agreement,
+    Deadline,
+    Decision,
+    Event,
+    Lost,
+    Phase,
+    Probation,
+    Written,
+)
 from netswap.supervisor.results import Progress, Tell, receipt_of, worker_line
 from netswap.supervisor.versions import Change, Record, Undo
 
@@ -27,13 +38,21 @@ GRACE = 2.0
 names the place, ours only the worker."""
 SETTLE = 10.0
 """Seconds for taking back or letting go, which no author's code can refuse."""
+CANARY_WATCH = 10.0
+"""Seconds that a canary is watched when nothing else was asked for."""
+REPORTS = (0.5, 10.0)
+"""The shortest and the longest time between two reports of a watch, in seconds."""
 
 _GLOBAL_ID = re.compile(r"(?<![a-z_])id\s*=\s*(\d+)\.(\d+)")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be swapped and how; ``timeout`` in seconds, ``only`` a selector."""
+    """What is to be swapped and how; ``timeout`` in seconds, ``only`` a selector.
+
+    ``watch`` is how long all of it is on probation, ``by_hand`` how long a canary waits for an
+    operator to promote it; both in seconds, 0 for not at all.
+    """
 
     command: str
     changes: Sequence[Change]
@@ -43,6 +62,19 @@ class Plan:
     only: str | None = None
     allow_lossy: bool = False
     dry_run: bool = False
+    canary: Canary | None = None
+    watch: float = 0.0
+    by_hand: float = 0.0
+
+    @property
+    def probation(self) -> Probation:
+        """What it has to stand before it is committed."""
+        return Probation(self.canary is not None, self.watch > 0, self.by_hand > 0)
+
+    @property
+    def canary_watch(self) -> float:
+        """Seconds that the canary is on probation."""
+        return self.by_hand or self.watch or CANARY_WATCH
 
     @property
     def target(self) -> dict[str, str]:
@@ -80,6 +112,14 @@ class Transaction:
         self._tell = tell
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._begun = False
+        self._kept: Decision | None = None
+
+    def decide(self, decision: Decision) -> None:
+        """End the probation that is under way, or the next one as soon as it begins."""
+        if self.agreement.phase in _DECIDABLE:
+            self._events.put_nowait(decision)
+        else:
+            self._kept = decision
 
     def offer(self, event: Event) -> None:
         """A vote or a death, in the order in which they came."""
@@ -91,6 +131,9 @@ class Transaction:
         self._perform(agreement.begin())
         while not agreement.done:
             phase = agreement.phase
+            if self._kept is not None and phase in _DECIDABLE:
+                self._events.put_nowait(self._kept)
+                self._kept = None
             try:
                 async with asyncio.timeout(self._seconds(phase)):
                     await self._collect(phase)
@@ -104,9 +147,18 @@ class Transaction:
             event = await self._events.get()
             self._report(event)
             self._perform(self.agreement.feed(event))
+            if isinstance(event, Decision) and self.agreement.phase is phase and not event.promote:
+                self._kept = event  # it came too late for one watch, and counts for the next
 
     def _seconds(self, phase: Phase) -> float:
-        asked = {Phase.PREPARING: self.plan.timeout, Phase.SWAPPING: self.plan.timeout}
+        plan = self.plan
+        asked = {
+            Phase.PREPARING: plan.timeout,
+            Phase.CANARY: plan.timeout,
+            Phase.PROBATION: plan.canary_watch,
+            Phase.SWAPPING: plan.timeout,
+            Phase.WATCHING: plan.watch,
+        }
         return asked.get(phase, SETTLE) + GRACE
 
     def _perform(self, actions: list[Act]) -> None:
@@ -123,13 +175,35 @@ class Transaction:
             self._send(slot, self._message(act, slot))
 
     def _message(self, act: Act, slot: int) -> messages.Message:
-        if act is not Act.SEND_PREPARE:
-            return _MESSAGES[act](self.agreement.tx)
+        special = _SPECIAL.get(act)
+        return special(self, slot) if special is not None else _MESSAGES[act](self.agreement.tx)
+
+    def _prepare(self, slot: int) -> messages.Message:
         plan = self.plan
-        only = None if plan.only is None else local_selector(plan.only, slot)
         return messages.Prepare(
-            self.agreement.tx, plan.target, only, plan.timeout, plan.allow_lossy, plan.dry_run
+            self.agreement.tx,
+            plan.target,
+            None if plan.only is None else local_selector(plan.only, slot),
+            plan.timeout,
+            plan.allow_lossy,
+            plan.dry_run,
+            None if plan.canary is None else _local_canary(plan.canary, slot),
+            plan.canary is not None or plan.watch > 0,
         )
+
+    def _swap_canary(self, slot: int) -> messages.Message:
+        agreement, canary = self.agreement, self.plan.canary
+        assert canary is not None
+        before = sum(count for other, count in agreement.connections.items() if other < slot)
+        return messages.Swap(agreement.tx, True, canary.carry(before))
+
+    def _watch_canary(self, _slot: int) -> messages.Message:
+        seconds = self.plan.canary_watch
+        return messages.Watch(self.agreement.tx, seconds, _interval(seconds), True)
+
+    def _watch(self, _slot: int) -> messages.Message:
+        seconds = self.plan.watch
+        return messages.Watch(self.agreement.tx, seconds, _interval(seconds))
 
     def _journal(self, act: Act) -> list[Act]:
         if act is Act.JOURNAL_ABORT and not self._begun:
@@ -174,6 +248,27 @@ class Transaction:
         slot: int = getattr(event, "slot", -1)
         self._tell(Progress(self.agreement.phase.value, text, slot))
 
+
+def _local_canary(canary: Canary, slot: int) -> Canary:
+    """The canary as ``slot`` understands it: nothing of a worker that is not meant."""
+    selector = None if canary.selector is None else local_selector(canary.selector, slot)
+    share = canary.share if canary.worker in (None, slot) else 0
+    return msgspec.structs.replace(canary, share=share, selector=selector)
+
+
+def _interval(seconds: float) -> float:
+    shortest, longest = REPORTS
+    return min(max(seconds / 10, shortest), longest)
+
+
+_DECIDABLE = frozenset({Phase.PROBATION, Phase.WATCHING})
+
+_SPECIAL: dict[Act, Callable[[Transaction, int], messages.Message]] = {
+    Act.SEND_PREPARE: Transaction._prepare,
+    Act.SEND_CANARY: Transaction._swap_canary,
+    Act.SEND_WATCH_CANARY: Transaction._watch_canary,
+    Act.SEND_WATCH: Transaction._watch,
+}
 
 _JOURNAL = frozenset({Act.JOURNAL_BEGIN, Act.JOURNAL_COMMIT, Act.JOURNAL_ABORT})
 

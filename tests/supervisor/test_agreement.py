@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from netswap.channel import messages
-from netswap.events import Refusal, VerdictLine, WorkerReceipt
+from netswap.events import Refusal, VerdictLine, WatchRow, WorkerReceipt
 from netswap.outcome import Outcome
 from netswap.supervisor.agreement import (
     FINAL,
@@ -16,9 +16,11 @@ from netswap.supervisor.agreement import (
     Act,
     Agreement,
     Deadline,
+    Decision,
     Event,
     Lost,
     Phase,
+    Probation,
     Step,
     Written,
 )
@@ -31,13 +33,21 @@ def prepared(slot: int, tx: int = TX) -> messages.Prepared:
     return messages.Prepared(tx, slot, [VerdictLine("k", "as is", "same", 1, 1)], {"k": 2})
 
 
-def swapped(slot: int, tx: int = TX) -> messages.Swapped:
-    return messages.Swapped(tx, slot, WorkerReceipt(slot, {"k": 2}))
+def swapped(slot: int, tx: int = TX, canary: bool = False) -> messages.Swapped:
+    return messages.Swapped(tx, slot, WorkerReceipt(slot, {"k": 2}), canary)
+
+
+def watched(slot: int, canary: bool = False) -> messages.Watched:
+    return messages.Watched(TX, slot, [row(slot)], canary)
+
+
+def row(slot: int, errors: int = 0) -> WatchRow:
+    return WatchRow(slot, "k", 2, True, 2, calls=10, errors=errors)
 
 
 def at(phase: Phase) -> Agreement:
     """An agreement of two workers that stands at the beginning of ``phase``."""
-    agreement = Agreement(TX, [0, 1])
+    agreement = Agreement(TX, [0, 1], probation=ALL_OF_IT)
     agreement.begin()
     for event in WAY[phase]:
         agreement.feed(event)
@@ -45,20 +55,27 @@ def at(phase: Phase) -> Agreement:
     return agreement
 
 
+ALL_OF_IT = Probation(canary=True, watch=True)
+
 _PREPARING: list[Event] = [Written()]
-_SWAPPING: list[Event] = [*_PREPARING, prepared(0), prepared(1)]
+_CANARY: list[Event] = [*_PREPARING, prepared(0), prepared(1)]
+_PROBATION: list[Event] = [*_CANARY, swapped(0, canary=True), swapped(1, canary=True)]
+_SWAPPING: list[Event] = [*_PROBATION, watched(0, canary=True), watched(1, canary=True)]
+_WATCHING: list[Event] = [*_SWAPPING, swapped(0), swapped(1)]
+_COMMITTING: list[Event] = [*_WATCHING, watched(0), watched(1)]
 _REVERTING: list[Event] = [*_SWAPPING, messages.SwapFailed(TX, 0, NO)]
 WAY: dict[Phase, list[Event]] = {
     Phase.OPENING: [],
     Phase.PREPARING: _PREPARING,
+    Phase.CANARY: _CANARY,
+    Phase.PROBATION: _PROBATION,
     Phase.SWAPPING: _SWAPPING,
-    Phase.FINISHING: [*_SWAPPING, swapped(0), swapped(1), Written()],
-    Phase.COMMITTING: [*_SWAPPING, swapped(0), swapped(1)],
+    Phase.WATCHING: _WATCHING,
+    Phase.COMMITTING: _COMMITTING,
+    Phase.FINISHING: [*_COMMITTING, Written()],
     Phase.REVERTING: _REVERTING,
     Phase.COMMITTED: [
-        *_SWAPPING,
-        swapped(0),
-        swapped(1),
+        *_COMMITTING,
         Written(),
         messages.Finished(TX, 0),
         messages.Finished(TX, 1),
@@ -68,14 +85,24 @@ WAY: dict[Phase, list[Event]] = {
 }
 YES: dict[Phase, type] = {
     Phase.PREPARING: messages.Prepared,
+    Phase.CANARY: messages.Swapped,
+    Phase.PROBATION: messages.Watched,
     Phase.SWAPPING: messages.Swapped,
+    Phase.WATCHING: messages.Watched,
     Phase.FINISHING: messages.Finished,
     Phase.REVERTING: messages.Reverted,
 }
 EVENTS: dict[str, Event] = {
     "prepared": prepared(0),
     "refused": messages.Refused(TX, 0, NO),
+    "canary swapped": swapped(0, canary=True),
+    "canary watched": watched(0, canary=True),
     "swapped": swapped(0),
+    "watching": messages.Watching(TX, 0, [row(0)]),
+    "watched": watched(0),
+    "watch failed": messages.WatchFailed(TX, 0, NO, [row(0, errors=1)]),
+    "promoted": Decision(True),
+    "taken back": Decision(False, "netswap rollback"),
     "swap failed": messages.SwapFailed(TX, 0, NO),
     "finished": messages.Finished(TX, 0),
     "reverted": messages.Reverted(TX, 0),
@@ -89,8 +116,18 @@ MOVES: dict[tuple[Phase, str], Phase] = {
     (Phase.OPENING, "unwritten"): Phase.ABORTED,
     (Phase.PREPARING, "refused"): Phase.REVERTING,
     (Phase.PREPARING, "lost"): Phase.REVERTING,
+    (Phase.CANARY, "swap failed"): Phase.REVERTING,
+    (Phase.CANARY, "lost"): Phase.REVERTING,
+    (Phase.PROBATION, "watch failed"): Phase.REVERTING,
+    (Phase.PROBATION, "lost"): Phase.REVERTING,
+    (Phase.PROBATION, "promoted"): Phase.SWAPPING,
+    (Phase.PROBATION, "taken back"): Phase.REVERTING,
     (Phase.SWAPPING, "swap failed"): Phase.REVERTING,
     (Phase.SWAPPING, "lost"): Phase.REVERTING,
+    (Phase.WATCHING, "watch failed"): Phase.REVERTING,
+    (Phase.WATCHING, "lost"): Phase.REVERTING,
+    (Phase.WATCHING, "promoted"): Phase.COMMITTING,
+    (Phase.WATCHING, "taken back"): Phase.REVERTING,
     (Phase.COMMITTING, "written"): Phase.FINISHING,
     (Phase.COMMITTING, "unwritten"): Phase.REVERTING,
 }
@@ -110,7 +147,11 @@ def test_every_event_in_every_phase(phase: Phase, event: str) -> None:
     waiting = set(agreement.waiting)
     acts = agreement.feed(EVENTS[event])
     assert agreement.phase is MOVES.get((phase, event), phase)
-    counts = isinstance(EVENTS[event], YES.get(phase, ())) or event == "lost"
+    of_canary = phase in (Phase.CANARY, Phase.PROBATION)
+    counts = event == "lost" or (
+        isinstance(EVENTS[event], YES.get(phase, ()))
+        and getattr(EVENTS[event], "canary", False) is of_canary
+    )
     if (phase, event) not in MOVES:
         assert acts == []
         assert agreement.waiting == (waiting - {0} if counts else waiting)
@@ -136,7 +177,7 @@ def run(agreement: Agreement, *events: Event) -> list[Act]:
 def test_the_whole_way_to_a_commit() -> None:
     """Begin is journaled before anybody hears of it, commit after all swapped, then they finish."""
     agreement = Agreement(TX, [0, 1])
-    acts = run(agreement, *WAY[Phase.COMMITTED])
+    acts = run(agreement, *PLAIN)
     assert acts == [
         Act.JOURNAL_BEGIN,
         Act.SEND_PREPARE,
@@ -147,6 +188,83 @@ def test_the_whole_way_to_a_commit() -> None:
     ]
     assert agreement.outcome is Outcome.DONE
     assert set(agreement.receipts) == {0, 1}
+
+
+PLAIN: list[Event] = [
+    *_CANARY,
+    swapped(0),
+    swapped(1),
+    Written(),
+    messages.Finished(TX, 0),
+    messages.Finished(TX, 1),
+]
+
+
+def test_the_whole_way_with_a_canary_and_a_watch() -> None:
+    """The canary is swapped and watched, then the rest, and nothing is journaled before the end."""
+    agreement = Agreement(TX, [0, 1], probation=ALL_OF_IT)
+    acts = run(agreement, *WAY[Phase.COMMITTED])
+    assert acts == [
+        Act.JOURNAL_BEGIN,
+        Act.SEND_PREPARE,
+        Act.SEND_CANARY,
+        Act.SEND_WATCH_CANARY,
+        Act.SEND_SWAP,
+        Act.SEND_WATCH,
+        Act.JOURNAL_COMMIT,
+        Act.SEND_FINISH,
+        Act.DONE,
+    ]
+    assert agreement.outcome is Outcome.DONE
+    assert agreement.figures == {0: [row(0)], 1: [row(1)]}
+
+
+@pytest.mark.parametrize("phase", [Phase.PROBATION, Phase.WATCHING])
+def test_a_violated_rule_rolls_back_with_its_figures(phase: Phase) -> None:
+    """The old code comes back everywhere, and why is said with the figures of that moment."""
+    agreement = at(phase)
+    acts = agreement.feed(messages.WatchFailed(TX, 1, NO, [row(1, errors=3)]))
+    assert acts == [Act.SEND_REVERT]
+    assert (agreement.outcome, agreement.refusals) == (Outcome.ROLLED_BACK, [NO])
+    assert agreement.figures[1][0].errors == 3
+
+
+def test_an_answer_for_the_canary_does_not_count_for_all() -> None:
+    """What a worker said of the canary, repeated or late, is not taken for the second answer."""
+    agreement = at(Phase.SWAPPING)
+    for slot in (0, 1):
+        agreement.feed(swapped(slot, canary=True))
+    assert agreement.waiting == {0, 1}
+    agreement = at(Phase.WATCHING)
+    for slot in (0, 1):
+        agreement.feed(watched(slot, canary=True))
+    assert agreement.waiting == {0, 1}
+
+
+def test_by_hand_only_an_operator_promotes() -> None:
+    """When the time is over and nobody did, the canary is taken back, and that is what is said."""
+    by_hand = Probation(canary=True, by_hand=True)
+    agreement = Agreement(TX, [0, 1], probation=by_hand)
+    assert run(agreement, *_SWAPPING)[-1] is Act.SEND_REVERT
+    assert agreement.outcome is Outcome.ROLLED_BACK
+    assert "nobody promoted" in agreement.refusals[0].reason
+    agreement = Agreement(TX, [0, 1], probation=by_hand)
+    assert run(agreement, *_PROBATION, Decision(True))[-1] is Act.SEND_SWAP
+
+
+def test_what_is_taken_back_by_hand_says_so() -> None:
+    """An operator's word is a reason like any other."""
+    agreement = at(Phase.PROBATION)
+    agreement.feed(Decision(False, "taken back by `netswap rollback`"))
+    assert agreement.outcome is Outcome.ROLLED_BACK
+    assert "netswap rollback" in agreement.refusals[0].reason
+
+
+def test_figures_on_the_way_are_kept_for_the_end() -> None:
+    """A worker that did not fail the watch has its last report in the result."""
+    agreement = at(Phase.WATCHING)
+    assert agreement.feed(messages.Watching(TX, 0, [row(0, errors=2)])) == []
+    assert agreement.figures[0][0].errors == 2
 
 
 def test_a_refusal_touches_nothing() -> None:
@@ -230,12 +348,16 @@ slots = st.integers(min_value=0, max_value=SLOTS - 1)
 class AgreementMachine(RuleBasedStateMachine):
     """Workers that answer, fail, hang, repeat themselves and die, in any order."""
 
+    probation = Probation()
+
     def __init__(self) -> None:
         super().__init__()
-        self.agreement = Agreement(TX, range(SLOTS))
+        self.agreement = Agreement(TX, range(SLOTS), probation=self.probation)
         self.acts: list[Act] = []
         self.journal_due = True
         self.said_swapped: set[int] = set()
+        self.said_watched: set[int] = set()
+        self.promoted = False
         self.reverted: set[int] = set()
         self.dead: set[int] = set()
         self.live_at_commit: set[int] | None = None
@@ -268,6 +390,34 @@ class AgreementMachine(RuleBasedStateMachine):
         if slot not in self.dead and Act.SEND_SWAP in self.acts:
             self.said_swapped.add(slot)
             self.feed(swapped(slot))
+
+    @rule(slot=slots)
+    def canary_swapped(self, slot: int) -> None:
+        if slot not in self.dead and Act.SEND_CANARY in self.acts:
+            self.feed(swapped(slot, canary=True))
+
+    @rule(slot=slots)
+    def canary_watched(self, slot: int) -> None:
+        if slot not in self.dead and Act.SEND_WATCH_CANARY in self.acts:
+            self.feed(watched(slot, canary=True))
+
+    @rule(slot=slots)
+    def watched(self, slot: int) -> None:
+        if slot not in self.dead and Act.SEND_WATCH in self.acts:
+            self.said_watched.add(slot)
+            self.feed(watched(slot))
+
+    @rule(slot=slots, lucky=st.integers(min_value=0, max_value=3), canary=st.booleans())
+    def violate(self, slot: int, lucky: int, canary: bool) -> None:
+        asked = Act.SEND_WATCH_CANARY if canary else Act.SEND_WATCH
+        if slot not in self.dead and not lucky and asked in self.acts:
+            self.feed(messages.WatchFailed(TX, slot, NO, [], canary))
+
+    @rule(promote=st.booleans(), lucky=st.integers(min_value=0, max_value=5))
+    def decide(self, promote: bool, lucky: int) -> None:
+        if not lucky:
+            self.promoted |= promote and self.agreement.phase is Phase.WATCHING
+            self.feed(Decision(promote, "by hand"))
 
     @rule(slot=slots, lucky=st.integers(min_value=0, max_value=3))
     def refuse(self, slot: int, lucky: int) -> None:
@@ -305,6 +455,8 @@ class AgreementMachine(RuleBasedStateMachine):
     def commits_only_what_every_live_worker_swapped(self) -> None:
         if self.live_at_commit is not None:
             assert self.live_at_commit <= self.said_swapped
+            if self.probation.watch:
+                assert self.promoted or self.live_at_commit <= self.said_watched
 
     @invariant()
     def never_finishes_and_reverts(self) -> None:
@@ -312,7 +464,8 @@ class AgreementMachine(RuleBasedStateMachine):
 
     @invariant()
     def an_end_is_clean_or_says_that_it_is_not(self) -> None:
-        if self.agreement.phase is Phase.ABORTED and Act.SEND_SWAP in self.acts:
+        flipped = {Act.SEND_SWAP, Act.SEND_CANARY} & set(self.acts)
+        if self.agreement.phase is Phase.ABORTED and flipped:
             assert set(range(SLOTS)) - self.dead <= self.reverted
             assert self.agreement.outcome is not Outcome.DONE
         if self.agreement.outcome is Outcome.MIXED:
@@ -336,8 +489,16 @@ class AgreementMachine(RuleBasedStateMachine):
         assert self.agreement.done
 
 
+class ProbationMachine(AgreementMachine):
+    """The same with a canary and a watch, and an operator who decides at any moment."""
+
+    probation = ALL_OF_IT
+
+
 AgreementMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestAgreementMachine = AgreementMachine.TestCase
+ProbationMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60)
+TestProbationMachine = ProbationMachine.TestCase
 
 
 def test_selector_that_finds_nothing_is_refused():
