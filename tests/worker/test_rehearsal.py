@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from netswap.events import Refusal, Stage
-from netswap.worker import rehearsal
+from netswap.worker import forked
 from netswap.worker.rehearsal import Rehearsed, rehearse
 
 PATIENT = 20.0
@@ -147,7 +147,7 @@ async def test_a_child_that_stays_without_a_word_does_not_hold_the_loop() -> Non
 
 async def test_an_answer_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker's memory is worth more, and the child does not wait for it for ever."""
-    monkeypatch.setattr(rehearsal, "LIMIT", 100_000)
+    monkeypatch.setattr(forked, "LIMIT", 100_000)
     code = {"sha": {"v2.py": bytes(2_000_000)}}
     refusal = await refused(lambda: Rehearsed(None, compiled=code))
     assert "the rehearsal's process died" in refusal.reason
