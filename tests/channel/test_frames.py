@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netswap.canary import Canary
 from netswap.channel import FrameError, FrameReader, encode_frame, messages
-from netswap.events import Refusal, VerdictLine, WorkerReceipt
+from netswap.events import Refusal, VerdictLine, WatchRow, WorkerReceipt
 
 REFUSAL = Refusal("prepare", "no", file="a.py", line=3)
+ROW = WatchRow(0, "k", 2, True, 3, 40, 1, 2.5, 90.0, 1.5, 1 << 20)
 EVERY_MESSAGE: list[messages.Message] = [
     messages.Hello(0, 10),
     messages.Boot(
@@ -23,12 +25,18 @@ EVERY_MESSAGE: list[messages.Message] = [
         {0: "mesh-0", 1: "mesh-1"},
     ),
     messages.Ready(1),
-    messages.Prepare(1, {"echo.connection": "ab"}, "worker=0", 2.5, True, True),
-    messages.Prepared(1, 0, [VerdictLine("k", "as is", "same", 1, 2, ["seen"])], {"k": 3}),
+    messages.Prepare(
+        1, {"echo.connection": "ab"}, "worker=0", 2.5, True, True, Canary("2.5%", 250, 1), True
+    ),
+    messages.Prepared(1, 0, [VerdictLine("k", "as is", "same", 1, 2, ["seen"])], {"k": 3}, 3),
     messages.Refused(1, 0, REFUSAL),
-    messages.Swap(1),
-    messages.Swapped(1, 0, WorkerReceipt(0, {"k": 2}, 1, 0, 3.5)),
+    messages.Swap(1, True, 9000),
+    messages.Swapped(1, 0, WorkerReceipt(0, {"k": 2}, 1, 0, 3.5), True),
     messages.SwapFailed(1, 0, REFUSAL),
+    messages.Watch(1, 10.0, 1.0, True),
+    messages.Watching(1, 0, [ROW], True),
+    messages.Watched(1, 0, [ROW], True),
+    messages.WatchFailed(1, 0, REFUSAL, [ROW], True),
     messages.Finish(1),
     messages.Finished(1, 0),
     messages.Revert(1),
