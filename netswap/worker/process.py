@@ -20,6 +20,7 @@ from netswap.stack import Connection, Host
 from netswap.worker.library import Library
 from netswap.worker.looks import Looks
 from netswap.worker.mesh import Links
+from netswap.worker.participant import Act, Ask, Participant, Result
 from netswap.worker.transaction import Transaction
 
 __all__ = ["Worker"]
@@ -40,13 +41,21 @@ class Worker:
         self._work: asyncio.Queue[Callable[[], Any]] = asyncio.Queue()
         self._listening: dict[str, asyncio.Server] = {}
         self._specs: list[messages.ListenerSpec] = []
+        self._participant = Participant(slot)
         self._transaction: Transaction | None = None
+        self._acts: dict[Act, Callable[[], Any]] = {
+            Act.PREPARE: self._prepare,
+            Act.SWAP: self._swap,
+            Act.FINISH: self._finish,
+            Act.REVERT: self._revert,
+            Act.FORGET: self._forget,
+        }
         self._handlers: dict[type, Callable[[Any], None]] = {
             messages.Boot: lambda m: self._work.put_nowait(lambda: self._boot(m)),
-            messages.Prepare: lambda m: self._work.put_nowait(lambda: self._prepare(m)),
-            messages.Swap: lambda m: self._work.put_nowait(lambda: self._swap(m)),
-            messages.Finish: lambda m: self._work.put_nowait(lambda: self._finish(m)),
-            messages.Revert: self._on_revert,
+            messages.Prepare: self._take_part,
+            messages.Swap: self._take_part,
+            messages.Finish: self._take_part,
+            messages.Revert: self._take_part,
             messages.Query: self._on_query,
             messages.Drain: lambda m: self._work.put_nowait(lambda: self._drain(m)),
         }
@@ -77,12 +86,20 @@ class Worker:
             self._log.error("supervisor_gone", error=str(error) if error else None)
         self._end()
 
-    def _on_revert(self, message: messages.Revert) -> None:
+    def _take_part(self, event: Ask | Result) -> None:
+        """A message or a result of the transaction: do what it leads to, in order."""
+        for todo in self._participant.feed(event):
+            if not isinstance(todo, Act):
+                self._link.send(todo)
+            elif todo is Act.STOP:
+                self._stop()
+            else:
+                self._work.put_nowait(self._acts[todo])
+
+    def _stop(self) -> None:
         if self._transaction is not None:
-            self._transaction.stop(
-                Refusal(Stage.AGREEMENT, "another worker could not swap", worker=self._slot)
-            )
-        self._work.put_nowait(lambda: self._revert(message))
+            reason = "another worker could not swap"
+            self._transaction.stop(Refusal(Stage.AGREEMENT, reason, worker=self._slot))
 
     def _on_query(self, message: messages.Query) -> None:
         data, error = b"", None
@@ -158,38 +175,35 @@ class Worker:
 
         return accept
 
-    async def _prepare(self, message: messages.Prepare) -> None:
-        transaction = Transaction(self._host, self._library, message)
-        outcome = await transaction.prepare()
-        if isinstance(outcome, messages.Prepared):  # a dry run is reverted like any other
-            self._transaction = transaction
-        self._link.send(outcome)
+    async def _prepare(self) -> None:
+        ask = self._participant.ask
+        assert ask is not None
+        self._transaction = Transaction(self._host, self._library, ask)
+        self._take_part(await self._transaction.prepare())
 
-    async def _swap(self, message: messages.Swap) -> None:
-        transaction = self._current(message.tx)
-        if transaction is None:
-            refusal = Refusal(Stage.SWAP, "nothing is prepared here", worker=self._slot)
-            self._link.send(messages.SwapFailed(message.tx, self._slot, refusal))
-            return
-        self._link.send(await transaction.swap())
+    async def _swap(self) -> None:
+        self._take_part(await self._present().swap())
 
-    async def _finish(self, message: messages.Finish) -> None:
-        transaction = self._current(message.tx)
-        if transaction is not None:
-            transaction.finish()
-            self._transaction = None
-            await self._listen()
-        self._link.send(messages.Finished(message.tx, self._slot))
-
-    async def _revert(self, message: messages.Revert) -> None:
-        transaction = self._current(message.tx)
-        refusal = await transaction.revert() if transaction is not None else None
+    async def _finish(self) -> None:
+        transaction = self._present()
+        transaction.finish()
         self._transaction = None
-        self._link.send(messages.Reverted(message.tx, self._slot, refusal))
+        await self._listen()
+        self._take_part(messages.Finished(transaction.ask.tx, self._slot))
 
-    def _current(self, tx: int) -> Transaction | None:
-        transaction = self._transaction
-        return transaction if transaction is not None and transaction.ask.tx == tx else None
+    async def _revert(self) -> None:
+        transaction = self._present()
+        refusal = await transaction.revert()
+        self._transaction = None
+        self._take_part(messages.Reverted(transaction.ask.tx, self._slot, refusal))
+
+    async def _forget(self) -> None:
+        await self._present().revert()
+
+    def _present(self) -> Transaction:
+        """The transaction in hand; the participant asks for nothing when there is none."""
+        assert self._transaction is not None
+        return self._transaction
 
     async def _drain(self, message: messages.Drain) -> None:
         for server in self._listening.values():

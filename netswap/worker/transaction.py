@@ -1,13 +1,7 @@
-"""One transaction in one worker: prepare, swap, then finish or revert.
+"""One transaction in one worker: how it is prepared, swapped, then finished or reverted.
 
-::
-
-    Preparing ──prepared──▶ Prepared ──swap──▶ Swapping ──done──▶ Swapped ──finish──▶ Over
-        └──refused──▶ Over      │                 └─failed: restored─▶ Over    └─revert─▶ Over
-                                └──revert──▶ Over
-
-Nothing outside this object changes before ``swap``: prepare loads code beside the present one and
-tries everything in a forked child.
+``participant`` says when each of these is due. Nothing outside this object changes before
+``swap``: prepare loads code beside the present one and tries everything in a forked child.
 """
 
 from __future__ import annotations
@@ -49,6 +43,7 @@ class Transaction:
         self._changes: list[Change] = []
         self._swap: Swap | None = None
         self._driver: Driver | None = None
+        self._stopped: Refusal | None = None
         self._limit_s = 0.25
         self._stall_ns = 0
         self._installed: list[str] = []
@@ -84,7 +79,7 @@ class Transaction:
         self._swap = Swap(host.table, self._changes, self._concerned(), host.clock, self._deadline)
         self._driver = Driver(host, self._swap, self._restore_present)
         host.longest_hold_ns = 0
-        failure = self._install()
+        failure = self._stopped or self._install()
         if failure is not None:
             self._swap.give_up(failure)
         await self._driver.run(self.ask.timeout)
@@ -117,7 +112,8 @@ class Transaction:
         return refusal
 
     def stop(self, refusal: Refusal) -> None:
-        """The supervisor gave up while this worker was still swapping."""
+        """The supervisor gave up while this worker was swapping, or was about to."""
+        self._stopped = refusal
         working = self._swap is not None and self._swap.phase is Phase.WORKING
         if working and self._driver is not None:
             self._driver.give_up(refusal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 from collections.abc import Iterator
@@ -94,6 +95,8 @@ class Late(Connection[Talk], uses={"rooms": "late.hall"}):
 """
 
 KIND = "talk.connection"
+NUMBERS = itertools.count(1)
+"""Transactions of the worker that tests share: a number is never used twice."""
 
 
 def talk2(step: str = "pass") -> str:
@@ -222,7 +225,8 @@ def test_what_can_not_be_done_is_refused_before_anything_is_touched(
     with shared.connect() as client:
         say(client, b"a\n")
         before = shared.kind(KIND)
-        refusal = shared.prepare(1, messages.Refused, talk_connection=shared.put(source)).refusal
+        mine = shared.put(source)
+        refusal = shared.prepare(next(NUMBERS), messages.Refused, talk_connection=mine).refusal
         assert (refusal.stage, refusal.worker) == (stage, 0), refusal
         assert reason in refusal.reason
         assert place in refusal.where
@@ -317,6 +321,67 @@ def test_a_revert_in_the_middle_of_a_swap_ends_it(either: OneWorker) -> None:
     assert say(rests, b"y\n") == b"v1 2\n"
 
 
+def test_a_revert_that_comes_before_the_swap_has_begun_ends_it_at_once(worker: OneWorker) -> None:
+    """Both messages in one piece: nothing is converted, though one session will never rest."""
+    served(worker)
+    stays = worker.connect("busy")
+    assert say(stays, b"stay\n") == b"v1 1\n"
+    worker.prepare(1, messages.Prepared, timeout=600.0, busy_connection=worker.put(busy(2)))
+    worker.send(messages.Swap(1), messages.Revert(1))
+    assert worker.expect(messages.SwapFailed).refusal.reason == "another worker could not swap"
+    assert worker.expect(messages.Reverted).refusal is None
+    assert worker.kind("busy.connection")[0] == {1: 1}
+
+
+def test_what_is_said_twice_is_done_once(worker: OneWorker) -> None:
+    """Each answer comes again in the same words, and the way back is still there."""
+    client = served(worker).connect()
+    say(client, b"a\n")
+    v2 = worker.put(talk2())
+    first = worker.prepare(1, messages.Prepared, talk_connection=v2)
+    assert worker.prepare(1, messages.Prepared, talk_connection=v2) == first
+    worker.send(messages.Swap(1))
+    receipt = worker.expect(messages.Swapped)
+    worker.send(messages.Swap(1))
+    assert worker.expect(messages.Swapped) == receipt
+    assert say(client, b"b\n") == b"v2 2 b\n"
+    worker.send(messages.Revert(1), messages.Revert(1))
+    assert worker.expect(messages.Reverted) == messages.Reverted(1, 0)
+    assert say(client, b"c\n") == b"v1 3\n"
+    assert worker.kind(KIND)[0] == {1: 1}
+
+
+def test_a_later_transaction_shows_that_what_was_prepared_has_ended(worker: OneWorker) -> None:
+    """Nothing was touched for it, so it is forgotten, code and all."""
+    client = served(worker).connect()
+    say(client, b"a\n")
+    before = worker.kind(KIND)[1]
+    worker.prepare(1, messages.Prepared, talk_connection=worker.put(talk2()))
+    v2 = worker.put(talk2("'another'"))
+    worker.prepare(2, messages.Prepared, talk_connection=v2)
+    worker.send(messages.Swap(1))
+    assert worker.expect(messages.SwapFailed).refusal.reason == "nothing is prepared here"
+    worker.send(messages.Swap(2))
+    worker.expect(messages.Swapped)
+    worker.send(messages.Finish(2))
+    worker.expect(messages.Finished)
+    assert say(client, b"b\n") == b"v2 2 b\n"
+    assert worker.kind(KIND) == ({2: 1}, before)
+
+
+def test_what_was_swapped_and_never_decided_refuses_the_next_one(worker: OneWorker) -> None:
+    """Only the journal knows how it ended; the refusal says how to get there."""
+    client = served(worker).connect()
+    say(client, b"a\n")
+    swapped(worker, 1, talk_connection=worker.put(talk2()))
+    refusal = worker.prepare(2, messages.Refused, talk_connection=worker.active[KIND]).refusal
+    assert refusal.reason == "how transaction 1 ended was never told here"
+    assert "netswap workers" in refusal.advice
+    worker.send(messages.Revert(1))
+    worker.expect(messages.Reverted)
+    assert say(client, b"b\n") == b"v1 2\n"
+
+
 def test_a_connection_that_closes_meanwhile_is_gone_and_a_success(worker: OneWorker) -> None:
     """Nothing waits for it."""
     served(worker)
@@ -340,8 +405,9 @@ def test_only_swaps_what_a_selector_matches(worker: OneWorker) -> None:
     v2 = worker.put(talk2())
     prepared = worker.prepare(1, messages.Prepared, talk_connection=v2, only=f"id={row.identity}")
     assert prepared.objects == {KIND: 1}
-    worker.send(messages.Swap(1), messages.Finish(1))
+    worker.send(messages.Swap(1))
     assert worker.expect(messages.Swapped).receipt.objects == {KIND: 1}
+    worker.send(messages.Finish(1))
     worker.expect(messages.Finished)
     assert worker.kind(KIND)[0] == {1: 1, 2: 1}
     assert {say(one, b"b\n"), say(other, b"b\n")} == {b"v1 2\n", b"v2 2 b\n"}

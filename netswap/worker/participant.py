@@ -1,0 +1,213 @@
+"""A worker's part in the agreement, without any I/O: messages go in, what to do comes out.
+
+::
+
+    Idle ─prepare▶ Preparing ─yes▶ Prepared ─swap▶ Swapping ─yes▶ Swapped ─finish▶ Finishing ─▶ Idle
+                       │ └─no▶ Idle   │            │   └─no▶ Failed   │
+                       └──revert──────┼────────────┴▶ Stopping   │    │
+                                      └──revert───────────┴──────┴────┴▶ Reverting ──────────▶ Idle
+
+Theory. The supervisor carries out one transaction at a time, and numbers them upwards; a worker
+has one in hand, or none. Each of the states that end in -ing stands for work under way, whose
+result is what the supervisor is told; the supervisor may lose patience meanwhile, so a revert
+stops the work, and is carried out when the work has said how it ended.
+
+``TRANSITIONS`` is the whole of it; an input without a row changes nothing. What is not about the
+transaction in hand is answered by four rules, whatever the state:
+
+* *again*: who asks once more what was answered last is given the same answer. To carry it out
+  once more would convert what is converted, and forget the way back.
+* *over*: what has been reverted, refused or finished here can't be prepared or swapped any more,
+  however late its messages come. So a worker never serves what was given up.
+* *unknown*: to swap what was never prepared fails; to finish or revert it is as good as done.
+* *next*: a later transaction shows that the one in hand has ended. Had it not been swapped here,
+  it was aborted, and is forgotten. Had it been, only the journal knows how it ended: the new one
+  is refused, until this worker's successor boots into the committed set.
+
+The control channel neither loses, doubles nor reorders while both ends live, so the rules are
+about a supervisor that gave up waiting, and about the next change to either end.
+What this does not know: what is swapped, loops, tasks, sockets. ``process`` does what it says.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum, auto
+
+from netswap.channel import messages
+from netswap.events import Refusal, Stage
+
+__all__ = ["TRANSITIONS", "Act", "Ask", "Input", "Participant", "Result", "State"]
+
+
+class State(StrEnum):
+    """Where the transaction in hand stands here."""
+
+    IDLE = auto()
+    PREPARING = auto()
+    PREPARED = auto()
+    SWAPPING = auto()
+    STOPPING = auto()
+    SWAPPED = auto()
+    FAILED = auto()
+    FINISHING = auto()
+    REVERTING = auto()
+
+
+class Input(StrEnum):
+    """What a message or a result means for the transaction in hand."""
+
+    NEXT = auto()  # a later transaction is to be prepared
+    SWAP = auto()
+    FINISH = auto()
+    REVERT = auto()
+    YES = auto()  # the work under way is done
+    NO = auto()  # it could not be done, and everything is as it was before
+
+
+class Act(StrEnum):
+    """What the driver has to do, one after the other; STOP at once, the others are work."""
+
+    PREPARE = auto()
+    SWAP = auto()
+    STOP = auto()  # give up the work under way
+    FINISH = auto()
+    REVERT = auto()
+    FORGET = auto()  # let go of the transaction before; nobody waits for an answer
+    ANSWER = auto()  # tell the supervisor how the work ended
+    HOLD = auto()  # keep the message until the work has ended
+    REFUSE = auto()  # how the transaction in hand ended is not known here
+
+
+Ask = messages.Prepare | messages.Swap | messages.Finish | messages.Revert
+Result = (
+    messages.Prepared
+    | messages.Refused
+    | messages.Swapped
+    | messages.SwapFailed
+    | messages.Finished
+    | messages.Reverted
+)
+
+TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
+    (State.IDLE, Input.NEXT): (State.PREPARING, (Act.PREPARE,)),
+    (State.PREPARING, Input.YES): (State.PREPARED, (Act.ANSWER,)),
+    (State.PREPARING, Input.NO): (State.IDLE, (Act.ANSWER,)),
+    (State.PREPARING, Input.REVERT): (State.STOPPING, ()),
+    (State.PREPARING, Input.NEXT): (State.PREPARING, (Act.HOLD,)),
+    (State.PREPARED, Input.SWAP): (State.SWAPPING, (Act.SWAP,)),
+    (State.PREPARED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
+    (State.PREPARED, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
+    (State.SWAPPING, Input.YES): (State.SWAPPED, (Act.ANSWER,)),
+    (State.SWAPPING, Input.NO): (State.FAILED, (Act.ANSWER,)),
+    (State.SWAPPING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
+    (State.SWAPPING, Input.NEXT): (State.SWAPPING, (Act.HOLD,)),
+    (State.STOPPING, Input.YES): (State.REVERTING, (Act.ANSWER, Act.REVERT)),
+    (State.STOPPING, Input.NO): (State.REVERTING, (Act.ANSWER, Act.REVERT)),
+    (State.STOPPING, Input.NEXT): (State.STOPPING, (Act.HOLD,)),
+    (State.SWAPPED, Input.FINISH): (State.FINISHING, (Act.FINISH,)),
+    (State.SWAPPED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
+    (State.SWAPPED, Input.NEXT): (State.SWAPPED, (Act.REFUSE,)),
+    (State.FAILED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
+    (State.FAILED, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
+    (State.FINISHING, Input.YES): (State.IDLE, (Act.ANSWER,)),
+    (State.FINISHING, Input.NEXT): (State.FINISHING, (Act.HOLD,)),
+    (State.REVERTING, Input.YES): (State.IDLE, (Act.ANSWER,)),
+    (State.REVERTING, Input.NEXT): (State.REVERTING, (Act.HOLD,)),
+}
+"""Every change of state. An input that has no row in a state changes nothing there."""
+
+_INPUTS: dict[type, Input] = {
+    messages.Swap: Input.SWAP,
+    messages.Finish: Input.FINISH,
+    messages.Revert: Input.REVERT,
+    messages.Prepared: Input.YES,
+    messages.Refused: Input.NO,
+    messages.Swapped: Input.YES,
+    messages.SwapFailed: Input.NO,
+    messages.Finished: Input.YES,
+    messages.Reverted: Input.YES,
+}
+_ANSWERS: dict[type, tuple[type[Result], ...]] = {
+    messages.Prepare: (messages.Prepared, messages.Refused),
+    messages.Swap: (messages.Swapped, messages.SwapFailed),
+    messages.Finish: (messages.Finished,),
+    messages.Revert: (messages.Reverted,),
+}
+
+
+class Participant:
+    """The part of the worker in ``slot``. Feed messages and results; do what is returned, in order.
+
+    What is returned are acts, and messages to send. ``ask`` is the transaction in hand, None when
+    there is none. While a state that ends in -ing lasts, the driver owes one result.
+    """
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.state = State.IDLE
+        self.ask: messages.Prepare | None = None
+        self._newest = 0
+        self._answer: Result | None = None
+        self._held: messages.Prepare | None = None
+
+    def feed(self, event: Ask | Result) -> list[Act | Result]:
+        """What ``event`` leads to; nothing when it has no place here."""
+        if isinstance(event, Result):
+            return self._take(_INPUTS[type(event)], event)
+        answer = self._answer
+        if isinstance(answer, _ANSWERS[type(event)]) and answer.tx == event.tx:
+            return [answer]
+        if isinstance(event, messages.Prepare):
+            return self._take(Input.NEXT, event) if event.tx > self._newest else []
+        if self.ask is not None and self.ask.tx == event.tx:
+            return self._take(_INPUTS[type(event)], event)
+        return [self._unknown(event)]
+
+    def _take(self, reading: Input, event: Ask | Result) -> list[Act | Result]:
+        row = TRANSITIONS.get((self.state, reading))
+        if row is None:
+            return []
+        self.state, acts = row
+        todo = [one for act in acts for one in self._own(act, event)]
+        if self.state is State.IDLE:
+            self.ask = None
+        if self._held is not None and not self.state.endswith("ing"):
+            held, self._held = self._held, None
+            todo += self.feed(held)
+        return todo
+
+    def _own(self, act: Act, event: Ask | Result) -> list[Act | Result]:
+        """Our own part of ``act``, and what is left of it for the driver."""
+        if isinstance(event, Result):
+            self._answer = event if act is Act.ANSWER else self._answer
+            return [event if act is Act.ANSWER else act]
+        if isinstance(event, messages.Prepare) and act is not Act.FORGET:
+            return self._next(act, event)
+        return [act]
+
+    def _next(self, act: Act, ask: messages.Prepare) -> list[Act | Result]:
+        if act is Act.HOLD:
+            self._held = ask
+            return []
+        self._newest = ask.tx
+        if act is Act.REFUSE:
+            return [self._undecided(ask)]
+        self.ask = ask
+        return [act]
+
+    def _undecided(self, ask: messages.Prepare) -> messages.Refused:
+        before = 0 if self.ask is None else self.ask.tx
+        reason = f"how transaction {before} ended was never told here"
+        advice = "end this worker (`netswap workers`): its successor has what the journal has"
+        refusal = Refusal(Stage.PREPARE, reason, worker=self.slot, advice=advice)
+        return messages.Refused(ask.tx, self.slot, refusal)
+
+    def _unknown(self, ask: messages.Swap | messages.Finish | messages.Revert) -> Result:
+        """The answer about a transaction that is not in hand."""
+        if isinstance(ask, messages.Swap):
+            refusal = Refusal(Stage.SWAP, "nothing is prepared here", worker=self.slot)
+            return messages.SwapFailed(ask.tx, self.slot, refusal)
+        self._newest = max(self._newest, ask.tx)
+        if isinstance(ask, messages.Finish):
+            return messages.Finished(ask.tx, self.slot)
+        return messages.Reverted(ask.tx, self.slot)
