@@ -43,6 +43,9 @@ class Host:
             self.services[kind] = self.table.create(kind)
         return self.services[kind]
 
+    def entered(self, entry: Any) -> None:
+        """Nobody interposes."""
+
     def is_part(self, kind: str) -> bool:
         """Whether the kind's present class belongs to a connection."""
         return kind in self.present and self.present[kind].scope == "connection"
