@@ -12,35 +12,54 @@ from netswap.worker.participant import TRANSITIONS, Act, Ask, Input, Participant
 
 TX, SLOT = 7, 1
 WHY = Refusal("swap", "no")
-PREPARE, SWAP, FINISH, REVERT = (
+PREPARE, SWAP, WATCH, FINISH, REVERT = (
     messages.Prepare(TX, {"k": "b"}),
     messages.Swap(TX),
+    messages.Watch(TX, 10.0),
     messages.Finish(TX),
     messages.Revert(TX),
 )
+CANARY, PROVE = messages.Swap(TX, True, 9000), messages.Watch(TX, 5.0, 1.0, True)
 NEXT = messages.Prepare(TX + 1, {"k": "c"})
 PREPARED = messages.Prepared(TX, SLOT, [], {"k": 2})
 REFUSED = messages.Refused(TX, SLOT, WHY)
 SWAPPED = messages.Swapped(TX, SLOT, WorkerReceipt(SLOT, {"k": 2}))
+TRIED = messages.Swapped(TX, SLOT, WorkerReceipt(SLOT, {"k": 1}), True)
 FAILED = messages.SwapFailed(TX, SLOT, WHY)
+PROVED = messages.Watched(TX, SLOT, [], True)
+NOT_PROVED = messages.WatchFailed(TX, SLOT, WHY, [], True)
+WATCHED = messages.Watched(TX, SLOT, [])
+VIOLATED = messages.WatchFailed(TX, SLOT, WHY)
 FINISHED = messages.Finished(TX, SLOT)
 REVERTED = messages.Reverted(TX, SLOT)
 
 _SWAPPING: list[Ask | Result] = [PREPARE, PREPARED, SWAP]
+_TRYING: list[Ask | Result] = [PREPARE, PREPARED, CANARY]
 WAY: dict[State, list[Ask | Result]] = {
     State.IDLE: [],
     State.PREPARING: [PREPARE],
     State.PREPARED: [PREPARE, PREPARED],
+    State.TRYING: _TRYING,
+    State.TRIED: [*_TRYING, TRIED],
+    State.PROVING: [*_TRYING, TRIED, PROVE],
+    State.PROMOTING: [*_TRYING, TRIED, PROVE, SWAP],
     State.SWAPPING: _SWAPPING,
     State.STOPPING: [*_SWAPPING, REVERT],
     State.SWAPPED: [*_SWAPPING, SWAPPED],
+    State.WATCHING: [*_SWAPPING, SWAPPED, WATCH],
+    State.LEAVING: [*_SWAPPING, SWAPPED, WATCH, FINISH],
     State.FAILED: [*_SWAPPING, FAILED],
     State.FINISHING: [*_SWAPPING, SWAPPED, FINISH],
     State.REVERTING: [*_SWAPPING, SWAPPED, REVERT],
 }
 RESULTS: dict[State, dict[Input, Result]] = {
     State.PREPARING: {Input.YES: PREPARED, Input.NO: REFUSED},
+    State.TRYING: {Input.YES: TRIED, Input.NO: FAILED},
+    State.PROVING: {Input.YES: PROVED, Input.NO: NOT_PROVED},
+    State.PROMOTING: {Input.YES: PROVED, Input.NO: NOT_PROVED},
     State.SWAPPING: {Input.YES: SWAPPED, Input.NO: FAILED},
+    State.WATCHING: {Input.YES: WATCHED, Input.NO: VIOLATED},
+    State.LEAVING: {Input.YES: WATCHED, Input.NO: VIOLATED},
     State.STOPPING: {Input.YES: SWAPPED, Input.NO: FAILED},
     State.FINISHING: {Input.YES: FINISHED},
     State.REVERTING: {Input.YES: REVERTED},
@@ -48,7 +67,10 @@ RESULTS: dict[State, dict[Input, Result]] = {
 """What the driver owes in each state; in no other state does it report anything."""
 ASKS: dict[Input, Ask] = {
     Input.NEXT: NEXT,
+    Input.CANARY: CANARY,
+    Input.PROVE: PROVE,
     Input.SWAP: SWAP,
+    Input.WATCH: WATCH,
     Input.FINISH: FINISH,
     Input.REVERT: REVERT,
 }
@@ -91,12 +113,19 @@ def test_the_product_of_states_and_inputs(state: State, reading: Input) -> None:
 
 def _outside(state: State, reading: Input) -> bool:
     """Whether the rules answer without the table: nothing is in hand, or it was said before."""
-    nothing = state is State.IDLE and reading in (Input.SWAP, Input.FINISH, Input.REVERT)
-    return (
-        nothing
-        or (state in (State.SWAPPED, State.FAILED) and reading is Input.SWAP)
-        or (state in (State.FINISHING, State.REVERTING) and reading is Input.SWAP)
-    )
+    known = {
+        State.TRIED: Input.CANARY,
+        State.PROVING: Input.CANARY,
+        State.PROMOTING: Input.CANARY,
+        State.SWAPPED: Input.SWAP,
+        State.WATCHING: Input.SWAP,
+        State.LEAVING: Input.SWAP,
+        State.FAILED: Input.SWAP,
+        State.FINISHING: Input.SWAP,
+        State.REVERTING: Input.SWAP,
+    }
+    nothing = state is State.IDLE and reading is not Input.NEXT
+    return nothing or known.get(state) is reading
 
 
 @pytest.mark.parametrize(
@@ -106,11 +135,15 @@ def _outside(state: State, reading: Input) -> bool:
         ([PREPARE, REFUSED], PREPARE, REFUSED),
         ([*_SWAPPING, SWAPPED], SWAP, SWAPPED),
         ([*_SWAPPING, FAILED], SWAP, FAILED),
+        ([*_TRYING, TRIED], CANARY, TRIED),
+        ([*_TRYING, TRIED, PROVE, PROVED], PROVE, PROVED),
+        ([*_SWAPPING, SWAPPED, WATCH, VIOLATED], WATCH, VIOLATED),
         ([*_SWAPPING, SWAPPED, FINISH, FINISHED], FINISH, FINISHED),
         ([PREPARE, PREPARED, REVERT, messages.Reverted(TX, SLOT, WHY)], REVERT,
          messages.Reverted(TX, SLOT, WHY)),
     ],
-    ids=["prepared", "refused", "swapped", "failed", "finished", "reverted, but stuck"],
+    ids=["prepared", "refused", "swapped", "failed", "canary", "proved", "violated", "finished",
+         "reverted, but stuck"],
 )  # fmt: skip
 def test_what_was_answered_is_answered_again_in_the_same_words(
     before: list[Ask | Result], again: Ask, answer: Result
@@ -165,12 +198,17 @@ def test_a_later_transaction_waits_for_work_under_way(state: State, over: bool) 
     if over:
         assert participant.feed(messages.Revert(NEXT.tx)) == [messages.Reverted(8, SLOT)]
     todo = participant.feed(RESULTS[state][Input.YES])
-    if participant.state is State.REVERTING:
-        todo = participant.feed(REVERTED)
+    more = {
+        State.REVERTING: REVERTED,
+        State.SWAPPING: SWAPPED,
+        State.FINISHING: FINISHED,
+    }
+    if participant.state in more:
+        todo = participant.feed(more[participant.state])
     if over:
         assert Act.PREPARE not in todo
         assert Act.FORGET not in todo
-    elif state is State.SWAPPING:
+    elif participant.state is State.SWAPPED:
         assert isinstance(todo[-1], messages.Refused)
     else:
         assert todo[-1] is Act.PREPARE
@@ -179,7 +217,7 @@ def test_a_later_transaction_waits_for_work_under_way(state: State, over: bool) 
 
 def test_a_later_transaction_forgets_what_never_served() -> None:
     """What was prepared, or failed and restored, was aborted: else it would not be the next."""
-    for state in (State.PREPARED, State.FAILED):
+    for state in (State.PREPARED, State.TRIED, State.FAILED):
         participant = at(state)
         assert participant.feed(NEXT) == [Act.FORGET, Act.PREPARE]
         assert participant.ask == NEXT
@@ -201,7 +239,10 @@ MESSAGES: list[Ask] = [
     for tx in (1, 2, 3)
     for shape in (
         lambda tx: messages.Prepare(tx, {"k": "b"}),
+        lambda tx: messages.Swap(tx, True),
+        lambda tx: messages.Watch(tx, 5.0, 1.0, True),
         messages.Swap,
+        lambda tx: messages.Watch(tx, 5.0),
         messages.Finish,
         messages.Revert,
     )
@@ -214,6 +255,7 @@ def test_any_messages_in_any_order(heard: list[tuple[Ask, bool, bool]]) -> None:
     participant = Participant(SLOT)
     work: list[Act] = []
     prepared: list[int] = []
+    tried: list[int] = []
     swapped: list[int] = []
 
     def do(todo: list[Act | Result]) -> None:
@@ -222,7 +264,9 @@ def test_any_messages_in_any_order(heard: list[tuple[Ask, bool, bool]]) -> None:
                 assert not work, "two pieces of work at once"
                 assert participant.ask is not None
                 work.append(one)
-                seen = {Act.PREPARE: prepared, Act.SWAP: swapped}.get(one)
+                canary = participant.swap is not None and participant.swap.canary
+                swaps = tried if canary else swapped
+                seen = {Act.PREPARE: prepared, Act.SWAP: swaps}.get(one)
                 if seen is not None:
                     assert participant.ask.tx not in seen, f"{one} twice"
                     assert all(participant.ask.tx > tx for tx in seen), "an older one came back"
@@ -232,16 +276,46 @@ def test_any_messages_in_any_order(heard: list[tuple[Ask, bool, bool]]) -> None:
         do(participant.feed(message))
         if work and ends:
             assert participant.ask is not None
-            do(participant.feed(_ended(work.pop(), participant.ask.tx, well)))
+            do(participant.feed(_ended(participant, work.pop(), well)))
     assert bool(work) is participant.state.endswith("ing")
-    assert set(swapped) <= set(prepared)
+    assert set(swapped) | set(tried) <= set(prepared)
 
 
-def _ended(act: Act, tx: int, well: bool) -> Result:
+def _ended(participant: Participant, act: Act, well: bool) -> Result:
+    assert participant.ask is not None
+    tx = participant.ask.tx
+    of_swap = participant.swap is not None and participant.swap.canary
+    of_watch = participant.watch is not None and participant.watch.canary
     results: dict[Act, tuple[Result, Result]] = {
         Act.PREPARE: (messages.Prepared(tx, SLOT, [], {}), messages.Refused(tx, SLOT, WHY)),
-        Act.SWAP: (SWAPPED.__class__(tx, SLOT, SWAPPED.receipt), FAILED.__class__(tx, SLOT, WHY)),
+        Act.SWAP: (
+            messages.Swapped(tx, SLOT, SWAPPED.receipt, of_swap),
+            messages.SwapFailed(tx, SLOT, WHY, of_swap),
+        ),
+        Act.WATCH: (
+            messages.Watched(tx, SLOT, [], of_watch),
+            messages.WatchFailed(tx, SLOT, WHY, [], of_watch),
+        ),
         Act.FINISH: (messages.Finished(tx, SLOT), messages.Finished(tx, SLOT)),
         Act.REVERT: (messages.Reverted(tx, SLOT), messages.Reverted(tx, SLOT, WHY)),
     }
     return results[act][0 if well else 1]
+
+
+def test_a_promotion_ends_the_watch_first() -> None:
+    """The rest is swapped when the canary's watch has ended, and the commit waits for the other."""
+    proving = at(State.PROVING)
+    assert proving.feed(SWAP) == [Act.STOP]
+    assert proving.feed(PROVED) == [Act.SWAP]
+    assert proving.swap == SWAP
+    watching = at(State.WATCHING)
+    assert watching.feed(FINISH) == [Act.STOP]
+    assert watching.feed(WATCHED) == [Act.FINISH]
+
+
+def test_a_violated_rule_reverts_when_the_supervisor_says_so() -> None:
+    """Until then the new code serves: other workers may have to go back first."""
+    for state, result in ((State.PROVING, NOT_PROVED), (State.WATCHING, VIOLATED)):
+        participant = at(state)
+        assert participant.feed(result) == [result]
+        assert participant.feed(REVERT) == [Act.REVERT]
