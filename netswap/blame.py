@@ -10,12 +10,14 @@ import faulthandler
 import linecache
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 __all__ = [
+    "accuse",
     "author_file",
     "blame",
     "defined_at",
@@ -24,6 +26,7 @@ __all__ = [
     "tell_where_it_dies",
 ]
 
+_ACCUSED = "accused"
 _BUNDLED = re.compile(r"^(?P<file>.+)@[0-9a-f]{12}$")
 _FRAME = re.compile(r'File "(?P<file>[^"]+)@[0-9a-f]{12}", line (?P<line>\d+)')
 
@@ -34,17 +37,19 @@ def author_file(filename: str) -> str | None:
     return match["file"] if match else None
 
 
+Error = TypeVar("Error", bound=BaseException)
 Place = tuple[str | None, int | None]
 
 
 def blame(error: BaseException, suspect: type | None = None) -> Place:
-    """File and line of the innermost bundled frame of ``error``, else those of ``suspect``.
+    """File and line of the innermost bundled frame of ``error``, else of what was accused of it.
 
-    (None, None) when neither is bundled.
+    That is what ``accuse`` named, else ``suspect``. (None, None) when nothing of it is bundled.
     """
     if isinstance(error, SyntaxError) and error.filename and author_file(error.filename):
         return author_file(error.filename), error.lineno
-    found: Place = (None, None) if suspect is None else defined_at(suspect)
+    accused: Callable[..., Any] | type | None = getattr(error, _ACCUSED, suspect)
+    found: Place = (None, None) if accused is None else defined_at(accused)
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = author_file(frame.f_code.co_filename)
         if name is not None:
@@ -52,13 +57,19 @@ def blame(error: BaseException, suspect: type | None = None) -> Place:
     return found
 
 
-def defined_at(cls: type) -> Place:
-    """File and line of a bundled class; (None, None) for any other."""
-    shown = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+def accuse(error: Error, function: Callable[..., Any]) -> Error:
+    """``error``: nothing of the author's runs when it is raised, but ``function`` is why it is."""
+    setattr(error, _ACCUSED, function)
+    return error
+
+
+def defined_at(thing: Callable[..., Any] | type) -> Place:
+    """File and line of a bundled class or function; (None, None) for any other."""
+    shown = getattr(sys.modules.get(thing.__module__), "__file__", None) or ""
     name = author_file(shown)
     if name is None:
         return None, None
-    begin = re.compile(rf"\s*class\s+{cls.__name__}\b")
+    begin = re.compile(rf"\s*(class|def)\s+{thing.__name__}\b")
     lines = enumerate(linecache.getlines(shown), 1)
     return name, next((number for number, line in lines if begin.match(line)), 1)
 
@@ -73,12 +84,23 @@ def describe(error: BaseException) -> str:
 
 
 def tell_where_it_dies(descriptor: int) -> Callable[[int], NoReturn]:
-    """From now on a crash or an ``os._exit`` of this process leaves its frames there.
+    """From now on the end of this process leaves its frames there, unless it is the ordinary one.
 
-    Returns the ``os._exit`` that says nothing.
+    That is a crash, an ``os._exit`` and a kill by itself. Returns the ``os._exit`` that says
+    nothing. Can't be taken back: for a child that ends soon.
     """
     faulthandler.enable(descriptor, all_threads=False)
     leave = os._exit
+    me = os.getpid()
+
+    def killed(event: str, arguments: tuple[Any, ...]) -> None:
+        # no handler sees this signal; a pid of 0 or below is a group that may hold this process
+        if event not in ("os.kill", "os.killpg") or arguments[1] != signal.SIGKILL:
+            return
+        if arguments[0] in (me, 0, -1, -os.getpgrp(), os.getpgrp()):
+            faulthandler.dump_traceback(descriptor, all_threads=False)
+
+    sys.addaudithook(killed)
 
     def told(status: int) -> NoReturn:
         faulthandler.dump_traceback(descriptor, all_threads=False)

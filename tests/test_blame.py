@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
-from netswap.blame import author_file, blame, describe
+from netswap.blame import accuse, author_file, blame, describe
 
 BUNDLED = "chat/v2.py@0123456789ab"
 
@@ -87,3 +90,17 @@ class Unspeakable(Exception):
 def test_an_exception_is_told_in_one_line(error: BaseException, line: str) -> None:
     """Type and text, whatever the text is made of."""
     assert describe(error) == line
+
+
+def test_a_function_that_returned_nonsense_is_accused() -> None:
+    """Nothing of the author's is on the stack, but the line of the function is known."""
+    module = ModuleType("accused")
+    module.__file__ = BUNDLED
+    text = "\n@print\ndef f():\n    pass\n"
+    exec(compile(text.replace("@print", ""), BUNDLED, "exec"), module.__dict__)
+    sys.modules["accused"] = module
+    linecache.cache[BUNDLED] = (len(text), None, text.splitlines(keepends=True), BUNDLED)
+    try:
+        assert blame(accuse(TypeError("no dict"), module.f)) == ("chat/v2.py", 3)
+    finally:
+        del sys.modules["accused"], linecache.cache[BUNDLED]

@@ -91,9 +91,11 @@ def test_what_bundles_provide_is_found_in_their_order() -> None:
         ("import sys\nsys.exit(0)\n", Stage.LOAD, "SystemExit", 2),
         ("import os\nos._exit(0)\n", Stage.LOAD, "exit status 0", 2),
         ("import os\nos.abort()\n", Stage.LOAD, f"signal {signal.SIGABRT.value}", 2),
+        ("import os\nos.kill(os.getpid(), 9)\n", Stage.LOAD, "signal 9", 2),
+        ("import os\nos.killpg(0, 9)\n", Stage.LOAD, "signal 9", 2),
         ("x = 1\nwhile True:\n    x += 1\n", Stage.LOAD, "not done after", None),
     ],
-    ids=["syntax", "global", "raises", "exits", "leaves", "crashes", "hangs"],
+    ids=["syntax", "global", "raises", "exits", "leaves", "crashes", "kill", "group", "hangs"],
 )
 def test_what_does_not_load_is_refused_with_its_line(
     source: str, stage: str, reason: str, line: int | None

@@ -24,7 +24,7 @@ from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
 from netswap.modules.bundle import Bundle
 from netswap.modules.data import BundleResources
-from netswap.modules.source import read_text
+from netswap.modules.syntax import read_text
 
 __all__ = ["Importer", "Unit", "package_name", "refuse"]
 

@@ -9,18 +9,16 @@ is not found here; a false alarm would be worse, since it can't be switched off.
 from __future__ import annotations
 
 import ast
-import io
-import tokenize
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
-from netswap.blame import describe
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
 from netswap.modules.bundle import Bundle
+from netswap.modules.reach import beyond_itself
+from netswap.modules.syntax import File, derived
 
-__all__ = ["check_source", "parse", "read_text"]
+__all__ = ["check_source"]
 
 
 class _Fault(NamedTuple):
@@ -108,66 +106,22 @@ def check_source(bundle: Bundle) -> list[Refusal]:
     if not python:
         return [_no_python(bundle)]
     refusals: list[Refusal] = []
-    files: list[_File] = []
+    files: list[File] = []
     for name, content in python.items():
         try:
-            files.append(_File.parsed(name, content))
+            files.append(File.parsed(name, content))
         except BundleError as error:
             refusals.append(error.refusal)
-    states = _state_classes(files)
+    states = derived(files, _STATES)
+    changing = frozenset(name for file in files for name in _changing_classes(file))
     for file in files:
         refusals.extend(_kept_values(file, states))
         refusals.extend(_written_globals(file))
         refusals.extend(_bare_fields(file, states))
+        refusals.extend(_kept_defaults(file))
+        refusals.extend(_kept_objects(file, changing, states))
+    refusals.extend(beyond_itself(files))
     return sorted(refusals, key=lambda refusal: (refusal.file or "", refusal.line or 0))
-
-
-def parse(name: str, content: bytes, stage: Stage = Stage.CHECK) -> ast.Module:
-    """The syntax tree of a file; raises BundleError that names the line where there is none."""
-    text = read_text(name, content, stage)
-    try:
-        tree = ast.parse(text, name)
-        compile(tree, name, "exec", dont_inherit=True)  # finds what the grammar alone does not
-    except SyntaxError as error:
-        _refuse(stage, f"it does not parse: {error.msg}", name, error.lineno or 1)
-    except (ValueError, OverflowError, MemoryError, RecursionError) as error:
-        _refuse(stage, f"it does not parse: {describe(error)}", name, 1)
-    return tree
-
-
-def read_text(name: str, content: bytes, stage: Stage = Stage.CHECK) -> str:
-    """The text of a Python file in its declared encoding (PEP 263; UTF-8 when it declares none).
-
-    Raises BundleError that names the line of the first byte which is not text.
-    """
-    if (zero := content.find(0)) >= 0:
-        _refuse(stage, "it is not text: it holds a zero byte", name, _line_at(content, zero))
-    try:
-        encoding = _encoding(content)
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        byte = f"byte 0x{content[error.start]:02x}"
-        reason = f"it is not text: {byte} is not {error.encoding}"
-        _refuse(stage, reason, name, _line_at(content, error.start))
-    except (SyntaxError, LookupError) as error:
-        _refuse(stage, f"it is not text: {error}", name, 1)
-
-
-def _encoding(content: bytes) -> str:
-    try:
-        return tokenize.detect_encoding(io.BytesIO(content).readline)[0]
-    except SyntaxError:
-        content.decode()  # its error names the byte; detect_encoding's does not
-        raise
-
-
-def _line_at(content: bytes, offset: int) -> int:
-    return content.count(b"\n", 0, offset) + 1
-
-
-def _refuse(stage: Stage, reason: str, name: str, line: int) -> NoReturn:
-    advice = "mend the file and push again"
-    raise BundleError(Refusal(stage, reason, name, line, advice=advice))
 
 
 def _no_python(bundle: Bundle) -> Refusal:
@@ -177,77 +131,12 @@ def _no_python(bundle: Bundle) -> Refusal:
     return Refusal(Stage.CHECK, reason, file or bundle.name, 1, advice=advice)
 
 
-@dataclass(frozen=True)
-class _File:
-    """A parsed file; ``origins`` maps its global names to the dotted names they stand for."""
-
-    name: str
-    tree: ast.Module
-    origins: Mapping[str, str]
-
-    @classmethod
-    def parsed(cls, name: str, content: bytes) -> _File:
-        tree = parse(name, content)
-        return cls(name, tree, dict(_origins(tree)))
-
-    def dotted(self, node: ast.expr) -> str:
-        """The full name that an expression refers to, without its subscripts; or empty."""
-        parts: list[str] = []
-        while isinstance(node, (ast.Attribute, ast.Subscript)):
-            if isinstance(node, ast.Attribute):
-                parts.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name):
-            return ""
-        return ".".join((self.origins.get(node.id, node.id), *reversed(parts)))
-
-    def refusal(self, node: ast.stmt, reason: str, advice: str) -> Refusal:
-        return Refusal(Stage.CHECK, reason, self.name, node.lineno, advice=advice)
-
-
-def _origins(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                yield (name.asname, name.name) if name.asname else (name.name.split(".")[0],) * 2
-        elif isinstance(node, ast.ImportFrom):
-            origin = "." * node.level + (node.module or "")
-            for name in node.names:
-                yield name.asname or name.name, f"{origin}.{name.name}"
-    for statement in tree.body:
-        if isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield statement.name, f".{statement.name}"
-
-
-def _state_classes(files: list[_File]) -> frozenset[str]:
-    """Names of the bundle's classes that are states, through any number of bases and files.
-
-    A base from the bundle itself has a dotted name that begins with a dot, and is known by the
-    last part of it.
-    """
-    bases = {
-        node.name: [file.dotted(base) for base in node.bases]
-        for file in files
-        for node in ast.walk(file.tree)
-        if isinstance(node, ast.ClassDef)
-    }
-    known: set[str] = set()
-    for _ in bases:
-        known |= {name for name, above in bases.items() if any(_is_state(b, known) for b in above)}
-    return frozenset(known)
-
-
-def _is_state(dotted: str, known: set[str] | frozenset[str]) -> bool:
-    last = dotted.rpartition(".")[2]
-    return dotted in _STATES or (dotted.startswith(".") and last in known)
-
-
 class _Statement(NamedTuple):
     node: ast.stmt
     owner: ast.ClassDef | None
 
 
-def _kept_statements(file: _File) -> Iterator[_Statement]:
+def _kept_statements(file: File) -> Iterator[_Statement]:
     """Statements whose names the module or a class keeps: all outside functions."""
     pending: list[tuple[ast.AST, ast.ClassDef | None]] = [(file.tree, None)]
     while pending:
@@ -260,7 +149,7 @@ def _kept_statements(file: _File) -> Iterator[_Statement]:
                 pending.append((child, inside))
 
 
-def _kept_values(file: _File, states: frozenset[str]) -> Iterator[Refusal]:
+def _kept_values(file: File, states: frozenset[str]) -> Iterator[Refusal]:
     for node, owner in _kept_statements(file):
         if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)) or node.value is None:
             continue
@@ -281,7 +170,7 @@ def _target_names(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> list[str]
 
 
 def _is_field(
-    file: _File, node: ast.stmt, owner: ast.ClassDef | None, states: frozenset[str]
+    file: File, node: ast.stmt, owner: ast.ClassDef | None, states: frozenset[str]
 ) -> bool:
     """Whether this is a field's default, which every object gets a copy of."""
     if owner is None or not isinstance(node, ast.AnnAssign) or _is_class_variable(file, node):
@@ -289,11 +178,11 @@ def _is_field(
     return owner.name in states or _STRUCT in map(file.dotted, owner.bases)
 
 
-def _is_class_variable(file: _File, node: ast.AnnAssign) -> bool:
+def _is_class_variable(file: File, node: ast.AnnAssign) -> bool:
     return file.dotted(node.annotation).split(".")[-1] == "ClassVar"
 
 
-def _fault_in(file: _File, value: ast.expr) -> _Fault | None:
+def _fault_in(file: File, value: ast.expr) -> _Fault | None:
     """Why a value must not be kept, looking through the operators that pass one on."""
     pending = [value]  # not a recursion: a sum may have more terms than the stack has frames
     while pending:
@@ -321,7 +210,7 @@ def _passed_on(value: ast.expr) -> list[ast.expr]:
             return []
 
 
-def _written_globals(file: _File) -> Iterator[Refusal]:
+def _written_globals(file: File) -> Iterator[Refusal]:
     for node in ast.walk(file.tree):
         if isinstance(node, ast.Global):
             names = ", ".join(node.names)
@@ -329,7 +218,7 @@ def _written_globals(file: _File) -> Iterator[Refusal]:
             yield file.refusal(node, reason, "keep it in the State of an object, or in a Service's")
 
 
-def _bare_fields(file: _File, states: frozenset[str]) -> Iterator[Refusal]:
+def _bare_fields(file: File, states: frozenset[str]) -> Iterator[Refusal]:
     for node, owner in _kept_statements(file):
         if owner is None or owner.name not in states or not isinstance(node, ast.AnnAssign):
             continue
@@ -337,3 +226,72 @@ def _bare_fields(file: _File, states: frozenset[str]) -> Iterator[Refusal]:
             field = ast.unparse(node.target)
             reason = f"{owner.name}.{field} has no default: objects that live now need a value"
             yield file.refusal(node, reason, f"write {field}: ... = a value of that type")
+
+
+def _kept_defaults(file: File) -> Iterator[Refusal]:
+    for node in ast.walk(file.tree):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        places, names = node.args, [*node.args.posonlyargs, *node.args.args]
+        by_place = zip(reversed(names), reversed(places.defaults), strict=False)
+        by_name = zip(places.kwonlyargs, places.kw_defaults, strict=True)
+        for name, value in (*by_place, *by_name):
+            fault = None if value is None else _fault_in(file, value)
+            if fault is not None:
+                reason = (
+                    f"the default of {name.arg} in {node.name} is {fault.noun}: all calls share it"
+                )
+                yield file.refusal(node, reason, f"write {name.arg}=None and make it inside")
+
+
+def _changing_classes(file: File) -> Iterator[str]:
+    """Classes whose objects change: they are made with containers, or a method sets attributes."""
+    for node in ast.walk(file.tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+        if any(_changes_self(file, method) for method in methods):
+            yield node.name
+
+
+def _changes_self(file: File, method: ast.FunctionDef) -> bool:
+    first = next(iter([*method.args.posonlyargs, *method.args.args]), None)
+    for node in ast.walk(method):
+        if first is None or not isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if not any(_is_attribute_of(first.arg, target) for target in targets):
+            continue
+        made = node.value is None or _fault_in(file, node.value) is None
+        if method.name != "__init__" or not made:
+            return True
+    return False
+
+
+def _is_attribute_of(name: str, target: ast.expr) -> bool:
+    return (
+        isinstance(target, ast.Attribute)
+        and isinstance(target.value, ast.Name)
+        and target.value.id == name
+    )
+
+
+def _kept_objects(
+    file: File, changing: frozenset[str], states: frozenset[str]
+) -> Iterator[Refusal]:
+    for node, owner in _kept_statements(file):
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or _is_field(
+            file, node, owner, states
+        ):
+            continue
+        made = _class_made(file, node.value)
+        if made in changing:
+            reason = f"{', '.join(_target_names(node))} is an object of {made}, which changes"
+            advice = "make it a Service, and keep what changes in its State"
+            yield file.refusal(node, f"{reason}: {_WHY_SPLIT}", advice)
+
+
+def _class_made(file: File, value: ast.expr | None) -> str:
+    """The class of the bundle that ``value`` makes an object of, or empty."""
+    dotted = file.dotted(value.func) if isinstance(value, ast.Call) else ""
+    return dotted.rpartition(".")[2] if dotted.startswith(".") else ""

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import asdict
 
+from netswap.blame import accuse
 from netswap.events import Verdict
 from netswap.transfer.canonical import fields_of
 from netswap.transfer.migration import Migration, Step
@@ -48,6 +49,9 @@ _BUILTIN = (
     decimal.Decimal,
     uuid.UUID,
 )
+
+
+_NO_DICT = "the step {0.__name__} returned {1.__name__}, not a dict"
 
 
 class Transfer(NamedTuple):
@@ -212,14 +216,18 @@ class _Builder:
         for step in self._steps:
             fields = step(fields)
             if not isinstance(fields, dict):
-                raise TypeError(
-                    f"the step {step.__name__} returned {type(fields).__name__}, not a dict"
-                )
+                raise accuse(TypeError(_NO_DICT.format(step, type(fields))), step)
         if self._renames:
             _rename(fields, self._renames)
-        if self._references:
-            return self._with_references(fields)
-        return self._checked(fields)
+        try:
+            return self._built(fields)
+        except msgspec.ValidationError as error:
+            if self._steps:
+                accuse(error, self._steps[-1])
+            raise
+
+    def _built(self, fields: dict[str, Any]) -> State:
+        return self._with_references(fields) if self._references else self._checked(fields)
 
     def _checked(self, fields: dict[str, Any]) -> State:
         """The fields as a new state, every type checked.

@@ -46,8 +46,10 @@ class Looks:
         )
 
     def _status(self, _argument: str) -> answers.WorkerStatus:
-        table = self._host.table
-        kinds = {kind: self._count_of(kind) for kind in {*table.kinds(), *self._host.present}}
+        counts = {kind: self._count_of(kind) for kind in self._host.table.kinds()}
+        # a handle without an object may be left of a push that was taken back: no kind of ours
+        known = {kind for kind, count in counts.items() if count.objects} | set(self._host.present)
+        kinds = {kind: counts.get(kind) or self._count_of(kind) for kind in known}
         return answers.WorkerStatus(
             self.connections(),
             kinds,

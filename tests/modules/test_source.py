@@ -261,3 +261,53 @@ def test_any_content_gives_refusals(content: bytes) -> None:
         assert refusal.file == "v2.py"
         assert refusal.line is not None
         assert 1 <= refusal.line <= content.count(b"\n") + content.count(b"\r") + 2
+
+
+@pytest.mark.parametrize(
+    ("signature", "name"),
+    [("a, seen=[]", "seen"), ("seen={}, /", "seen"), ("*, a=1, seen=set()", "seen")],
+)
+def test_a_mutable_default_is_refused(signature: str, name: str) -> None:
+    """All calls would share it: what one object adds all others see."""
+    (refusal,) = check(f"def up({signature}):\n    pass\n")
+    assert f"the default of {name} in up is a" in refusal.reason
+    assert refusal.line == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "refused"),
+    [
+        ("def __init__(self): self.rows = []", True),
+        ("def add(self, row): self.last = row", True),
+        ("def add(self, row): self.count += 1", True),
+        ("def __init__(self, limit): self.limit = limit", False),
+        ("def find(self, row): return row", False),
+        ("x: int = 5", False),
+    ],
+)
+def test_a_kept_object_that_changes_is_refused(body: str, refused: bool) -> None:
+    """A registry is one whatever its class is called; what stays as it was made is none."""
+    found = check(f"class Registry:\n    {body}\n\nROWS = Registry()\n")
+    assert [row.line for row in found] == ([4] if refused else [])
+    assert all("ROWS is an object of Registry, which changes" in row.reason for row in found)
+
+
+def test_a_field_of_a_state_may_be_such_an_object() -> None:
+    """A default is made anew for every object."""
+    assert not check(
+        """
+        from msgspec import Struct
+        from netswap import State
+        class Row(Struct):
+            n: int = 0
+            def bump(self): self.n += 1
+        class Talk(State, kind="k", version=1):
+            row: Row = Row()
+        """
+    )
+
+
+def test_a_file_that_no_parser_reads_in_time_is_refused() -> None:
+    """A parser can't be interrupted: more than a megabyte is not given to it."""
+    (refusal,) = check("X = (\n" + "    1,\n" * 200_000 + ")\n")
+    assert "larger than 1024 kB" in refusal.reason
