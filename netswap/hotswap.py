@@ -25,7 +25,7 @@ stall the loop for tens of milliseconds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ from netswap.blame import blame, describe
 from netswap.clock import Clock
 from netswap.errors import TransitionError
 from netswap.events import Refusal, Stage, Verdict
-from netswap.mediator import Front, mediator_of, present
+from netswap.mediator import InFront, mediator_of, present, row_of
 from netswap.ott import Entry, ObjectTranslationTable
 from netswap.transfer import Migration, State, plan_transfer
 
@@ -186,11 +186,42 @@ class Swap:
         self._busy.clear()
         self._pending = deque(
             entry
-            for kind, change in self.changes.items()
+            for kind in self.changes
             for entry in self._table.of_kind(kind)
-            if type(present(entry)) is change.new
-            and self._came_from(entry) not in (None, change.new)
+            if self._goes_back_to(entry, present(entry)) is not None
         )
+
+    def take_back_now(self, states: Mapping[Entry, State]) -> Refusal | None:
+        """Put some objects of a finished slice back at once, with ``states`` as they were before.
+
+        All of them or, with the reason why, none. Objects that this swap has not changed stay.
+        """
+        flips: list[_Flip] = []
+        entry = None
+        try:
+            with self._guard():
+                for entry, state in states.items():
+                    new = present(entry)
+                    previous = self._goes_back_to(entry, new)
+                    if previous is not None:
+                        convert, follow = self._route(type(new), previous)
+                        flips.append((entry, new, follow(new, convert(state))))
+        except BaseException as error:  # authors' code, which may call sys.exit()
+            for row, _, built in flips:
+                self._discard(row, built)
+            assert entry is not None
+            return refusal_of(error, entry, present(entry), self.changes[entry.kind].new)
+        for row, new, old in flips:
+            self._flip(row, new, old)
+        return None
+
+    def _goes_back_to(self, entry: Entry, new: Any) -> Any:
+        """The class that an object would be taken back to; None for one that stays."""
+        change = self.changes.get(entry.kind)
+        if change is None or type(new) is not change.new:
+            return None
+        previous = self._came_from(entry)
+        return None if previous is change.new else previous
 
     def finish(self) -> None:
         """The swap stands; the way back is forgotten."""
@@ -220,7 +251,7 @@ class Swap:
                 while pending:
                     entry = pending.popleft()
                     old = entry.target
-                    if type(old) is Front:
+                    if isinstance(old, InFront):
                         old = present(entry)
                     if old is None:
                         self.gone += 1
@@ -239,7 +270,7 @@ class Swap:
     def _rests(self, entry: Entry, busy: list[Entry]) -> bool:
         """Whether no suspended call is inside; an object that is busy is set aside."""
         mediator = mediator_of(entry)
-        rests: bool = entry.target.at_rest() if mediator is None else mediator.at_rest
+        rests: bool = present(entry).at_rest() if mediator is None else mediator.at_rest
         if not rests:
             self._busy.add(entry)
             busy.append(entry)
@@ -257,8 +288,9 @@ class Swap:
 
     def _flip(self, entry: Entry, old: Any, new: Any) -> None:
         """The point of no return for one object: pointers only."""
-        if entry.target is old:
-            entry.target = new
+        row = row_of(entry)
+        if row.target is old:
+            row.target = new
         else:
             mediator = mediator_of(entry)
             assert mediator is not None

@@ -16,6 +16,9 @@ queue: two mediators in a row could not keep the order.
 Only calls that suspend are mediated. A plain call can't wait (its caller wants the value now)
 and need not: it ends before anything else runs, so it goes to whichever object is present.
 
+Interposers stand in front of the mediator: an ``Interposed`` is a row like the entry itself, with
+a ``target`` of its own, and the last of them in a chain is where the pointer to the object is.
+
 The room knows no loop: ``wait`` is handed in and makes a held call sleep until its ticket opens.
 """
 
@@ -29,7 +32,17 @@ from typing import Any, Protocol
 
 from netswap.errors import TransitionError
 
-__all__ = ["Front", "Mediator", "Phase", "Ticket", "mediator_of", "present"]
+__all__ = [
+    "Front",
+    "InFront",
+    "Interposed",
+    "Mediator",
+    "Phase",
+    "Ticket",
+    "mediator_of",
+    "present",
+    "row_of",
+]
 
 
 class Phase(Enum):
@@ -96,8 +109,22 @@ class Ticket:
         self.wake: Callable[[], None] | None = None
 
 
-class Front:
-    """What stands in the table meanwhile: every name is the object's, also ``start`` or ``abort``.
+class InFront:
+    """What is in an entry in the place of its object."""
+
+    __slots__ = ()
+
+
+class Interposed(InFront):
+    """A row in front of an object, as long as it is wanted there; ``target`` is what is behind."""
+
+    __slots__ = ("target",)
+
+    target: Any
+
+
+class Front(InFront):
+    """A mediator's place in the table: every name is the object's, also ``start`` or ``abort``.
 
     Special methods are looked up on a type and so are not mediated: ``len(handle.target)``.
     """
@@ -243,13 +270,21 @@ class Mediator:
                 self._release()
 
 
+def row_of(entry: Row) -> Row:
+    """Where the pointer to an entry's object is: in the entry, or in its last interposer."""
+    row = entry
+    while isinstance(row.target, Interposed):
+        row = row.target
+    return row
+
+
 def mediator_of(entry: Row) -> Mediator | None:
     """The mediator in front of an entry's object, if a swap has put one there."""
-    target = entry.target
+    target = row_of(entry).target
     return target._netswap_mediator if isinstance(target, Front) else None
 
 
 def present(entry: Row) -> Any:
-    """The implementation that an entry stands for, also while a mediator is in front of it."""
-    target = entry.target
+    """The implementation that an entry stands for, whatever is in front of it."""
+    target = row_of(entry).target
     return target._netswap_mediator.present if isinstance(target, Front) else target

@@ -160,6 +160,7 @@ class SwapFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
     tx: int
     slot: int
     refusal: Refusal
+    canary: bool = False
 
 
 class Watch(msgspec.Struct, frozen=True, array_like=True, tag=True):

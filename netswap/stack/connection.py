@@ -15,6 +15,7 @@ import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from netswap.errors import ProtocolError
+from netswap.mediator import present
 from netswap.stack.implementation import Implementation
 from netswap.stack.timer import Timers
 from netswap.transfer import State
@@ -155,7 +156,7 @@ class Connection(Implementation[S], Generic[S]):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: the last call of the transport."""
         self.host.guarded(self.entry, "on_close", error)
-        self.bury()
+        present(self.entry).bury()
 
     def eof_received(self) -> bool | None:
         """The peer has sent its end."""
@@ -265,7 +266,7 @@ class Connection(Implementation[S], Generic[S]):
 
     def take_over(self, old: Any) -> None:
         """Point the transport and the output here; parts that are not used any more go."""
-        self.transport.set_protocol(self)  # type: ignore[arg-type]  # a protocol by its methods
+        self.point_here()
         if old.may_suspend:
             old.retire(self)
         if not self.uses and not old.uses:
@@ -276,9 +277,13 @@ class Connection(Implementation[S], Generic[S]):
             if kept.get(name) is not entry:
                 self.host.table.remove(entry)
 
+    def point_here(self) -> None:
+        """The transport is a client that holds the object, or what stands in front of it."""
+        self.transport.set_protocol(self.entry.target)
+
     def discard(self) -> None:
         """Remove the parts that were made for this successor and its predecessor had not."""
-        had = self.entry.target._part_entries()
+        had = present(self.entry)._part_entries()
         for name, entry in self._part_entries().items():
             if had.get(name) is not entry:
                 self.host.table.remove(entry)
@@ -308,6 +313,7 @@ class Connection(Implementation[S], Generic[S]):
         self._bind()
         self._wire()
         self.entry.target = self
+        self.host.entered(self.entry)
 
     def _bind(self) -> None:
         self._timers = None
@@ -337,6 +343,7 @@ class Connection(Implementation[S], Generic[S]):
         except BaseException:
             self.host.table.remove(entry)
             raise
+        self.host.entered(entry)
         return entry
 
     def _part_entries(self) -> dict[str, Entry]:
@@ -377,11 +384,14 @@ class Part(Implementation[S], Generic[S]):
         return new
 
     def take_over(self, old: Any) -> None:  # noqa: ARG002
-        """A send buffer's owner holds its bound ``write``: point it here."""
-        owner = self.owner
-        output = owner._output()
-        if output is self.entry:
-            owner.write = self.write  # type: ignore[attr-defined]
+        """Point the owner here."""
+        self.point_here()
+
+    def point_here(self) -> None:
+        """A send buffer's owner holds its bound ``write``."""
+        owner = present(self._owner)
+        if owner._output() is self.entry:
+            owner.write = self.entry.target.write
 
     def _bind_after(self, old: Implementation[Any]) -> None:
         self._owner = cast("Part[Any]", old)._owner
@@ -409,7 +419,7 @@ def _answering(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_part(entry: Entry) -> bool:
-    return isinstance(entry.target, Part)
+    return isinstance(present(entry), Part)
 
 
 def _host_of(peername: Any) -> str:

@@ -59,10 +59,16 @@ class Host:
         self.services: dict[str, Entry] = {}
         self.factories: dict[str, Entry] = {}
         self.mesh: Mesh | None = None
+        self.births: list[Callable[[Entry], None]] = []
         self.faults = 0
         self.resuming: Entry | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.longest_hold_ns = 0
+
+    def entered(self, entry: Entry) -> None:
+        """An object has entered the table: tell those who interpose on all of its kind."""
+        for tell in self.births:
+            tell(entry)
 
     def service(self, kind: str) -> Entry:
         """The handle of the worker's one object of a kind; the object itself may come later."""
@@ -105,6 +111,7 @@ class Host:
             new = cls.born(self, entry)
             new.on_start()  # type: ignore[attr-defined]
             entry.target = new
+            self.entered(entry)
 
     def answer(self, kind: str, method: str, args: Iterable[Any]) -> tuple[Any, str | None]:
         """Call a service's method for another worker: its value, or what went wrong."""
@@ -123,6 +130,10 @@ class Host:
         Cancel the handle when a successor may not know the method.
         """
         return self.loop.call_soon(self.guarded, entry, method, *args)
+
+    def later(self, call: Callable[..., Any], *args: Any) -> None:
+        """Call a function of the stack's own in the next turn of the loop."""
+        self.loop.call_soon(call, *args)
 
     def guarded(self, entry: Entry, method: str, *args: Any) -> Any:
         """Call a method of a live object from the loop; a failure is that object's, not ours."""

@@ -113,6 +113,9 @@ class Implementation(Generic[S], metaclass=ImplementationMeta):
     def take_over(self, old: Any) -> None:
         """The entry points here now: repoint whatever else holds ``old``. Can't fail."""
 
+    def point_here(self) -> None:
+        """Whoever holds the object itself is pointed to what the entry has now. Can't fail."""
+
     def discard(self) -> None:
         """This successor will not take over: undo what building it did."""
 

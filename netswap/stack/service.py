@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from netswap.blame import describe
 from netswap.events import Blocker
-from netswap.mediator import Mediator, Ticket, mediator_of, present
+from netswap.mediator import Mediator, Ticket, mediator_of, present, row_of
 from netswap.quiescence import Call, Generations, call_chain
 from netswap.stack.host import Reply
 from netswap.stack.implementation import Implementation
@@ -106,7 +106,7 @@ class Service(Implementation[S], Generic[S]):
         """Put a mediator in front; ``tell`` is called when no call is inside the object."""
         mediator = mediator_of(self.entry)
         if mediator is None:
-            Mediator(self.entry, self.generations, self._wait, tell).start()
+            Mediator(row_of(self.entry), self.generations, self._wait, tell).start()
         else:  # of a swap whose held calls are leaving
             mediator.again(tell)
 
@@ -198,7 +198,7 @@ class Cluster:
         """
         reply = Reply(reply_to, reply_method, token)
         if slot == self._host.slot:
-            self._host.loop.call_soon(self._answer_here, method, args, reply)
+            self._host.later(self._answer_here, method, args, reply)
         elif self._host.mesh is None:
             self._host.call_soon(reply_to, reply_method, token, None, "there are no other workers")
         else:
@@ -234,7 +234,7 @@ def _own_coroutines(cls: type) -> list[tuple[str, Callable[..., Any]]]:
 def _comes_late(service: Service[Any]) -> bool:
     mediator = mediator_of(service.entry)
     if mediator is None:
-        return service.entry.target is not None
+        return row_of(service.entry).target not in (None, service)
     return mediator.present is not service or mediator.bars
 
 

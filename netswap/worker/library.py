@@ -9,7 +9,7 @@ from typing import Any
 
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
-from netswap.mediator import Front, present
+from netswap.mediator import InFront, present
 from netswap.modules import BundleStore, Loaded, load_bundle
 from netswap.ott import ObjectTranslationTable
 from netswap.stack import Implementation
@@ -21,7 +21,7 @@ __all__ = ["Library", "classes_of"]
 def classes_of(table: ObjectTranslationTable, kind: str) -> dict[type, int]:
     """The implementations of a kind's live objects, and how many each has."""
     counts: dict[type, int] = table.classes(kind)
-    if Front in counts:
+    if any(issubclass(cls, InFront) for cls in counts):
         rows = table.of_kind(kind)
         counts = Counter(type(present(row)) for row in rows if row.target is not None)
     return counts

@@ -7,6 +7,11 @@
                        └──revert──────┼────────────┴▶ Stopping   │    │
                                       └──revert───────────┴──────┴────┴▶ Reverting ──────────▶ Idle
 
+    Prepared ─canary▶ Trying ─yes▶ Tried ─prove▶ Proving ─yes/no▶ Tried ─swap▶ Swapping
+                                                    └─swap: promoted▶ Promoting ▲
+    Swapped ─watch▶ Watching ─yes/no▶ Swapped ─finish▶ Finishing
+                        └─finish: promoted▶ Leaving ▲
+
 Theory. The supervisor carries out one transaction at a time, and numbers them upwards; a worker
 has one in hand, or none. Each of the states that end in -ing stands for work under way, whose
 result is what the supervisor is told; the supervisor may lose patience meanwhile, so a revert
@@ -21,8 +26,12 @@ transaction in hand is answered by four rules, whatever the state:
   however late its messages come. So a worker never serves what was given up.
 * *unknown*: to swap what was never prepared fails; to finish or revert it is as good as done.
 * *next*: a later transaction shows that the one in hand has ended. Had it not been swapped here,
-  it was aborted, and is forgotten. Had it been, only the journal knows how it ended: the new one
-  is refused, until this worker's successor boots into the committed set.
+  it was aborted, and is forgotten; so was one of which only the canary serves. Had it been, only
+  the journal knows how it ended: the new one is refused, until this worker's successor boots into
+  the committed set.
+
+A watch is work like any other, but may be ended: a swap, finish or revert stops it, and is carried
+out when it has ended. Its result does not change where the transaction stands, the supervisor does.
 
 The control channel neither loses, doubles nor reorders while both ends live, so the rules are
 about a supervisor that gave up waiting, and about the next change to either end.
@@ -45,9 +54,15 @@ class State(StrEnum):
     IDLE = auto()
     PREPARING = auto()
     PREPARED = auto()
+    TRYING = auto()
+    TRIED = auto()
+    PROVING = auto()
+    PROMOTING = auto()
     SWAPPING = auto()
     STOPPING = auto()
     SWAPPED = auto()
+    WATCHING = auto()
+    LEAVING = auto()
     FAILED = auto()
     FINISHING = auto()
     REVERTING = auto()
@@ -57,7 +72,10 @@ class Input(StrEnum):
     """What a message or a result means for the transaction in hand."""
 
     NEXT = auto()  # a later transaction is to be prepared
+    CANARY = auto()  # the canary alone is to be swapped
+    PROVE = auto()  # the canary is to be watched
     SWAP = auto()
+    WATCH = auto()
     FINISH = auto()
     REVERT = auto()
     YES = auto()  # the work under way is done
@@ -68,7 +86,8 @@ class Act(StrEnum):
     """What the driver has to do, one after the other; STOP at once, the others are work."""
 
     PREPARE = auto()
-    SWAP = auto()
+    SWAP = auto()  # what ``swap`` says
+    WATCH = auto()  # what ``watch`` says
     STOP = auto()  # give up the work under way
     FINISH = auto()
     REVERT = auto()
@@ -78,12 +97,14 @@ class Act(StrEnum):
     REFUSE = auto()  # how the transaction in hand ended is not known here
 
 
-Ask = messages.Prepare | messages.Swap | messages.Finish | messages.Revert
+Ask = messages.Prepare | messages.Swap | messages.Watch | messages.Finish | messages.Revert
 Result = (
     messages.Prepared
     | messages.Refused
     | messages.Swapped
     | messages.SwapFailed
+    | messages.Watched
+    | messages.WatchFailed
     | messages.Finished
     | messages.Reverted
 )
@@ -94,9 +115,27 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.PREPARING, Input.NO): (State.IDLE, (Act.ANSWER,)),
     (State.PREPARING, Input.REVERT): (State.STOPPING, ()),
     (State.PREPARING, Input.NEXT): (State.PREPARING, (Act.HOLD,)),
+    (State.PREPARED, Input.CANARY): (State.TRYING, (Act.SWAP,)),
     (State.PREPARED, Input.SWAP): (State.SWAPPING, (Act.SWAP,)),
     (State.PREPARED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
     (State.PREPARED, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
+    (State.TRYING, Input.YES): (State.TRIED, (Act.ANSWER,)),
+    (State.TRYING, Input.NO): (State.FAILED, (Act.ANSWER,)),
+    (State.TRYING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
+    (State.TRYING, Input.NEXT): (State.TRYING, (Act.HOLD,)),
+    (State.TRIED, Input.PROVE): (State.PROVING, (Act.WATCH,)),
+    (State.TRIED, Input.SWAP): (State.SWAPPING, (Act.SWAP,)),
+    (State.TRIED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
+    (State.TRIED, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
+    (State.PROVING, Input.YES): (State.TRIED, (Act.ANSWER,)),
+    (State.PROVING, Input.NO): (State.TRIED, (Act.ANSWER,)),
+    (State.PROVING, Input.SWAP): (State.PROMOTING, (Act.STOP,)),
+    (State.PROVING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
+    (State.PROVING, Input.NEXT): (State.PROVING, (Act.HOLD,)),
+    (State.PROMOTING, Input.YES): (State.SWAPPING, (Act.SWAP,)),
+    (State.PROMOTING, Input.NO): (State.SWAPPING, (Act.SWAP,)),
+    (State.PROMOTING, Input.REVERT): (State.STOPPING, ()),
+    (State.PROMOTING, Input.NEXT): (State.PROMOTING, (Act.HOLD,)),
     (State.SWAPPING, Input.YES): (State.SWAPPED, (Act.ANSWER,)),
     (State.SWAPPING, Input.NO): (State.FAILED, (Act.ANSWER,)),
     (State.SWAPPING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
@@ -104,9 +143,18 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.STOPPING, Input.YES): (State.REVERTING, (Act.ANSWER, Act.REVERT)),
     (State.STOPPING, Input.NO): (State.REVERTING, (Act.ANSWER, Act.REVERT)),
     (State.STOPPING, Input.NEXT): (State.STOPPING, (Act.HOLD,)),
+    (State.SWAPPED, Input.WATCH): (State.WATCHING, (Act.WATCH,)),
     (State.SWAPPED, Input.FINISH): (State.FINISHING, (Act.FINISH,)),
     (State.SWAPPED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
     (State.SWAPPED, Input.NEXT): (State.SWAPPED, (Act.REFUSE,)),
+    (State.WATCHING, Input.YES): (State.SWAPPED, (Act.ANSWER,)),
+    (State.WATCHING, Input.NO): (State.SWAPPED, (Act.ANSWER,)),
+    (State.WATCHING, Input.FINISH): (State.LEAVING, (Act.STOP,)),
+    (State.WATCHING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
+    (State.WATCHING, Input.NEXT): (State.WATCHING, (Act.HOLD,)),
+    (State.LEAVING, Input.YES): (State.FINISHING, (Act.FINISH,)),
+    (State.LEAVING, Input.NO): (State.FINISHING, (Act.FINISH,)),
+    (State.LEAVING, Input.NEXT): (State.LEAVING, (Act.HOLD,)),
     (State.FAILED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
     (State.FAILED, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
     (State.FINISHING, Input.YES): (State.IDLE, (Act.ANSWER,)),
@@ -118,18 +166,23 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
 
 _INPUTS: dict[type, Input] = {
     messages.Swap: Input.SWAP,
+    messages.Watch: Input.WATCH,
     messages.Finish: Input.FINISH,
     messages.Revert: Input.REVERT,
     messages.Prepared: Input.YES,
     messages.Refused: Input.NO,
     messages.Swapped: Input.YES,
     messages.SwapFailed: Input.NO,
+    messages.Watched: Input.YES,
+    messages.WatchFailed: Input.NO,
     messages.Finished: Input.YES,
     messages.Reverted: Input.YES,
 }
+_OF_CANARY: dict[Input, Input] = {Input.SWAP: Input.CANARY, Input.WATCH: Input.PROVE}
 _ANSWERS: dict[type, tuple[type[Result], ...]] = {
     messages.Prepare: (messages.Prepared, messages.Refused),
     messages.Swap: (messages.Swapped, messages.SwapFailed),
+    messages.Watch: (messages.Watched, messages.WatchFailed),
     messages.Finish: (messages.Finished,),
     messages.Revert: (messages.Reverted,),
 }
@@ -139,13 +192,16 @@ class Participant:
     """The part of the worker in ``slot``. Feed messages and results; do what is returned, in order.
 
     What is returned are acts, and messages to send. ``ask`` is the transaction in hand, None when
-    there is none. While a state that ends in -ing lasts, the driver owes one result.
+    there is none; ``swap`` and ``watch`` are what was asked of it last. While a state that ends in
+    -ing lasts, the driver owes one result.
     """
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
         self.state = State.IDLE
         self.ask: messages.Prepare | None = None
+        self.swap: messages.Swap | None = None
+        self.watch: messages.Watch | None = None
         self._newest = 0
         self._answer: Result | None = None
         self._held: messages.Prepare | None = None
@@ -154,13 +210,14 @@ class Participant:
         """What ``event`` leads to; nothing when it has no place here."""
         if isinstance(event, Result):
             return self._take(_INPUTS[type(event)], event)
-        answer = self._answer
-        if isinstance(answer, _ANSWERS[type(event)]) and answer.tx == event.tx:
-            return [answer]
+        if self._answer is not None and _answers(self._answer, event):
+            return [self._answer]
         if isinstance(event, messages.Prepare):
             return self._take(Input.NEXT, event) if event.tx > self._newest else []
         if self.ask is not None and self.ask.tx == event.tx:
-            return self._take(_INPUTS[type(event)], event)
+            reading = _INPUTS[type(event)]
+            of_canary = getattr(event, "canary", False)
+            return self._take(_OF_CANARY[reading] if of_canary else reading, event)
         return [self._unknown(event)]
 
     def _take(self, reading: Input, event: Ask | Result) -> list[Act | Result]:
@@ -168,6 +225,7 @@ class Participant:
         if row is None:
             return []
         self.state, acts = row
+        self._remember(event)
         todo = [one for act in acts for one in self._own(act, event)]
         if self.state is State.IDLE:
             self.ask = None
@@ -175,6 +233,12 @@ class Participant:
             held, self._held = self._held, None
             todo += self.feed(held)
         return todo
+
+    def _remember(self, event: Ask | Result) -> None:
+        if isinstance(event, messages.Swap):
+            self.swap = event
+        elif isinstance(event, messages.Watch):
+            self.watch = event
 
     def _own(self, act: Act, event: Ask | Result) -> list[Act | Result]:
         """Our own part of ``act``, and what is left of it for the driver."""
@@ -202,12 +266,25 @@ class Participant:
         refusal = Refusal(Stage.PREPARE, reason, worker=self.slot, advice=advice)
         return messages.Refused(ask.tx, self.slot, refusal)
 
-    def _unknown(self, ask: messages.Swap | messages.Finish | messages.Revert) -> Result:
+    def _unknown(
+        self, ask: messages.Swap | messages.Watch | messages.Finish | messages.Revert
+    ) -> Result:
         """The answer about a transaction that is not in hand."""
         if isinstance(ask, messages.Swap):
             refusal = Refusal(Stage.SWAP, "nothing is prepared here", worker=self.slot)
-            return messages.SwapFailed(ask.tx, self.slot, refusal)
+            return messages.SwapFailed(ask.tx, self.slot, refusal, ask.canary)
+        if isinstance(ask, messages.Watch):
+            refusal = Refusal(Stage.WATCH, "nothing is swapped here", worker=self.slot)
+            return messages.WatchFailed(ask.tx, self.slot, refusal, [], ask.canary)
         self._newest = max(self._newest, ask.tx)
         if isinstance(ask, messages.Finish):
             return messages.Finished(ask.tx, self.slot)
         return messages.Reverted(ask.tx, self.slot)
+
+
+def _answers(answer: Result, ask: Ask) -> bool:
+    """Whether that is what was answered when this was asked before."""
+    same = getattr(answer, "canary", False) is getattr(ask, "canary", False)
+    # A Prepare has a canary of another sort, which its answer has not.
+    same |= isinstance(ask, messages.Prepare)
+    return isinstance(answer, _ANSWERS[type(ask)]) and answer.tx == ask.tx and same

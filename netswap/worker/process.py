@@ -16,6 +16,7 @@ from netswap.channel import FrameError, Link, messages
 from netswap.channel.messages import Message
 from netswap.errors import NetswapError
 from netswap.events import Refusal, Stage
+from netswap.mediator import present
 from netswap.stack import Connection, Host
 from netswap.worker.library import Library
 from netswap.worker.looks import Looks
@@ -209,15 +210,15 @@ class Worker:
         for server in self._listening.values():
             server.close()
         table = self._host.table
-        connections = [row for row in table if isinstance(row.target, Connection)]
+        connections = [row for row in table if isinstance(present(row), Connection)]
         for entry in connections:
             self._host.guarded(entry, "on_drain")
         deadline = self._loop.time() + message.limit_s
         while self._looks.connections() and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         for entry in table:
-            if isinstance(entry.target, Connection):
-                entry.target.abort()
+            if isinstance(present(entry), Connection):
+                present(entry).abort()
         await asyncio.sleep(0)
         self._link.send(messages.Drained(self._slot))
         self._end()

@@ -1,0 +1,273 @@
+"""Effects: what an object does to the outside, held back until it is known to be wanted.
+
+While ``Effects`` are in an object's hands, the transport, the host, the timers and the handles that
+it sees are stand-ins. They pass everything on at once, except while an ``Attempt`` is under way:
+then each effect goes to the end of the attempt's list instead, and what is asked of a service that
+can't be rewound is written to the attempt's log with its answer. Kept attempts have their effects
+carried out in the order in which they were wanted; a dropped one leaves none. The log is what a
+second try is answered from, so that a service is not asked twice for what it has done already.
+
+Known limits: an effect on something that an object reached by itself, around its handle and its
+host, is not seen; nor is what it reads through a handle without a call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from netswap.stack import Connection
+
+if TYPE_CHECKING:
+    from netswap.ott import Entry
+
+__all__ = ["Answered", "Effects", "Outbox"]
+
+
+class Answered(NamedTuple):
+    """A call that a service has answered."""
+
+    entry: Entry
+    method: str
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    value: Any
+
+
+class Outbox:
+    """Where effects go while an attempt is under way; shared by all who take part in it."""
+
+    def __init__(self) -> None:
+        self.holding = False
+        self.held: list[Callable[[], object]] = []
+        self.answered: list[Answered] = []
+        self.known: deque[Answered] = deque()
+
+    def hold(self) -> None:
+        """From now on effects wait."""
+        self.holding = True
+
+    def keep(self) -> None:
+        """Carry out what was held, in order."""
+        held = self._emptied()
+        for effect in held:
+            effect()
+
+    def drop(self) -> None:
+        """Forget what was held; what services have answered is known to the next try."""
+        answered = self.answered
+        self._emptied()
+        self.known = deque(answered)
+
+    def put(self, effect: Callable[..., object], *arguments: Any) -> None:
+        """Carry an effect out, now or when the attempt is kept."""
+        if self.holding:
+            self.held.append(partial(effect, *arguments))
+        else:
+            effect(*arguments)
+
+    def _emptied(self) -> list[Callable[[], object]]:
+        held, self.held, self.answered = self.held, [], []
+        self.holding = False
+        return held
+
+    def recall(self, wanted: Answered) -> tuple[bool, Any]:
+        """Whether this call was answered in the try before, as the next one there, and how.
+
+        The first call that differs ends the knowledge: what follows is asked again.
+        """
+        if not self.known:
+            return False, None
+        found = self.known.popleft()
+        if found[:-1] == wanted[:-1]:
+            return True, found.value
+        self.known.clear()
+        return False, None
+
+
+class _StandIn:
+    """Has every attribute of ``real``; some are held back by the outbox."""
+
+    __slots__ = ("_outbox", "_real")
+
+    def __init__(self, real: Any, outbox: Outbox) -> None:
+        object.__setattr__(self, "_real", real)
+        object.__setattr__(self, "_outbox", outbox)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._real, name, value)
+
+
+class _Transport(_StandIn):
+    """Output and flow control are held back."""
+
+    __slots__ = ("_closed",)
+
+    def __init__(self, real: Any, outbox: Outbox) -> None:
+        super().__init__(real, outbox)
+        object.__setattr__(self, "_closed", False)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._outbox.put(self._real.write, bytes(data) if self._outbox.holding else data)
+
+    def writelines(self, rows: Any) -> None:
+        self.write(b"".join(rows))
+
+    def write_eof(self) -> None:
+        self._outbox.put(self._real.write_eof)
+
+    def close(self) -> None:
+        self._ends(self._real.close)
+
+    def abort(self) -> None:
+        self._ends(self._real.abort)
+
+    def is_closing(self) -> bool:
+        return bool((self._closed and self._outbox.holding) or self._real.is_closing())
+
+    def pause_reading(self) -> None:
+        self._outbox.put(self._steer, "pause_reading")
+
+    def resume_reading(self) -> None:
+        self._outbox.put(self._steer, "resume_reading")
+
+    def _ends(self, way: Callable[[], None]) -> None:
+        object.__setattr__(self, "_closed", True)
+        self._outbox.put(way)
+
+    def _steer(self, method: str) -> None:
+        """A transport that was closed by an earlier effect can't be steered any more."""
+        if not self._real.is_closing():
+            getattr(self._real, method)()
+
+
+class _Timers(_StandIn):
+    """Arming and forgetting are held back."""
+
+    __slots__ = ()
+
+    def arm(self, name: str, seconds: float) -> None:
+        self._outbox.put(self._real.arm, name, seconds)
+
+    def cancel(self, name: str) -> None:
+        self._outbox.put(self._real.cancel, name)
+
+    def cancel_all(self) -> None:
+        self._outbox.put(self._real.cancel_all)
+
+
+class _Later:
+    """A call that will be scheduled, or not; ``cancel`` as a loop's handle has it."""
+
+    def __init__(self) -> None:
+        self.scheduled: Any = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        if self.scheduled is not None:
+            self.scheduled.cancel()
+
+    def schedule(self, call_soon: Callable[..., Any], *arguments: Any) -> None:
+        if not self.cancelled:
+            self.scheduled = call_soon(*arguments)
+
+
+class _Mesh(_StandIn):
+    """What goes to other workers is held back."""
+
+    __slots__ = ()
+
+    def cast(self, *words: Any) -> None:
+        self._outbox.put(self._real.cast, *words)
+
+    def request(self, *words: Any) -> None:
+        self._outbox.put(self._real.request, *words)
+
+
+class _Host(_StandIn):
+    """Calls for later, and those to other workers, are held back."""
+
+    __slots__ = ()
+
+    @property
+    def mesh(self) -> Any:
+        mesh = self._real.mesh
+        return None if mesh is None else _Mesh(mesh, self._outbox)
+
+    def call_soon(self, entry: Entry, method: str, *arguments: Any) -> _Later:
+        later = _Later()
+        self._outbox.put(later.schedule, self._real.call_soon, entry, method, *arguments)
+        return later
+
+    def later(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self._outbox.put(self._real.later, call, *arguments)
+
+
+class _Handle(_StandIn):
+    """The handle of a service: what it is asked is written down, unless it can be rewound."""
+
+    __slots__ = ()
+
+    @property
+    def target(self) -> Any:
+        entry = self._real
+        return entry.target if _rewinds(entry) else _Asked(entry, self._outbox)
+
+
+class _Asked(_StandIn):
+    """A service that answers, and remembers what it has answered."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._real.target, name)
+        return partial(self._ask, name) if callable(found) else found
+
+    def _ask(self, name: str, *arguments: Any, **keywords: Any) -> Any:
+        wanted = Answered(self._real, name, arguments, keywords, None)
+        known, value = self._outbox.recall(wanted)
+        if known:
+            return value
+        value = getattr(self._real.target, name)(*arguments, **keywords)
+        if self._outbox.holding and not iscoroutine(value):
+            self._outbox.answered.append(wanted._replace(value=value))
+        return value
+
+
+def _rewinds(entry: Entry) -> bool:
+    return bool(getattr(entry.target, "rewinds", False))
+
+
+class Effects:
+    """The stand-ins in the hands of one implementation, until ``remove()``."""
+
+    def __init__(self, target: Any, outbox: Outbox) -> None:
+        self._target = target
+        self._was: dict[str, Any] = {}
+        self._give("host", _Host(target.host, outbox))
+        for name, kind in type(target).uses.items():
+            if not target.host.is_part(kind):
+                self._give(f"_use_{name}", _Handle(getattr(target, f"_use_{name}"), outbox))
+        if "timer.service" in target.host.services and hasattr(type(target), "timers"):
+            self._give("_timers", _Timers(target.timers, outbox))
+        if isinstance(target, Connection):
+            self._give("transport", _Transport(target.transport, outbox))
+            target._wire()
+
+    def remove(self) -> None:
+        """Give the real things back."""
+        for name, value in self._was.items():
+            setattr(self._target, name, value)
+        if isinstance(self._target, Connection):
+            self._target._wire()
+
+    def _give(self, name: str, stand_in: Any) -> None:
+        self._was[name] = getattr(self._target, name)
+        setattr(self._target, name, stand_in)
