@@ -128,7 +128,7 @@ class Transaction:
     async def run(self) -> Agreement:
         """Drive the agreement to its end. Always ends: every phase that waits has a deadline."""
         agreement = self.agreement
-        self._perform(agreement.begin())
+        self.begin()
         while not agreement.done:
             phase = agreement.phase
             if self._kept is not None and phase in _DECIDABLE:
@@ -138,15 +138,23 @@ class Transaction:
                 async with asyncio.timeout(self._seconds(phase)):
                     await self._collect(phase)
             except TimeoutError:
-                self._perform(agreement.feed(Deadline(phase)))
+                self.take(Deadline(phase))
         return agreement
+
+    def begin(self) -> None:
+        """What ``run`` does first: the begin record, then the first question to every worker."""
+        self._perform(self.agreement.begin())
+
+    def take(self, event: Event) -> None:
+        """What ``run`` does with each event, records and messages included; it never waits."""
+        self._report(event)
+        self._perform(self.agreement.feed(event))
 
     async def _collect(self, phase: Phase) -> None:
         """Feed events until the phase is over."""
         while self.agreement.phase is phase:
             event = await self._events.get()
-            self._report(event)
-            self._perform(self.agreement.feed(event))
+            self.take(event)
             if isinstance(event, Decision) and self.agreement.phase is phase and not event.promote:
                 self._kept = event  # it came too late for one watch, and counts for the next
 

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 
 from netswap.logs import configure_from
+from netswap.worker.kinship import end_with_parent
 from netswap.worker.process import Worker
 
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--mesh", type=int, required=True)
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     arguments = parser.parse_args()
+    end_with_parent()
     configure_from(os.environ)
     # The supervisor gets the terminal's signals too and decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

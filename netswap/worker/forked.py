@@ -17,6 +17,7 @@ from math import ceil
 from typing import NamedTuple, NoReturn
 
 from netswap.blame import tell_where_it_dies
+from netswap.worker.kinship import end_with_parent
 
 __all__ = ["Told", "in_fork"]
 
@@ -53,10 +54,11 @@ async def in_fork(work: Callable[[], bytes], timeout: float) -> Told:
     ``work`` raises nothing, or the child dies of it.
     """
     reading, writing = os.pipe()
+    worker = os.getpid()
     started = time.perf_counter()
     pid = os.fork()
     if pid == 0:
-        _child(work, writing, timeout)
+        _child(work, writing, timeout, worker)
     fork_s = time.perf_counter() - started
     os.close(writing)
     try:
@@ -65,12 +67,13 @@ async def in_fork(work: Callable[[], bytes], timeout: float) -> Told:
         os.close(reading)
 
 
-def _child(work: Callable[[], bytes], writing: int, timeout: float) -> NoReturn:
+def _child(work: Callable[[], bytes], writing: int, timeout: float, worker: int) -> NoReturn:
     code = 1
     leave = tell_where_it_dies(writing)
     try:
         gc.disable()
         os.nice(NICER)
+        end_with_parent(worker)
         _detach(writing, timeout)
         answer = work()
         with open(writing, "wb", closefd=False) as pipe:  # noqa: PTH123 - a descriptor, not a path
@@ -81,10 +84,10 @@ def _child(work: Callable[[], bytes], writing: int, timeout: float) -> NoReturn:
 
 
 def _detach(writing: int, timeout: float) -> None:
-    """Let go of what the worker has open, and end by itself should the worker not end us.
+    """Let go of what the worker has open; computing for too long ends the child by itself.
 
-    A child that hangs would keep its worker's listeners and clients open beyond the worker's
-    death. A signal that comes here must not be told to the worker's loop.
+    A child that hangs would keep its worker's listeners and clients open. A signal that comes here
+    must not be told to the worker's loop.
     """
     signal.set_wakeup_fd(-1)
     os.closerange(STDERR + 1, writing)

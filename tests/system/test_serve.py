@@ -190,6 +190,23 @@ def test_workers_do_not_outlive_a_killed_supervisor(counter: Server) -> None:
         assert client.ask("add 1") == "v2 1 lines, total 1"
 
 
+def test_workers_that_are_stuck_do_not_outlive_their_supervisor_either(counter: Server) -> None:
+    """One that never gets to see that it is alone would keep its address and its clients."""
+    port = counter.ports["counter"]
+    with _workers_of(counter), counter.client("counter") as client:
+        assert client.ask("add 1") == "v1 1 lines, total 1"
+        for row in counter.workers():
+            os.kill(row["pid"], signal.SIGSTOP)
+        counter.signal(signal.SIGKILL)
+        counter.wait()
+        with suppress(ConnectionResetError):
+            assert client.rest() == b""
+    counter.wanted["counter"] = port
+    counter.start()
+    with counter.client("counter") as client:
+        assert client.ask("add 1") == "v1 1 lines, total 1"
+
+
 @contextmanager
 def _workers_of(server: Server) -> Iterator[None]:
     """The workers that it has now must have ended at the end."""
