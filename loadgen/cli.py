@@ -104,7 +104,7 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the summary.")
 @click.pass_context
 def run(context: click.Context, /, **asked: Any) -> None:
-    """Run operations over many connections and judge every answer.
+    """Run operations over many connections and judge every answer. SIGTERM ends the run in order.
 
     Exit codes: 0 pass; 2 usage; 10 correctness violated; 11 a threshold missed; 12 invalid run (the
     generator was saturated, or nothing was answered); 13 a push failed.

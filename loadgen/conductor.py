@@ -7,16 +7,17 @@ import contextlib
 import os
 import resource
 import secrets
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from loadgen.continuity import Tally
 from loadgen.events import EventRecord, carry_out
-from loadgen.messages import Assignment, Outcome, Progress, Ready, Start, encode, receive
+from loadgen.messages import Assignment, Outcome, Progress, Ready, Start, Stop, encode, receive
 from loadgen.plan import Event, Plan, PlanError
 from loadgen.samples import Samples
 
@@ -58,7 +59,7 @@ class _Worker:
         self.tally = Tally()
         self.outcome: Outcome | None = None
 
-    def tell(self, message: Assignment | Start) -> None:
+    def tell(self, message: Assignment | Start | Stop) -> None:
         """Send; a worker that is gone is noticed when it is heard."""
         assert self.process.stdin is not None
         self.process.stdin.write(encode(message))
@@ -101,10 +102,31 @@ async def conduct(
             seen.start = time.monotonic_ns() + _START_MARGIN
             for worker in workers:
                 worker.tell(Start(seen.start))
-            await _run(seen, workers, pushing, on_progress)
+            with _stopped_by_term(seen, workers):
+                await _run(seen, workers, pushing, on_progress)
         for worker in workers:
             _merge(seen, worker)
     return seen
+
+
+@contextlib.contextmanager
+def _stopped_by_term(seen: Observation, workers: list[_Worker]) -> Iterator[None]:
+    """SIGTERM ends the run in order, before its time: what it did until then is judged."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        now = time.monotonic_ns()
+        duration = max(1, now - (seen.start or now))
+        if duration < seen.plan.duration_ns:
+            seen.plan = msgspec.structs.replace(seen.plan, duration_ns=duration)
+            for worker in workers:
+                worker.tell(Stop(now))
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 async def _run(
@@ -118,7 +140,12 @@ async def _run(
     happening = [asyncio.create_task(_happen(event, plan, pushing, start)) for event in plan.events]
     try:
         await _all(worker.hear(Outcome) for worker in workers)
-        seen.events.extend(await asyncio.gather(*happening))
+        reached = [
+            task
+            for event, task in zip(plan.events, happening, strict=True)
+            if event.at_ns < seen.plan.duration_ns
+        ]
+        seen.events.extend(await asyncio.gather(*reached))
     finally:
         for task in (telling, *happening):
             task.cancel()

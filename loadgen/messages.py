@@ -1,6 +1,6 @@
 """What the conductor and its worker processes say to each other: framed msgpack over pipes.
 
-conductor: Assignment, then Start (or the end of the stream: stop, now)
+conductor: Assignment, then Start, perhaps Stop (or the end of the stream: give up, now)
 worker: Ready, Progress once a second when asked for, Outcome
 """
 
@@ -14,7 +14,17 @@ import msgspec
 from loadgen.continuity import Tally
 from loadgen.plan import Plan
 
-__all__ = ["Assignment", "Message", "Outcome", "Progress", "Ready", "Start", "encode", "receive"]
+__all__ = [
+    "Assignment",
+    "Message",
+    "Outcome",
+    "Progress",
+    "Ready",
+    "Start",
+    "Stop",
+    "encode",
+    "receive",
+]
 
 _LENGTH = struct.Struct(">Q")
 
@@ -29,6 +39,12 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
 
 class Start(msgspec.Struct, frozen=True, tag=True):
     """Begin at this time (ns, CLOCK_MONOTONIC, which the processes of a machine share)."""
+
+    at: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Send nothing that is due after this time (ns, CLOCK_MONOTONIC): the run is over by then."""
 
     at: int
 
@@ -59,7 +75,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     busy_ns: int
 
 
-Message = Assignment | Start | Ready | Progress | Outcome
+Message = Assignment | Start | Stop | Ready | Progress | Outcome
 
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 

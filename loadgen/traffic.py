@@ -144,6 +144,8 @@ class Traffic:
         self._lines: list[_Line] = []
         self._gone = 0
         self._alone = asyncio.Event()
+        self._over = asyncio.Event()
+        self._rounds: _Rounds | None = None
         self._owing: set[_Line] = set()
         self._paid = asyncio.Event()
 
@@ -170,6 +172,14 @@ class Traffic:
             await _at_most(self.plan.grace_ns / _SECOND, self._paid.wait())
         await self._leave()
 
+    def stop(self, at: int) -> None:
+        """The run ends at this time already (ns): what is due later is not sent."""
+        self.end = min(self.end, at)
+        if self._rounds is None:
+            self._over.set()
+        else:
+            self.due = min(self.due, self._rounds.hurry(at))
+
     def forget(self, line: _Line) -> None:
         """After the end: this line owes nothing any more."""
         self._owing.discard(line)
@@ -182,6 +192,7 @@ class Traffic:
         self._gone += 1
         if self._gone >= len(self._lines):
             self._alone.set()
+            self._over.set()
 
     def live_lines(self) -> list[_Line]:
         """The lines that can carry an operation."""
@@ -209,11 +220,11 @@ class Traffic:
             now = _now()
             for line in self.live_lines():
                 line.fill(now)
-            await _at_most(remaining, self._alone.wait())
+            await _at_most(remaining, self._over.wait())
             return
         pace = Pace(start, self.plan.rate, self._index, self.plan.processes)
         self.due = pace.due(self.end - 1)
-        rounds = _Rounds(self, pace)
+        rounds = self._rounds = _Rounds(self, pace)
         await _at_most(remaining + _LATE_END / _SECOND, rounds.sent.wait())
         rounds.stop()
 
@@ -237,6 +248,11 @@ class _Rounds:
         self._lines = traffic.live_lines()
         self._alarm = open_alarm(asyncio.get_running_loop(), self._round)
         self._alarm.ring_at(pace.intended(0))
+
+    def hurry(self, end: int) -> int:
+        """The run ends at ``end``: how many operations are due until then; look again at once."""
+        self._alarm.ring_at(_now())
+        return max(self._issued, self._pace.due(end - 1))
 
     def stop(self) -> None:
         """Send no more."""

@@ -10,15 +10,26 @@ import sys
 
 import uvloop
 
-from loadgen.messages import Assignment, Message, Outcome, Progress, Ready, Start, encode, receive
+from loadgen.messages import (
+    Assignment,
+    Message,
+    Outcome,
+    Progress,
+    Ready,
+    Start,
+    Stop,
+    encode,
+    receive,
+)
 from loadgen.traffic import Traffic
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Carry one assignment; the end of standard input ends it early."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when to stop
+    """Carry one assignment; the end of standard input gives it up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the conductor decides when to stop
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     uvloop.run(_work())
@@ -32,8 +43,9 @@ async def _work() -> None:
     if not isinstance(assignment, Assignment):
         return
     starting: asyncio.Future[int] = loop.create_future()
-    carrying = asyncio.create_task(_carry(assignment, starting))
-    listening = asyncio.create_task(_listen(inbox, starting, carrying))
+    traffic = Traffic(assignment.plan, assignment.index, assignment.nonce)
+    carrying = asyncio.create_task(_carry(traffic, starting))
+    listening = asyncio.create_task(_listen(inbox, starting, traffic, carrying))
     await asyncio.wait([carrying])
     listening.cancel()
     if not carrying.cancelled():
@@ -41,16 +53,20 @@ async def _work() -> None:
 
 
 async def _listen(
-    inbox: asyncio.StreamReader, starting: asyncio.Future[int], carrying: asyncio.Task[None]
+    inbox: asyncio.StreamReader,
+    starting: asyncio.Future[int],
+    traffic: Traffic,
+    carrying: asyncio.Task[None],
 ) -> None:
     while (message := await receive(inbox)) is not None:
         if isinstance(message, Start):
             starting.set_result(message.at)
+        elif isinstance(message, Stop):
+            traffic.stop(message.at)
     carrying.cancel()
 
 
-async def _carry(assignment: Assignment, starting: asyncio.Future[int]) -> None:
-    traffic = Traffic(assignment.plan, assignment.index, assignment.nonce)
+async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
     await traffic.dial()
     _tell(Ready(traffic.tally))
     start = await starting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import shlex
@@ -231,6 +232,29 @@ def test_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> N
     plan = Plan(protocol="echo", host="h", port=1, connections=2500, duration_ns=1)
     with pytest.raises(PlanError, match="use --processes 3"):
         asyncio.run(conduct(plan, []))
+
+
+@pytest.mark.parametrize("pace", [(), ("--rate", 500), ("--rate", 0.5)])
+def test_told_to_end(
+    server: Serve, command_line: Callable[..., list[str]], tmp_path: Path, pace: tuple[object, ...]
+) -> None:
+    """SIGTERM ends a run in order, and what it did until then is judged."""
+    sign = tmp_path / "sign"
+    os.mkfifo(sign)
+    line = command_line(
+        "--protocol", "verify", "--port", server("verify", "none"), "--duration", "60s", *pace,
+        "--processes", 2, "--connections", 4, "--run-at", f"200ms=cp /dev/null {sign}", "--json",
+        "--run-at", "50s=false",
+    )  # fmt: skip
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as running:
+        sign.read_bytes()
+        running.send_signal(signal.SIGTERM)
+        stdout, _ = running.communicate(timeout=20)
+    report = json.loads(stdout)
+    assert (running.returncode, report["verdict"]) == (0, "pass"), report
+    assert report["counts"]["issued"] == report["counts"]["answered"] > 0
+    assert 0.1 < report["duration_s"] < 30
+    assert len(report["events"]) == 1
 
 
 def test_interrupted(server: Serve, command_line: Callable[..., list[str]], tmp_path: Path) -> None:
