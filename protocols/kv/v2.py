@@ -8,8 +8,8 @@ Parsing. hiredis's reader is the fast path: it sees chunks that begin at a messa
 when a chunk does not end at one (or holds an inline command, or anything odd), the reader is
 thrown away and the chunk is parsed again by ``_Slow``, whose progress is plain data. So between
 two callbacks the reader is always empty and a swap at any byte moves nothing that can't be
-encoded. hiredis allocates what a header announces before it has come; ``_announces_much`` keeps
-such chunks away from it.
+encoded. hiredis allocates what a header announces before it has come, and knows aggregates that
+no command is; ``parse`` keeps chunks with either away from it.
 
 What is new since version 1:
 
@@ -34,10 +34,11 @@ import random
 import re
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from copy import copy
 from decimal import Decimal
+from functools import partial
 from itertools import chain, islice, takewhile
 from math import isinf, isnan
 from types import MappingProxyType
@@ -83,6 +84,7 @@ UNITS: Final = MappingProxyType(
 """Option or command to its unit in ms, and whether it counts from 1970."""
 
 STAR: Final = ord("*")
+PUSH, SET, MAP, ATTRIBUTE = b">~%|"  # aggregates of RESP3 that hiredis knows
 CR: Final = ord("\r")
 ZERO_DIGIT: Final = ord("0")
 LINE_LIMIT: Final = 65_536
@@ -97,6 +99,9 @@ CURSORS_LIMIT: Final = 64  # SCANs under way at once; the oldest is forgotten
 SCAN_PATIENCE_MS: Final = 60_000  # after which one that nobody asks for is forgotten
 WAIT: Final = -1  # in place of a scan's number: there are too many, ask again
 SWEEP_SECONDS: Final = 0.25
+HEADS_LIMIT: Final = 256
+HEADS: Final = tuple(b"$%d\r\n" % size for size in range(HEADS_LIMIT))
+LEAST: Final = -(2**63)
 LONGEST: Final = 2**63 - 1
 BEYOND: Final = 2**63
 
@@ -106,7 +111,11 @@ BEYOND: Final = 2**63
 
 def bulk(value: bytes | None) -> bytes:
     """A bulk string, or nil."""
-    return NIL if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+    if value is None:
+        return NIL
+    size = len(value)
+    head = HEADS[size] if size < HEADS_LIMIT else b"$%d\r\n" % size
+    return _join((head, value, b"\r\n"))
 
 
 def array(values: Iterable[bytes | None]) -> bytes:
@@ -139,14 +148,13 @@ def unknown(command: Command) -> bytes:
 
 def parse_integer(raw: bytes) -> int | None:
     """A 64-bit integer as redis writes it: no blanks, no plus sign, no leading zeros."""
-    if raw.isdigit() and raw[0] != ZERO_DIGIT:
-        number = int(raw) if len(raw) < 20 else BEYOND
-        return number if number <= LONGEST else None
+    if len(raw) < 19 and raw.isdigit() and raw[0] != ZERO_DIGIT:
+        return int(raw)
     try:
         number = int(raw) if len(raw) <= 20 else BEYOND
     except ValueError:
         return None
-    return number if number >= -BEYOND and b"%d" % number == raw else None
+    return number if LEAST <= number <= LONGEST and b"%d" % number == raw else None
 
 
 def parse_score(raw: bytes) -> float | None:
@@ -168,18 +176,11 @@ def format_score(score: float) -> bytes:
 # -- parsing ------------------------------------------------------------------------------------
 
 _huge = re.compile(rb"\*[1-9]\d{7}").search
-_huge_other = re.compile(rb"[>~][1-9]\d{7}").search
+_foreign = re.compile(rb"[>~%|]\d+\r\n").search
 _token = re.compile(rb"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"']+))(?=\s|$)""").match
 _escape = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED: Final = MappingProxyType(dict(zip(b"nrtba", b"\n\r\t\b\a", strict=True)))
 _join = b"".join
-
-
-def _announces_much(data: bytes) -> bool:
-    """Whether a header may announce ten million elements, for which hiredis would make room."""
-    if _huge(data):
-        return True
-    return (b">" in data or b"~" in data) and _huge_other(data) is not None
 
 
 class Talk(State, kind="kv.connection", version=2):
@@ -234,18 +235,21 @@ def parse(state: Talk, data: bytes) -> list[Command]:
     reader = state.reader
     commands: list[Command] = []
     try:
-        # one header with one digit, as most chunks have, needs no closer look
-        if data.rfind(b"*") or data[2] != CR or b">" in data or b"~" in data:  # noqa: SIM102
-            if _announces_much(data):
-                return _Slow(state, data).commands
+        # one header with one digit, as many chunks have, needs no closer look
+        if (data.rfind(b"*") or data[2] != CR) and _huge(data):
+            return _Slow(state, data).commands
+        # searched for as integers: for bytes, ``in`` makes an exception first and drops it
+        if (PUSH in data or SET in data or MAP in data or ATTRIBUTE in data) and _foreign(data):
+            return _Slow(state, data).commands
         reader.feed(data)
-        while (command := reader.gets()) is not False:
+        while command := reader.gets():
             _join(command)  # raises TypeError unless all arguments are bytes
             commands.append(command)
             if not reader.has_data():
                 return commands
     except (TypeError, IndexError, hiredis.HiredisError):
-        pass  # the slow parser knows what it is: an inline command, a fault, or too short to tell
+        pass
+    # the slow parser knows what it is: an inline command, a fault, or too short to tell
     state.reader = hiredis.Reader()
     return _Slow(state, data).commands
 
@@ -427,6 +431,24 @@ def store_down(new: dict[str, Any]) -> dict[str, Any]:
 
 class Store(Service[Keys], clustered=True):
     """The home part answers commands; the others pass them on."""
+
+    def answer(self, turn: Iterator[Command], replies: list[bytes]) -> Command | None:
+        """Add the replies to the commands of ``turn``, up to one that the store does not have.
+
+        Returns that one, or None. A client in the home worker pays for one call a chunk.
+        """
+        for command in turn:
+            try:
+                handler, least, most = COMMANDS[command[0]]
+            except KeyError:
+                handler, least, most = MISSING
+            if least <= len(command) <= most:
+                replies.append(handler(self, command))
+            elif (reply := self.execute(command)) is not None:
+                replies.append(reply)
+            else:
+                return command
+        return None
 
     def execute(self, command: Command) -> bytes | None:
         """The reply to one command; None when the store has no such command."""
@@ -668,11 +690,9 @@ def _get(store: Store, command: Command) -> bytes:
     state = store.state
     key = command[1]
     value = store.look(key) if state.deadlines else state.data.get(key)
-    if value is None:
-        return NIL
-    if type(value) is not bytes:
+    if value is not None and type(value) is not bytes:
         return WRONGTYPE
-    return b"$%d\r\n%b\r\n" % (len(value), value)
+    return bulk(value)
 
 
 def _set(store: Store, command: Command) -> bytes:
@@ -778,9 +798,9 @@ def _strlen(store: Store, command: Command) -> bytes:
     return integer(len(value or b"")) if value is None or type(value) is bytes else WRONGTYPE
 
 
-def count(store: Store, key: bytes, step: int) -> bytes:
-    """INCRBY of any sign."""
+def _incr(store: Store, command: Command, step: int = 1) -> bytes:
     state = store.state
+    key = command[1]
     value = store.look(key) if state.deadlines else state.data.get(key)
     if value is not None and type(value) is not bytes:
         return WRONGTYPE
@@ -788,30 +808,26 @@ def count(store: Store, key: bytes, step: int) -> bytes:
     if number is None:
         return NOT_INTEGER
     number += step
-    if not -BEYOND <= number <= LONGEST:
+    if not LEAST <= number <= LONGEST:
         return OVERFLOW
     text = state.data[key] = b"%d" % number
     return b":%b\r\n" % text
 
 
-def _incr(store: Store, command: Command) -> bytes:
-    return count(store, command[1], 1)
-
-
 def _decr(store: Store, command: Command) -> bytes:
-    return count(store, command[1], -1)
+    return _incr(store, command, -1)
 
 
 def _incrby(store: Store, command: Command) -> bytes:
     step = parse_integer(command[2])
-    return NOT_INTEGER if step is None else count(store, command[1], step)
+    return NOT_INTEGER if step is None else _incr(store, command, step)
 
 
 def _decrby(store: Store, command: Command) -> bytes:
     step = parse_integer(command[2])
     if step is None:
         return NOT_INTEGER
-    return error("decrement would overflow") if step == -BEYOND else count(store, command[1], -step)
+    return error("decrement would overflow") if step == LEAST else _incr(store, command, -step)
 
 
 # keys
@@ -958,20 +974,20 @@ def ranged(handler: Handler) -> Handler:
     return handle
 
 
-def _lpush(store: Store, command: Command) -> bytes:
-    items = make(store, command[1], deque, deque)
-    if items is None:
-        return WRONGTYPE
-    items.extendleft(command[2:])
-    return b":%d\r\n" % len(items)
+def pushing(one: Callable[[Any, bytes], None], many: Callable[[Any, Command], None]) -> Handler:
+    """The handler of a push. Most are of one item, for which a list need not be cut."""
 
+    def handle(store: Store, command: Command) -> bytes:
+        items = make(store, command[1], deque, deque)
+        if items is None:
+            return WRONGTYPE
+        if len(command) == 3:
+            one(items, command[2])
+        else:
+            many(items, command[2:])
+        return b":%d\r\n" % len(items)
 
-def _rpush(store: Store, command: Command) -> bytes:
-    items = make(store, command[1], deque, deque)
-    if items is None:
-        return WRONGTYPE
-    items.extend(command[2:])
-    return b":%d\r\n" % len(items)
+    return handle
 
 
 def _lrange(items: deque[bytes], command: Command) -> bytes:
@@ -1338,7 +1354,7 @@ def _hincrby(store: Store, command: Command) -> bytes:
     number = parse_integer((value or {}).get(command[2], b"0"))
     if number is None:
         return error("hash value is not an integer")
-    if not -BEYOND <= number + step <= LONGEST:
+    if not LEAST <= number + step <= LONGEST:
         return OVERFLOW
     make(store, command[1], dict, dict)[command[2]] = b"%d" % (number + step)
     return integer(number + step)
@@ -1454,8 +1470,8 @@ _ROWS: Final[tuple[tuple[str, Handler, int, int], ...]] = (
     ("TTL", _ttl, 2, 2),
     ("PTTL", _pttl, 2, 2),
     ("PERSIST", _persist, 2, 2),
-    ("LPUSH", _lpush, 3, ANY),
-    ("RPUSH", _rpush, 3, ANY),
+    ("LPUSH", pushing(deque.appendleft, deque.extendleft), 3, ANY),
+    ("RPUSH", pushing(deque.append, deque.extend), 3, ANY),
     ("LPOP", popping(deque, NIL, NIL_ARRAY, deque.popleft), 2, 3),
     ("RPOP", popping(deque, NIL, NIL_ARRAY, deque.pop), 2, 3),
     ("LLEN", within(deque, ZERO, _size), 2, 2),
@@ -1512,6 +1528,8 @@ COMMANDS: Final = MappingProxyType(
     }
 )
 """Both common spellings, so that neither is folded at each command."""
+
+MISSING: Final[tuple[Handler, int, int]] = (_ping, 1, 0)  # no number of words fits
 
 
 # -- RESP3: the replies that have another shape there --------------------------------------------
@@ -1655,28 +1673,26 @@ class Client(Connection[Talk], uses={"store": "kv.store"}):
         if host.slot != host.slots[0]:  # else a call of resume is on its way
             self.resume()
 
-    def _executor(self) -> Callable[[Command], bytes | None]:
+    def _answerer(self) -> Callable[[Iterator[Command], list[bytes]], Command | None]:
+        """``Store.answer``; command by command in RESP3 and where the store is of version 1."""
         store = self.store
-        return store.execute if self.state.protocol == 2 else store.execute_resp3
+        if self.state.protocol != 2:
+            return partial(answer_singly, store.execute_resp3)
+        return getattr(store, "answer", None) or partial(answer_singly, store.execute)
 
     def _answer(self, commands: list[Command]) -> None:
         """In the home worker: by direct calls."""
-        execute = self._executor()
-        replies = []
+        replies: list[bytes] = []
         turn = iter(commands)
-        for command in turn:
-            reply = execute(command)
-            if reply is None:
-                own = self._own(command)
-                if isinstance(own, int):
-                    self._wait_for_keys(own, [command, *turn])
-                    break
-                reply, self.state.scan = own, 0
-                execute = self._executor()
-                if self.state.quit:
-                    replies.append(reply)
-                    break
-            replies.append(reply)
+        while (command := self._answerer()(turn, replies)) is not None:
+            own = self._own(command)
+            if isinstance(own, int):
+                self._wait_for_keys(own, [command, *turn])
+                break
+            replies.append(own)
+            self.state.scan = 0
+            if self.state.quit:
+                break
         self.write(_join(replies))
         if self.state.quit:
             self.close()
@@ -1795,6 +1811,18 @@ class Client(Connection[Talk], uses={"store": "kv.store"}):
         if row[1] <= len(command) <= row[2]:
             return row[0](self, command)
         return wrong_arguments(command[0])
+
+
+def answer_singly(
+    execute: Callable[[Command], bytes | None], turn: Iterator[Command], replies: list[bytes]
+) -> Command | None:
+    """What ``Store.answer`` does, by a call of ``execute`` for each command."""
+    for command in turn:
+        reply = execute(command)
+        if reply is None:
+            return command
+        replies.append(reply)
+    return None
 
 
 def is_own(command: Command) -> bool:
