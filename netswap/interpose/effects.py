@@ -4,8 +4,9 @@ While ``Effects`` are in an object's hands, the transport, the host, the timers 
 it sees are stand-ins. They pass everything on at once, except while an ``Attempt`` is under way:
 then each effect goes to the end of the attempt's list instead, and what is asked of a service that
 can't be rewound is written to the attempt's log with its answer. Kept attempts have their effects
-carried out in the order in which they were wanted; a dropped one leaves none. The log is what a
-second try is answered from, so that a service is not asked twice for what it has done already.
+carried out in the order in which they were wanted; a dropped one leaves none. The log is what the
+next attempt is answered from, so that a service is not asked twice for what it has done already;
+the effects that it had on others stand with its answer.
 
 Known limits: an effect on something that an object reached by itself, around its handle and its
 host, is not seen; nor is what it reads through a handle without a call.
@@ -24,17 +25,24 @@ from netswap.stack import Connection
 if TYPE_CHECKING:
     from netswap.ott import Entry
 
-__all__ = ["Answered", "Effects", "Outbox"]
+__all__ = ["Effects", "Outbox"]
 
 
-class Answered(NamedTuple):
-    """A call that a service has answered."""
+class Asked(NamedTuple):
+    """A call of a service."""
 
     entry: Entry
     method: str
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
+
+
+class Answered(NamedTuple):
+    """A call that a service has answered, and the effects that it had on others."""
+
+    asked: Asked
     value: Any
+    effects: list[Callable[[], object]]
 
 
 class Outbox:
@@ -45,6 +53,7 @@ class Outbox:
         self.held: list[Callable[[], object]] = []
         self.answered: list[Answered] = []
         self.known: deque[Answered] = deque()
+        self.settled: Callable[[], None] = _nothing
 
     def hold(self) -> None:
         """From now on effects wait."""
@@ -57,10 +66,29 @@ class Outbox:
             effect()
 
     def drop(self) -> None:
-        """Forget what was held; what services have answered is known to the next try."""
+        """Forget what was held; what services have answered is known to the next attempt."""
         answered = self.answered
         self._emptied()
-        self.known = deque(answered)
+        self.known = deque([*answered, *self.known])
+
+    def ask(self, asked: Asked) -> Any:
+        """A service's answer, from the attempt before or from the service.
+
+        The first call that differs from the one before at its place ends the knowledge.
+        """
+        if self.known and self.known[0].asked != asked:
+            self.forget()
+        if self.known:
+            answered = self.known.popleft()
+            self.held += answered.effects
+            self.answered.append(answered)
+            return answered.value
+        before = len(self.held)
+        value = getattr(asked.entry.target, asked.method)(*asked.arguments, **asked.keywords)
+        if self.holding and not iscoroutine(value):
+            self.answered.append(Answered(asked, value, self.held[before:]))
+            self.settled()
+        return value
 
     def put(self, effect: Callable[..., object], *arguments: Any) -> None:
         """Carry an effect out, now or when the attempt is kept."""
@@ -69,23 +97,21 @@ class Outbox:
         else:
             effect(*arguments)
 
+    def forget(self) -> None:
+        """What is known will not be asked again; what it did to others, it did."""
+        for answered in self.known:
+            for effect in answered.effects:
+                self.put(effect)
+        self.known.clear()
+
     def _emptied(self) -> list[Callable[[], object]]:
         held, self.held, self.answered = self.held, [], []
         self.holding = False
         return held
 
-    def recall(self, wanted: Answered) -> tuple[bool, Any]:
-        """Whether this call was answered in the try before, as the next one there, and how.
 
-        The first call that differs ends the knowledge: what follows is asked again.
-        """
-        if not self.known:
-            return False, None
-        found = self.known.popleft()
-        if found[:-1] == wanted[:-1]:
-            return True, found.value
-        self.known.clear()
-        return False, None
+def _nothing() -> None:
+    pass
 
 
 class _StandIn:
@@ -105,13 +131,14 @@ class _StandIn:
 
 
 class _Transport(_StandIn):
-    """Output and flow control are held back."""
+    """Output and flow control are held back; ``flush`` empties the send buffer before a close."""
 
-    __slots__ = ("_closed",)
+    __slots__ = ("_closed", "_flush")
 
-    def __init__(self, real: Any, outbox: Outbox) -> None:
+    def __init__(self, real: Any, outbox: Outbox, flush: Callable[[], None]) -> None:
         super().__init__(real, outbox)
         object.__setattr__(self, "_closed", False)
+        object.__setattr__(self, "_flush", flush)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._outbox.put(self._real.write, bytes(data) if self._outbox.holding else data)
@@ -123,6 +150,7 @@ class _Transport(_StandIn):
         self._outbox.put(self._real.write_eof)
 
     def close(self) -> None:
+        self._outbox.put(self._flush)
         self._ends(self._real.close)
 
     def abort(self) -> None:
@@ -218,10 +246,10 @@ class _Handle(_StandIn):
     @property
     def target(self) -> Any:
         entry = self._real
-        return entry.target if _rewinds(entry) else _Asked(entry, self._outbox)
+        return entry.target if _rewinds(entry) else _Service(entry, self._outbox)
 
 
-class _Asked(_StandIn):
+class _Service(_StandIn):
     """A service that answers, and remembers what it has answered."""
 
     __slots__ = ()
@@ -231,14 +259,7 @@ class _Asked(_StandIn):
         return partial(self._ask, name) if callable(found) else found
 
     def _ask(self, name: str, *arguments: Any, **keywords: Any) -> Any:
-        wanted = Answered(self._real, name, arguments, keywords, None)
-        known, value = self._outbox.recall(wanted)
-        if known:
-            return value
-        value = getattr(self._real.target, name)(*arguments, **keywords)
-        if self._outbox.holding and not iscoroutine(value):
-            self._outbox.answered.append(wanted._replace(value=value))
-        return value
+        return self._outbox.ask(Asked(self._real, name, arguments, keywords))
 
 
 def _rewinds(entry: Entry) -> bool:
@@ -246,9 +267,12 @@ def _rewinds(entry: Entry) -> bool:
 
 
 class Effects:
-    """The stand-ins in the hands of one implementation, until ``remove()``."""
+    """The stand-ins in the hands of one implementation, until ``remove()``.
 
-    def __init__(self, target: Any, outbox: Outbox) -> None:
+    With ``writes_later`` a connection's output is held back before it comes to its send buffer.
+    """
+
+    def __init__(self, target: Any, outbox: Outbox, writes_later: bool = True) -> None:
         self._target = target
         self._was: dict[str, Any] = {}
         self._give("host", _Host(target.host, outbox))
@@ -258,8 +282,17 @@ class Effects:
         if "timer.service" in target.host.services and hasattr(type(target), "timers"):
             self._give("_timers", _Timers(target.timers, outbox))
         if isinstance(target, Connection):
-            self._give("transport", _Transport(target.transport, outbox))
+            self._give("transport", _Transport(target.transport, outbox, self.flush))
             target._wire()
+            if writes_later:
+                write = target.write
+                target.write = lambda data: outbox.put(write, bytes(data))
+
+    def flush(self) -> None:
+        """Empty the send buffer that the connection uses, if it does."""
+        output = getattr(self._target, "_use_output", None)
+        if output is not None:
+            output.target.flush()
 
     def remove(self) -> None:
         """Give the real things back."""

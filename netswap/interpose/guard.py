@@ -7,11 +7,12 @@ runs longer than it may, or leaves a state that is violated, then
 
 1. the effects are dropped and every object that took part gets its state of before the call;
 2. those that are on watch are taken back to the version before, with that state;
-3. the call is made again there. What services outside of the attempt have answered already they
-   are not asked again: the answers are known.
+3. the call is made again there, and again if something else on watch fails in it. What services
+   outside of the attempt have answered already they are not asked again: the answers are known.
 
 So the client gets what the old version answers and never sees the new one fail. A ProtocolError is
-the peer's fault and no failure.
+the peer's fault and no failure. Guards belong in front of every object that those on watch may
+call, changed or not: what stands outside is acted on at once and can't be undone.
 
 What can't be rewound, and is only watched: a session (its ``run`` has variables of its own), an
 ``async def`` call (others come in between), and an object whose state has more than ``LARGE``
@@ -32,7 +33,6 @@ from netswap.blame import Place, blame, describe
 from netswap.errors import DeadlinePassed, ProtocolError
 from netswap.events import Refusal
 from netswap.interpose.effects import Effects, Outbox
-from netswap.interpose.interposer import take_out
 from netswap.interpose.monitor import Figures, Monitor
 from netswap.mediator import present
 from netswap.stack import Connection, Service
@@ -92,17 +92,20 @@ class Violated(Exception):
 class Protection:
     """What the guards of one watch share.
 
-    ``limit()`` bounds the time of a call and raises DeadlinePassed in it; ``take_back(states)``
-    brings objects to the version before, all or none; ``fired`` is told of each failure.
+    ``limit()`` bounds the time of a call and raises DeadlinePassed in it; ``on_watch(entry)`` says
+    whether an object is of a version on watch; ``take_back(states)`` brings such objects to the
+    version before, all or none; ``fired`` is told of each failure.
     """
 
     def __init__(
         self,
         limit: Callable[[], AbstractContextManager[None]],
+        on_watch: Callable[[Entry], bool],
         take_back: Callable[[Mapping[Entry, State]], Refusal | None],
         fired: Callable[[Firing], None],
     ) -> None:
         self.limit = limit
+        self.on_watch = on_watch
         self.take_back = take_back
         self.fired = fired
         self.outbox = Outbox()
@@ -143,21 +146,39 @@ class Attempt:
 
     def __init__(self, outbox: Outbox) -> None:
         self.failure: Failure | None = None
-        self.members: list[Guard] = []
         self._outbox = outbox
+        self._members: dict[Entry, Guard] = {}
         self._before: dict[Entry, Snapshot] = {}
+        self._inside: list[Guard] = []
+        outbox.settled = self._settle
         outbox.hold()
 
-    def join(self, member: Guard) -> None:
-        """An object is about to be called: remember how it was before its first call."""
-        if member.entry in self._before or not member.can_rewind():
-            return
-        self.members.append(member)
+    @contextmanager
+    def joined(self, member: Guard) -> Iterator[None]:
+        """An object is called: how it was before its first call is remembered."""
+        if member.entry not in self._members and member.can_rewind():
+            self._members[member.entry] = member
+            self._remember(member)
+        self._inside.append(member)
+        try:
+            yield
+        finally:
+            self._inside.pop()
+
+    def _remember(self, member: Guard) -> None:
         target = present(member.entry)
+        if target is None:
+            return
         parts = target._part_entries().values() if isinstance(target, Connection) else ()
-        for entry in (member.entry, *parts):
-            self._before[entry] = Snapshot(present(entry))
-        member.copied(sum(self._before[entry].size for entry in (member.entry, *parts)))
+        copies = {entry: Snapshot(present(entry)) for entry in (member.entry, *parts)}
+        self._before.update(copies)
+        member.copied(sum(copy.size for copy in copies.values()))
+
+    def _settle(self) -> None:
+        """A service that can't be rewound has answered: what it made others do stands."""
+        for member in self._members.values():
+            if member not in self._inside:
+                self._remember(member)
 
     def failed(self, error: BaseException) -> None:
         """Something raised in it; the first is what counts."""
@@ -173,33 +194,31 @@ class Attempt:
                 place = broken.file, broken.line
                 self.failure = Failure(Violated(str(broken)), str(broken), place)
 
+    def is_on_watch(self, protection: Protection) -> bool:
+        """Whether anything that took part can be taken back."""
+        return any(map(protection.on_watch, self._before))
+
     def keep(self) -> None:
         """Carry out what was held back."""
         self._outbox.keep()
 
-    def rewind(self) -> dict[Entry, State]:
-        """Undo everything: the states of before by the object, also of those not on watch."""
-        self._outbox.drop()
-        for member in self.members:
-            take_out(member)
-        live = {entry: present(entry) for entry in self._before}
-        return {
-            entry: self._before[entry].restore(target)
-            for entry, target in live.items()
-            if target is not None
-        }
+    def undo(self, take_back: Callable[[Mapping[Entry, State]], Refusal | None]) -> Refusal | None:
+        """Drop the effects, give every object its state of before, and take back what is on watch.
 
-    @contextmanager
-    def second_try(self) -> Iterator[None]:
-        """What was answered in the first one is known."""
-        members = [present(member.entry) for member in self.members]
-        hands = [Effects(target, self._outbox) for target in members if target is not None]
-        try:
-            yield
-        finally:
-            self._outbox.known.clear()
-            for effects in hands:
-                effects.remove()
+        The refusal of ``take_back`` if it has one: then only that has not been done.
+        """
+        self._outbox.drop()
+        for member in self._members.values():
+            member.removed()
+        states = {
+            entry: copy.restore(present(entry))
+            for entry, copy in self._before.items()
+            if present(entry) is not None
+        }
+        refusal = take_back(states)
+        for member in self._members.values():
+            member.placed()
+        return refusal
 
 
 class Guard(Monitor):
@@ -221,8 +240,10 @@ class Guard(Monitor):
     def placed(self) -> None:
         """The object gets stand-ins for all that it acts on."""
         target = present(self.entry)
-        if not target.may_suspend and is_small(target.state):
-            self._effects = Effects(target, self._protection.outbox)
+        if target is not None and not target.may_suspend and is_small(target.state):
+            output = getattr(target, "_use_output", None)
+            own = output is None or not self._protection.on_watch(output)
+            self._effects = Effects(target, self._protection.outbox, writes_later=own)
 
     def removed(self) -> None:
         """The object gets the real things back."""
@@ -245,16 +266,29 @@ class Guard(Monitor):
         if name in UNGUARDED:
             return getattr(self.target, name)(*args, **keywords)
         attempt = self._protection.attempt
-        if attempt is None:
-            return self._first(name, args, keywords)
-        attempt.join(self)
+        if attempt is not None:
+            return self._within(attempt, name, args, keywords)
+        if self.can_rewind():
+            return self._attempts(name, args, keywords)
         try:
             return super().call(name, args, keywords)
         except ProtocolError:
             raise
         except FAILURES as error:
-            attempt.failed(error)
+            self._tell(name, Failure(error, describe(error), blame(error)), answered=False)
             raise
+
+    def _within(
+        self, attempt: Attempt, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Any:
+        with attempt.joined(self):
+            try:
+                return super().call(name, args, keywords)
+            except ProtocolError:
+                raise
+            except FAILURES as error:
+                attempt.failed(error)
+                raise
 
     async def call_later(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Watched, and not undone."""
@@ -266,46 +300,49 @@ class Guard(Monitor):
             self._tell(name, Failure(error, describe(error), blame(error)), answered=False)
             raise
 
-    def _first(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def _attempts(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Try until a call is in order; each failure takes at least one object off the watch."""
         shared = self._protection
-        attempt = shared.attempt = Attempt(shared.outbox)
-        attempt.join(self)
+        try:
+            while True:
+                attempt = shared.attempt = Attempt(shared.outbox)
+                value = self._attempt(attempt, name, args, keywords)
+                failure = attempt.failure
+                if failure is None:
+                    if name == "eof_received" and self._effects is not None:
+                        self._effects.flush()  # the transport closes as soon as this returns
+                    return value
+                version = present(self.entry).version
+                if not attempt.is_on_watch(shared):  # it would have failed as well without a guard
+                    attempt.keep()
+                    raise failure.error
+                refusal = attempt.undo(shared.take_back)
+                self._tell(name, failure, refusal is None, version)
+                if refusal is not None:
+                    raise failure.error
+        finally:
+            shared.attempt = None
+            shared.outbox.forget()
+
+    def _attempt(
+        self, attempt: Attempt, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Any:
+        """Make the call; its effects are kept unless it is a failure, which the attempt knows."""
         value = None
         try:
-            with shared.limit():
+            with self._protection.limit(), attempt.joined(self):
                 value = super().call(name, args, keywords)
             attempt.look_for_violations()
         except ProtocolError:
-            shared.attempt = None
+            self._protection.attempt = None
             attempt.keep()
             raise
         except FAILURES as error:
             attempt.failed(error)
-        finally:
-            shared.attempt = None
+        self._protection.attempt = None
         if attempt.failure is None:
             attempt.keep()
-            return value
-        return self._second(attempt, attempt.failure, name, (args, keywords))
-
-    def _second(
-        self,
-        attempt: Attempt,
-        failure: Failure,
-        name: str,
-        given: tuple[tuple[Any, ...], dict[str, Any]],
-    ) -> Any:
-        """Undo the first attempt and call the version before; if that can't be, raise."""
-        version = present(self.entry).version
-        able = self in attempt.members
-        states = attempt.rewind()
-        refusal = self._protection.take_back(states) if able else None
-        answered = able and refusal is None
-        self._tell(name, failure, answered, version)
-        if not answered:
-            raise failure.error
-        with attempt.second_try():
-            return getattr(present(self.entry), name)(*given[0], **given[1])
+        return value
 
     def _tell(self, name: str, failure: Failure, answered: bool, version: int = 0) -> None:
         target = present(self.entry)
