@@ -76,6 +76,8 @@ def defined_at(thing: Callable[..., Any] | type) -> Place:
 
 def describe(error: BaseException) -> str:
     """One line: the type and text of an exception, whose text may be made by an author's code."""
+    if isinstance(error, MemoryError) and not error.args:
+        return "MemoryError: memory ran out"
     try:
         text = " ".join(str(error).split())
     except Exception as second:

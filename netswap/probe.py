@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -24,6 +23,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from netswap.blame import place_of_death, tell_where_it_dies
+from netswap.confine import confine, scratch
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run_probe(
     bundles = list(bundles)
     job = _Job([b.to_message() for b in bundles], [b.to_message() for b in known], timeout)
     # Files, not pipes: a process that the module started could keep a pipe open.
-    with _scratch() as answer, _scratch() as noise:
+    with os.fdopen(scratch(), "w+b") as answer, os.fdopen(scratch(), "w+b") as noise:
         child = subprocess.Popen(
             [sys.executable, "-m", "netswap.probe"],
             stdin=subprocess.PIPE,
@@ -79,13 +79,6 @@ def run_probe(
         finally:
             _kill_session(child)
         return _found(child.returncode, answer, noise, _names(bundles))
-
-
-def _scratch() -> IO[bytes]:
-    """A file without a name; in memory where the system has that, for read-only machines."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("netswap-probe"), "w+b")
-    return tempfile.TemporaryFile()
 
 
 def _found(status: int, answer: IO[bytes], noise: IO[bytes], names: str) -> Probed:
@@ -133,15 +126,26 @@ def main() -> None:
     leave = tell_where_it_dies(STDERR)
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Job)
     probed = Probed()
+    limits = confine(capture=False)._replace(output=STDERR)
     try:
         with _alarm(job.timeout):
             _probe(job, probed)
     except TimeoutError as error:  # between two bundles, or before the first
         probed.refusals.append(Refusal(Stage.LOAD, str(error)))
+    flood = limits.flooded()
+    limits.leave_room()
+    if flood:
+        probed.refusals = [_flooded(flood, probed.refusals)]
     with os.fdopen(answer, "wb") as pipe:
         pipe.write(msgspec.msgpack.encode(probed))
     # Threads that a module left behind must not keep the child.
     leave(0)
+
+
+def _flooded(flood: str, refusals: list[Refusal]) -> Refusal:
+    """Output without end, at the line that could not write more if that is known."""
+    first = next(iter(refusals), Refusal(Stage.LOAD, ""))
+    return msgspec.structs.replace(first, reason=flood, advice="take the output out")
 
 
 @contextmanager
@@ -179,7 +183,7 @@ def _load(bundle: Bundle, probed: Probed) -> Loaded | None:
 
     refusals = check_source(bundle)
     probed.refusals += refusals
-    return None if refusals else load_bundle(bundle, None)
+    return None if refusals else load_bundle(bundle, None, on_trial=True)
 
 
 def _compare(loaded: Loaded, known: list[bytes], probed: Probed) -> None:

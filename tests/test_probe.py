@@ -129,7 +129,7 @@ def test_what_a_module_started_does_not_outlive_the_probe(tmp_path: Path) -> Non
     start = "import subprocess, pathlib\n"
     start += "child = subprocess.Popen(['sleep', '600'])\n"
     start += f"pathlib.Path({str(told)!r}).write_text(str(child.pid))\n"
-    assert run_probe([bundle(start + GOOD)]).kinds == [{"test.hall": 1}]
+    assert "its import started the process" in refused(start + GOOD).reason
     deadline = time.monotonic() + PATIENT
     while runs(told.read_text()):
         assert time.monotonic() < deadline, "it still runs"

@@ -22,7 +22,7 @@ TREES = ("netswap", "protocols", "loadgen")
 LAYERS = [
     {"blame", "clock", "events", "outcome"},
     {"errors"},
-    {"logs", "places"},
+    {"confine", "logs", "places"},
     {"config"},
     {"ott", "quiescence", "mediator", "transfer"},
     {"canary", "hotswap"},

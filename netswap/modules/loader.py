@@ -34,7 +34,9 @@ from netswap.blame import describe
 from netswap.errors import AuthorError, BundleError
 from netswap.events import Refusal, Stage
 from netswap.modules.bundle import Bundle
+from netswap.modules.effects import Watch, import_others
 from netswap.modules.importer import Importer, Unit, package_name, refuse
+from netswap.modules.syntax import parse
 from netswap.stack import Implementation
 from netswap.transfer import Migration
 
@@ -114,11 +116,15 @@ class Loaded:
 
 
 def load_bundle(
-    bundle: Bundle, root: Path | None = None, compiled: Mapping[str, bytes] | None = None
+    bundle: Bundle,
+    root: Path | None = None,
+    compiled: Mapping[str, bytes] | None = None,
+    on_trial: bool = False,
 ) -> Loaded:
     """Import all of ``bundle`` and find what it provides.
 
-    ``compiled`` is what ``Loaded.compiled()`` gave for it, to save the time.
+    ``compiled`` is what ``Loaded.compiled()`` gave for it, to save the time. ``on_trial`` is for a
+    child process that is to end soon: side effects of the import are looked for and refused.
 
     ``root`` is the folder that tracebacks show in front of the file names; it is not read.
     Raises BundleError with a Refusal that names the author's file and line for whatever goes
@@ -126,7 +132,9 @@ def load_bundle(
     task left running, nothing provided, two implementations of one kind.
     """
     resident = _find_resident(bundle)
-    return Loaded(resident if resident is not None else _load(Importer(bundle, root, compiled)))
+    if resident is None:
+        resident = _load(Importer(bundle, root, compiled), on_trial)
+    return Loaded(resident)
 
 
 def _find_resident(bundle: Bundle) -> _Resident | None:
@@ -136,9 +144,11 @@ def _find_resident(bundle: Bundle) -> _Resident | None:
     return resident
 
 
-def _load(importer: Importer) -> _Resident:
+def _load(importer: Importer, on_trial: bool) -> _Resident:
     importer.install()
     try:
+        if on_trial:
+            _try_import(importer)
         resident = _Resident(importer, _import_all(importer))
     except KeyboardInterrupt:
         importer.remove()
@@ -151,6 +161,25 @@ def _load(importer: Importer) -> _Resident:
         return resident
     # outside the handler: a chained exception would keep the refused module alive
     raise failure
+
+
+def _try_import(importer: Importer) -> None:
+    """Import all of it and forget it again; raises BundleError for what that leaves behind.
+
+    What can be imported once only (it registers a name somewhere) fails in the import after this.
+    """
+    files = {
+        unit.shown: (unit.file, parse(unit.file, importer.bundle.files[unit.file], Stage.LOAD))
+        for unit in importer.units.values()
+        if unit.file
+    }
+    others = import_others([tree for _, tree in files.values()])
+    with Watch(files, others, importer.package) as watch:
+        _import_all(importer)
+    if watch.effect is not None:
+        raise BundleError(Refusal(Stage.LOAD, *watch.effect[:3], advice=watch.effect.advice))
+    importer.remove()
+    importer.install()
 
 
 def _import_all(importer: Importer) -> _Contents:

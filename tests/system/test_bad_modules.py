@@ -87,7 +87,7 @@ BAD = {
     "raises at import": Bad(GOOD + "\nprint(1 // 0)\n", 20, "ZeroDivisionError", "1 // 0"),
     "exits at import": Bad(GOOD + "\nsys.exit(3)\n", 20, "SystemExit", "sys.exit"),
     "hangs at import": Bad(
-        GOOD + "\nwhile True:\n    pass\n", 20, "not done after 1 s", "while", ("--timeout", "1s")
+        GOOD + "\nwhile True: pass\n", 20, "not done after 1 s", "while", ("--timeout", "1s")
     ),
     "sleeps at import": Bad(
         GOOD + "\nimport time\ntime.sleep(60)\n",
@@ -169,9 +169,9 @@ BAD = {
     "step changes what it was given": Bad(
         step('old["seen"].append("x")'), 20, "changed the old state", "class Count(",
     ),
-    "step returns no dict": Bad(step("return 7"), 20, "up returned int", "class Count("),
+    "step returns no dict": Bad(step("return 7"), 20, "up returned int", "def up("),
     "step returns a wrong type": Bad(
-        step('return {"lines": "many"}'), 20, "lines", "class Count(",
+        step('return {"lines": "many"}'), 20, "lines", "def up(",
     ),
     "step down raises": Bad(
         GOOD.replace("    total = new", '    raise KeyError("down")\n    total = new'),
