@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 __all__ = [
+    "Place",
     "accuse",
     "author_file",
     "blame",

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from netswap.blame import place_of_death, tell_where_it_dies
+from netswap.blame import Place, place_of_death, tell_where_it_dies
 from netswap.confine import confine, scratch
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 
@@ -75,7 +75,8 @@ def run_probe(
             child.communicate(msgspec.msgpack.encode(job), timeout + _GRACE)
         except subprocess.TimeoutExpired:
             reason = f"loading did not end within {timeout:g} s and could not be interrupted"
-            return _failed(reason, _names(bundles), None)
+            file, line = _place_of_hanging(child, noise)
+            return _failed(reason, file or _names(bundles), line)
         finally:
             _kill_session(child)
         return _found(child.returncode, answer, noise, _names(bundles))
@@ -89,6 +90,15 @@ def _found(status: int, answer: IO[bytes], noise: IO[bytes], names: str) -> Prob
         return msgspec.msgpack.decode(answer.read(), type=Probed)
     except msgspec.DecodeError:
         return _died(status, noise.read().decode(errors="replace"), names)
+
+
+def _place_of_hanging(child: subprocess.Popen[bytes], noise: IO[bytes]) -> Place:
+    """Where the child is: it is made to crash, which faulthandler reports even out of C code."""
+    child.send_signal(signal.SIGABRT)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(_GRACE)
+    noise.seek(0)
+    return place_of_death(noise.read().decode(errors="replace"))
 
 
 def _kill_session(child: subprocess.Popen[bytes]) -> None:

@@ -108,13 +108,22 @@ def test_what_does_not_load_is_refused_with_its_line(
     assert refusal.stage == stage
 
 
-def test_code_that_can_not_be_interrupted_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller has its answer in time, and the child is gone."""
+@pytest.mark.parametrize(
+    "deaf",
+    [
+        "import signal\nsignal.pthread_sigmask(0, {14})\nwhile True: signal.pause()\n",
+        "x = 1\n\nsum(range(1 << 60))\n",
+    ],
+    ids=["the signal", "C code"],
+)
+def test_code_that_can_not_be_interrupted_is_ended(
+    monkeypatch: pytest.MonkeyPatch, deaf: str
+) -> None:
+    """The caller has its answer in time, with the line, and the child is gone."""
     monkeypatch.setattr(probe, "_GRACE", 0.5)
-    deaf = "import signal\nsignal.pthread_sigmask(0, {14})\nwhile True:\n    signal.pause()\n"
     refusal = refused(deaf, 0.5)
     assert refusal.reason == "loading did not end within 0.5 s and could not be interrupted"
-    assert refusal.file == "mine.py"
+    assert (refusal.file, refusal.line) == ("mine.py", 3)
 
 
 def test_prints_of_a_module_do_not_spoil_the_answer() -> None:

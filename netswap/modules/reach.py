@@ -30,12 +30,14 @@ OTHERS_OBJECTS: Final = frozenset(
 )
 """What hands out the objects of others."""
 
+_EVERYTHING: Final = frozenset({"BaseException", "builtins.BaseException"})
 _CHANGES: Final = frozenset({"setattr", "delattr", "builtins.setattr", "builtins.delattr"})
 
 
 def beyond_itself(files: list[File]) -> Iterator[Refusal]:
     """A refusal for each line that imports netswap's inner rooms, changes what was imported, looks
-    for objects of others, or gives an implementation a ``__del__`` or slots of its own.
+    for objects of others, swallows the deadline that ends an endless loop, or gives an
+    implementation a ``__del__`` or slots of its own.
     """
     lasting = derived(files, IMPLEMENTATIONS)
     for file in files:
@@ -50,6 +52,8 @@ def beyond_itself(files: list[File]) -> Iterator[Refusal]:
                     yield from _stores(file, node, node, own)
                 case ast.Subscript(ctx=ast.Store() | ast.Del()):
                     yield from _stores(file, node, node, own)
+                case ast.ExceptHandler():
+                    yield from _swallows(file, node)
                 case ast.ClassDef() if node.name in lasting:
                     yield from _unlasting(file, node)
 
@@ -117,6 +121,14 @@ def _stores(
 def _change(file: File, node: ast.expr, name: str) -> Refusal:
     reason = f"it changes {name}, which the whole process uses, and no rollback takes that back"
     return file.refusal(node, reason, "derive a class, or pass what is to be different")
+
+
+def _swallows(file: File, node: ast.ExceptHandler) -> Iterator[Refusal]:
+    caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+    everything = any(part is None or file.dotted(part) in _EVERYTHING for part in caught)
+    if everything and not any(isinstance(part, ast.Raise) for part in ast.walk(node)):
+        reason = "it catches everything, also the deadline by which netswap ends an endless loop"
+        yield file.refusal(node, reason, "catch Exception, or end the handler with `raise`")
 
 
 def _unlasting(file: File, node: ast.ClassDef) -> Iterator[Refusal]:

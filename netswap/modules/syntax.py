@@ -95,7 +95,9 @@ class File:
             return ""
         return ".".join((self.origins.get(node.id, node.id), *reversed(parts)))
 
-    def refusal(self, node: ast.stmt | ast.expr, reason: str, advice: str) -> Refusal:
+    def refusal(
+        self, node: ast.stmt | ast.expr | ast.ExceptHandler, reason: str, advice: str
+    ) -> Refusal:
         return Refusal(Stage.CHECK, reason, self.name, node.lineno, advice=advice)
 
 

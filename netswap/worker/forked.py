@@ -24,6 +24,7 @@ __all__ = ["Told", "in_fork"]
 NICER = 10
 """The child gives way to the workers that serve."""
 
+LAST_WORDS_S = 1.0
 LIMIT = 64 * 1024 * 1024
 """Bytes of an answer; a child that says more is ended."""
 
@@ -100,7 +101,6 @@ async def _heard(reading: int, pid: int, timeout: float, fork_s: float) -> Told:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     data = bytearray()
-    late = False
 
     def readable() -> None:
         chunk = os.read(reading, 65536)
@@ -110,9 +110,10 @@ async def _heard(reading: int, pid: int, timeout: float, fork_s: float) -> Told:
 
     loop.add_reader(reading, readable)
     try:
-        await asyncio.wait_for(ended, timeout)
-    except TimeoutError:
-        late = True
+        await asyncio.wait([ended], timeout=timeout)
+        if late := not ended.done():
+            os.kill(pid, signal.SIGABRT)  # it says where it is, even out of C code
+            await asyncio.wait([ended], timeout=LAST_WORDS_S)
     finally:
         loop.remove_reader(reading)
         # Nobody listens any more, and the loop must not wait for a child that goes on. One that

@@ -40,7 +40,8 @@ async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:
     told = await in_fork(lambda: _played(play), timeout)
     if told.late:
         reason = f"the rehearsal did not end within {timeout:g} s and was stopped"
-        refusal = Refusal(Stage.PREPARE, reason, advice="look for an endless loop")
+        file, line = place_of_death(told.answer.decode(errors="replace"))
+        refusal = Refusal(Stage.PREPARE, reason, file, line, advice="look for an endless loop")
         return Rehearsed(refusal, fork_s=told.fork_s)
     try:
         rehearsed = msgspec.msgpack.decode(told.answer, type=Rehearsed)

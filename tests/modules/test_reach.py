@@ -31,6 +31,9 @@ def check(source: str) -> list[Refusal]:
         ("import json\nsetattr(json, 'loads', 1)", "changes json"),
         ("import json\ndelattr(json, 'loads')", "changes json"),
         ("import gc\ngc.get_objects()", "calls gc.get_objects"),
+        ("try: pass\nexcept BaseException: pass", "catches everything"),
+        ("def f():\n    while 1:\n        try: pass\n        except: continue", "catches"),
+        ("try: pass\nexcept (OSError, BaseException) as e: print(e)", "catches everything"),
         ("from gc import get_referrers as g\ndef f():\n    g()", "calls gc.get_referrers"),
     ],
 )  # fmt: skip
@@ -52,6 +55,8 @@ def test_what_belongs_to_all_is_left_alone(source: str, says: str) -> None:
         "class Row: pass\ndef f():\n    Row.x = 1",
         "def f(self):\n    self.state.rows['a'] = 1",
         "import gc\nprint(gc.isenabled())",
+        "try: pass\nexcept Exception: pass",
+        "try: pass\nexcept BaseException:\n    print(1)\n    raise",
         "def f(thing):\n    setattr(thing, 'x', 1)",
     ],
 )

@@ -123,6 +123,16 @@ async def test_an_endless_loop_is_stopped_at_the_deadline() -> None:
     assert time.monotonic() - started < PATIENT / 2
 
 
+@pytest.mark.parametrize("line", ["sum(range(1 << 60))", "while True: pass"])
+async def test_what_is_stopped_says_where_it_was(line: str) -> None:
+    """Python or C code that no exception reaches: the author's line is named."""
+    module: dict[str, Play] = {}
+    exec(compile(BUNDLED.format(line), "v2.py@0123456789ab", "exec"), module)
+    refusal = await refused(module["leave"], 0.2)
+    assert "was stopped" in refusal.reason
+    assert (refusal.file, refusal.line) == ("v2.py", 4)
+
+
 async def test_a_rehearsal_that_is_cancelled_ends_its_child() -> None:
     """A worker that ends does not wait for it; the fixtures see that no process is left."""
     task = asyncio.create_task(rehearse(endless, PATIENT))
