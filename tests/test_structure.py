@@ -46,6 +46,7 @@ OUTSIDE_OF_MECHANISM = {"asyncio", "selectors", "socket", "threading", "time", "
 NAMES_AT_A_DOOR = 8
 WIDER = {
     "netswap": "what an author writes a module with, the invariant being the ninth word",
+    "netswap.interpose": "each interposer comes with the record that it fills",
     "netswap.transfer": "the author's four words beside the mechanism's six",
 }
 """Doors that give two names more, each with its reason."""

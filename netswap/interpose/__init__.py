@@ -2,13 +2,15 @@
 
 They go in and out between two callbacks of the loop, with no quiescence, and cost nothing while
 none is there. ``Monitor`` counts, ``Guard`` makes every call of a version on watch an attempt that
-can be undone; an ``Interposition`` is one in front of each object that something finds.
+can be undone; an ``Interposition`` is one in front of each object that something finds; a ``Tape``
+has what some connections were called with.
 """
 
 from netswap.interpose.guard import Firing, Guard, Protection
 from netswap.interpose.interposer import put_in, take_out
 from netswap.interpose.interposition import Interposition
 from netswap.interpose.monitor import Figures, Monitor
+from netswap.interpose.record import Tape, Window
 
 __all__ = [
     "Figures",
@@ -17,6 +19,8 @@ __all__ = [
     "Interposition",
     "Monitor",
     "Protection",
+    "Tape",
+    "Window",
     "put_in",
     "take_out",
 ]

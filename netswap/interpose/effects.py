@@ -25,7 +25,7 @@ from netswap.stack import Connection
 if TYPE_CHECKING:
     from netswap.ott import Entry
 
-__all__ = ["Effects", "Outbox"]
+__all__ = ["Effects", "Outbox", "StandIn"]
 
 
 class Asked(NamedTuple):
@@ -114,12 +114,12 @@ def _nothing() -> None:
     pass
 
 
-class _StandIn:
+class StandIn:
     """Has every attribute of ``real``; some are held back by the outbox."""
 
     __slots__ = ("_outbox", "_real")
 
-    def __init__(self, real: Any, outbox: Outbox) -> None:
+    def __init__(self, real: Any, outbox: Any) -> None:
         object.__setattr__(self, "_real", real)
         object.__setattr__(self, "_outbox", outbox)
 
@@ -130,7 +130,7 @@ class _StandIn:
         setattr(self._real, name, value)
 
 
-class _Transport(_StandIn):
+class _Transport(StandIn):
     """Output and flow control are held back; ``flush`` empties the send buffer before a close."""
 
     __slots__ = ("_closed", "_flush")
@@ -175,7 +175,7 @@ class _Transport(_StandIn):
             getattr(self._real, method)()
 
 
-class _Timers(_StandIn):
+class _Timers(StandIn):
     """Arming and forgetting are held back."""
 
     __slots__ = ()
@@ -207,7 +207,7 @@ class _Later:
             self.scheduled = call_soon(*arguments)
 
 
-class _Mesh(_StandIn):
+class _Mesh(StandIn):
     """What goes to other workers is held back."""
 
     __slots__ = ()
@@ -219,7 +219,7 @@ class _Mesh(_StandIn):
         self._outbox.put(self._real.request, *words)
 
 
-class _Host(_StandIn):
+class _Host(StandIn):
     """Calls for later, and those to other workers, are held back."""
 
     __slots__ = ()
@@ -238,7 +238,7 @@ class _Host(_StandIn):
         self._outbox.put(self._real.later, call, *arguments)
 
 
-class _Handle(_StandIn):
+class _Handle(StandIn):
     """The handle of a service: what it is asked is written down, unless it can be rewound."""
 
     __slots__ = ()
@@ -249,7 +249,7 @@ class _Handle(_StandIn):
         return entry.target if _rewinds(entry) else _Service(entry, self._outbox)
 
 
-class _Service(_StandIn):
+class _Service(StandIn):
     """A service that answers, and remembers what it has answered."""
 
     __slots__ = ()

@@ -34,13 +34,12 @@ from netswap.errors import DeadlinePassed, ProtocolError
 from netswap.events import Refusal
 from netswap.interpose.effects import Effects, Outbox
 from netswap.interpose.monitor import Figures, Monitor
+from netswap.interpose.snapshot import Snapshot, snapshots_of
 from netswap.mediator import present
-from netswap.stack import Connection, Service
-from netswap.transfer import State, decode, encode, violated
+from netswap.transfer import State, violated
 
 if TYPE_CHECKING:
     from netswap.ott import Entry
-    from netswap.stack import Implementation
 
 __all__ = ["Firing", "Guard", "Protection"]
 
@@ -52,7 +51,6 @@ LARGE_BYTES = 65_536
 FAILURES = (Exception, SystemExit, DeadlinePassed)
 UNGUARDED = frozenset({"connection_made", "connection_lost"})
 """They end in the author's ``on_connect`` and ``on_close``, which are guarded by themselves."""
-FLAGS = ("half_closed", "reading_paused", "writing_paused")
 
 
 class Firing(msgspec.Struct, frozen=True):
@@ -112,35 +110,6 @@ class Protection:
         self.attempt: Attempt | None = None
 
 
-class Snapshot:
-    """The state and the flags of one object before a call."""
-
-    __slots__ = ("_encoded", "_flags", "_type")
-
-    def __init__(self, target: Implementation[Any]) -> None:
-        self._type: type[State] = type(target.state)
-        self._encoded = encode(target.state)
-        self._flags = {name: getattr(target, name) for name in FLAGS if hasattr(target, name)}
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return len(self._encoded.payload)
-
-    def restore(self, target: Any) -> State:
-        """Give ``target`` its state and flags of then; the state."""
-        state: State = decode(self._encoded, self._type)
-        is_service = isinstance(target, Service)
-        if is_service:
-            target.on_stop()
-        target.state = state
-        for name, value in self._flags.items():
-            setattr(target, name, value)
-        if is_service:
-            target.on_start()
-        return state
-
-
 class Attempt:
     """A call from outside and everything guarded that it calls."""
 
@@ -166,11 +135,9 @@ class Attempt:
             self._inside.pop()
 
     def _remember(self, member: Guard) -> None:
-        target = present(member.entry)
-        if target is None:
+        if present(member.entry) is None:
             return
-        parts = target._part_entries().values() if isinstance(target, Connection) else ()
-        copies = {entry: Snapshot(present(entry)) for entry in (member.entry, *parts)}
+        copies = snapshots_of(member.entry)
         self._before.update(copies)
         member.copied(sum(copy.size for copy in copies.values()))
 
