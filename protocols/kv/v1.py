@@ -8,8 +8,8 @@ Parsing. hiredis's reader is the fast path: it sees chunks that begin at a messa
 when a chunk does not end at one (or holds an inline command, or anything odd), the reader is
 thrown away and the chunk is parsed again by ``_Slow``, whose progress is plain data. So between
 two callbacks the reader is always empty and a swap at any byte moves nothing that can't be
-encoded. hiredis allocates what a header announces before it has come; ``_announces_much`` keeps
-such chunks away from it.
+encoded. hiredis allocates what a header announces before it has come, and knows aggregates that
+no command is; ``parse`` keeps chunks with either away from it.
 
 Known limits, mended in version 2: INCR and its like count beyond 64 bits, KEYS looks at every key
 in one go, and the active expiry looks at every key that has a deadline.
@@ -65,6 +65,7 @@ UNITS: Final = MappingProxyType(
 """Option or command to its unit in ms, and whether it counts from 1970."""
 
 STAR: Final = ord("*")
+PUSH, SET, MAP, ATTRIBUTE = b">~%|"  # aggregates of RESP3 that hiredis knows
 CR: Final = ord("\r")
 ZERO_DIGIT: Final = ord("0")
 DIGITS_LIMIT: Final = 4096  # of a number that is read; Python refuses more than 4300
@@ -149,18 +150,11 @@ def format_score(score: float) -> bytes:
 # -- parsing ------------------------------------------------------------------------------------
 
 _huge = re.compile(rb"\*[1-9]\d{7}").search
-_huge_other = re.compile(rb"[>~][1-9]\d{7}").search
+_foreign = re.compile(rb"[>~%|]\d+\r\n").search
 _token = re.compile(rb"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"']+))(?=\s|$)""").match
 _escape = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED: Final = MappingProxyType(dict(zip(b"nrtba", b"\n\r\t\b\a", strict=True)))
 _join = b"".join
-
-
-def _announces_much(data: bytes) -> bool:
-    """Whether a header may announce ten million elements, for which hiredis would make room."""
-    if _huge(data):
-        return True
-    return (b">" in data or b"~" in data) and _huge_other(data) is not None
 
 
 class Talk(State, kind="kv.connection", version=1):
@@ -198,18 +192,21 @@ def parse(state: Talk, data: bytes) -> list[Command]:
     reader = state.reader
     commands: list[Command] = []
     try:
-        # one header with one digit, as most chunks have, needs no closer look
-        if data.rfind(b"*") or data[2] != CR or b">" in data or b"~" in data:  # noqa: SIM102
-            if _announces_much(data):
-                return _Slow(state, data).commands
+        # one header with one digit, as many chunks have, needs no closer look
+        if (data.rfind(b"*") or data[2] != CR) and _huge(data):
+            return _Slow(state, data).commands
+        # searched for as integers: for bytes, ``in`` makes an exception first and drops it
+        if (PUSH in data or SET in data or MAP in data or ATTRIBUTE in data) and _foreign(data):
+            return _Slow(state, data).commands
         reader.feed(data)
-        while (command := reader.gets()) is not False:
+        while command := reader.gets():
             _join(command)  # raises TypeError unless all arguments are bytes
             commands.append(command)
             if not reader.has_data():
                 return commands
     except (TypeError, IndexError, hiredis.HiredisError):
-        pass  # the slow parser knows what it is: an inline command, a fault, or too short to tell
+        pass
+    # the slow parser knows what it is: an inline command, a fault, or too short to tell
     state.reader = hiredis.Reader()
     return _Slow(state, data).commands
 

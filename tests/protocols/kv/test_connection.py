@@ -158,19 +158,21 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("foreign", FOREIGN, ids=lambda foreign: foreign[:4])
-def test_what_only_replies_have_is_a_line_at_any_cut(foreign: bytes) -> None:
+def test_what_only_replies_have_is_a_line_at_any_cut(kv: ModuleType, foreign: bytes) -> None:
     """RESP that is no command is an inline command, as in redis, and never a command by itself."""
     data = encode("PING") + foreign + encode("ECHO", "x")
-    expected = talk(fresh(v2), [data])
+    expected = talk(fresh(kv), [data])
     assert expected.startswith(b"+PONG\r\n")
     assert expected.endswith(b"$1\r\nx\r\n")
     for chunks in cuts(data):
-        assert talk(fresh(v2), chunks) == expected, chunks[0]
+        assert talk(fresh(kv), chunks) == expected, chunks[0]
 
 
 @pytest.mark.parametrize("kind", [b"*", b">", b"~", b"%", b"|"])
 @pytest.mark.parametrize("before", [b"", encode("PING"), b"*2\r\n$4\r\nPING\r\n", b"*2\r\n"])
-def test_hiredis_never_sees_a_header_that_announces_much(kind: bytes, before: bytes) -> None:
+def test_hiredis_never_sees_a_header_that_announces_much(
+    kv: ModuleType, kind: bytes, before: bytes
+) -> None:
     """It makes room at once; so the reader is not even fed, wherever the header stands."""
 
     class Fed(Exception):  # noqa: N818 - no error: it says what happened
@@ -180,11 +182,11 @@ def test_hiredis_never_sees_a_header_that_announces_much(kind: bytes, before: by
         def feed(self, data: bytes) -> None:
             raise Fed
 
-    state = v2.Talk()
+    state = kv.Talk()
     state.reader = Reader()
-    v2.parse(state, before + kind + b"10000000\r\n" + encode("PING"))
+    kv.parse(state, before + kind + b"10000000\r\n" + encode("PING"))
     with pytest.raises(Fed):
-        v2.parse(v2.Talk(reader=Reader()), encode("PING"))
+        kv.parse(kv.Talk(reader=Reader()), encode("PING"))
 
 
 def test_inline_quotes_and_escapes(kv: ModuleType) -> None:
