@@ -9,6 +9,8 @@ way down, in slices too.
 ::
 
     Working ──slice──▶ Working ──none left──▶ Done ──▶ (finish) Settled
+       ▲                                       │
+       └──────────────widen────────────────────┘
        │                  │                     │
        └──failure/abort───┴──▶ TakingBack ◀─────┘ (revert)
                                    └──none left──▶ Restored, or Mixed if an object can't go back
@@ -60,10 +62,13 @@ class Event(Enum):
     ALL_BACK = "all back"
     SOME_STUCK = "some stuck"
     FINISH = "finish"
+    WIDEN = "widen"
 
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.WORKING, Event.ALL_FLIPPED): Phase.DONE,
+    (Phase.WORKING, Event.WIDEN): Phase.WORKING,
+    (Phase.DONE, Event.WIDEN): Phase.WORKING,
     (Phase.WORKING, Event.GIVE_UP): Phase.TAKING_BACK,
     (Phase.DONE, Event.GIVE_UP): Phase.TAKING_BACK,
     (Phase.DONE, Event.FINISH): Phase.SETTLED,
@@ -153,6 +158,14 @@ class Swap:
         if not self._pending and not self._busy:
             self._move(Event.ALL_FLIPPED)
         return Progress(self.phase, len(ready), tuple(busy))
+
+    def widen(self, entries: Iterable[Entry]) -> None:
+        """More objects are concerned, after a canary the rest; one way back leads over all.
+
+        Raises TransitionError when it is too late.
+        """
+        self._move(Event.WIDEN)
+        self._pending.extend(entries)
 
     def quiescent(self, entry: Entry) -> None:
         """A busy object has come to rest: it is taken first in the next slice."""

@@ -158,6 +158,7 @@ DEEDS: dict[Event, Callable[[Swap], Any]] = {
     Event.ALL_BACK: run,
     Event.SOME_STUCK: stick,
     Event.FINISH: lambda swap: swap.finish(),
+    Event.WIDEN: lambda swap: swap.widen(()),
 }
 
 
@@ -171,10 +172,40 @@ def test_every_event_in_every_phase_goes_where_the_table_says(phase: Phase, even
     if following is not None:
         DEEDS[event](swap)
         assert swap.phase is following
-    elif event in {Event.GIVE_UP, Event.FINISH}:
+    elif event in {Event.GIVE_UP, Event.FINISH, Event.WIDEN}:
         with pytest.raises(TransitionError):
             DEEDS[event](swap)
         assert (swap.phase, place.versions(), dict(swap.counts), swap.refusal) == before
+
+
+def test_a_canary_and_the_rest_go_back_by_one_way() -> None:
+    """Also who was born between the two, in new code or in old; the counts are of all of it."""
+    place = Place(["a", "b", "c"])
+    change = Change(KIND, Chat2, Chat1, STEPS)
+    swap = Swap(place.host.table, [change], place.entries[:1], place.host.clock, nullcontext)
+    run(swap)
+    assert (swap.phase, place.versions()) == (Phase.DONE, [2, 1, 1])
+    place.entries += [place.connect(Chat2), place.connect(Chat1)]
+    swap.widen(place.host.table.of_kind(KIND))
+    run(swap)
+    assert (swap.phase, place.versions(), swap.counts) == (Phase.DONE, [2] * 5, {KIND: 4})
+    place.entries.append(place.connect(Chat2))
+    swap.give_up(WHY)
+    run(swap)
+    assert (swap.phase, place.versions()) == (Phase.RESTORED, [1] * 6)
+
+
+def test_a_failure_in_the_rest_takes_the_canary_back_too() -> None:
+    """The canary alone does not stay."""
+    place = Place(["a", "bad"])
+    change = Change(KIND, Chat2, Chat1, STEPS)
+    swap = Swap(place.host.table, [change], place.entries[:1], place.host.clock, nullcontext)
+    run(swap)
+    swap.widen(place.entries)
+    run(swap)
+    assert (swap.phase, place.versions()) == (Phase.RESTORED, [1, 1])
+    assert swap.refusal is not None
+    assert "bad text" in swap.refusal.reason
 
 
 @pytest.mark.parametrize("phase", [Phase.DONE, Phase.RESTORED, Phase.MIXED, Phase.SETTLED])

@@ -166,6 +166,7 @@ class SwapFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Watch(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """S→W: the new code is on probation for ``seconds``; report every ``interval`` seconds.
 
+    With ``guard`` a call that fails is answered by the old code, and fails the watch all the same.
     The next Swap, Finish or Revert ends it early.
     """
 
@@ -173,6 +174,7 @@ class Watch(msgspec.Struct, frozen=True, array_like=True, tag=True):
     seconds: float
     interval: float = 1.0
     canary: bool = False
+    guard: bool = True
 
 
 class Watching(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -145,7 +145,14 @@ class Connection(Implementation[S], Generic[S]):
 
         Both loops call this a turn after ``accepted``; a swap may have come in between.
         """
-        present: Any = self.host.present.get(self.kind, type(self))
+        if self.host.canary is None:
+            self.begin_as_present(transport)
+        else:
+            self.host.canary.admit(self, transport)
+
+    def begin_as_present(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, as an object of whatever is present by now."""
+        present: Any = self.host.maker(self.kind) or type(self)
         if present is type(self):
             self.begin(cast("asyncio.Transport", transport))
         else:
@@ -337,7 +344,7 @@ class Connection(Implementation[S], Generic[S]):
         if not self.host.is_part(kind):
             return self.host.service(kind)
         entry = self.host.table.create(kind)
-        part = cast("type[Part[Any]]", self.host.present[kind])
+        part = cast("type[Part[Any]]", self.host.maker(kind))
         try:
             entry.target = part.born_for(self.host, entry, self.entry)
         except BaseException:

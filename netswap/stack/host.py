@@ -8,7 +8,7 @@ everything else goes through entries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netswap.blame import blame, describe
@@ -17,9 +17,10 @@ from netswap.errors import ProtocolError
 from netswap.ott import Entry, ObjectTranslationTable
 
 if TYPE_CHECKING:
+    from netswap.stack.connection import Connection
     from netswap.stack.implementation import Implementation
 
-__all__ = ["FACTORY", "Host", "Mesh", "Reply"]
+__all__ = ["FACTORY", "Canary", "Host", "Mesh", "Reply"]
 
 FACTORY = "connection.factory"
 
@@ -32,6 +33,13 @@ class Mesh(Protocol):
 
     def request(self, slot: int, call: tuple[str, str, tuple[Any, ...]], reply: Reply) -> None:
         """Call (kind, method, args) in another worker; the answer goes to ``reply``."""
+
+
+class Canary(Protocol):
+    """Who decides which new connections get the code that is on probation."""
+
+    def admit(self, connection: Connection[Any], transport: asyncio.BaseTransport) -> None:
+        """Call the connection's ``begin_as_present``, perhaps with other ``Host.favoured``."""
 
 
 class Reply:
@@ -59,7 +67,10 @@ class Host:
         self.services: dict[str, Entry] = {}
         self.factories: dict[str, Entry] = {}
         self.mesh: Mesh | None = None
+        self.canary: Canary | None = None
+        self.favoured: Mapping[str, type[Implementation[Any]]] = {}
         self.births: list[Callable[[Entry], None]] = []
+        self.failures: list[Callable[[Any, BaseException], None]] = []
         self.faults = 0
         self.resuming: Entry | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,6 +92,10 @@ class Host:
         """Whether objects of this kind belong to one connection each."""
         present = self.present.get(kind)
         return present is not None and present.scope == "connection"
+
+    def maker(self, kind: str) -> type[Implementation[Any]] | None:
+        """What makes a new object of a connection: what is present, or what goes first."""
+        return self.favoured.get(kind) or self.present.get(kind)
 
     def install(self, cls: type[Implementation[Any]]) -> None:
         """Make ``cls`` what new objects of its kind are; a service's object is made now."""
@@ -181,6 +196,8 @@ class Host:
         )
         if not expected:
             self.faults += 1
+            for tell in self.failures:
+                tell(target, error)
         close: Callable[[BaseException], None] | None = getattr(target, "close_after", None)
         if close is not None:
             close(error)

@@ -17,6 +17,7 @@ _PARTS = {
     "buffer.send": "buffers/immediate",
     "timer.service": "timers/loop",
     "connection.factory": "factories/plain",
+    "watch.policy": "watch/v1",
 }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +12,7 @@ from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import Host
 from netswap.transfer import encode
+from netswap.worker.gauges import resident_bytes
 from netswap.worker.library import Library, classes_of
 
 __all__ = ["Looks"]
@@ -53,7 +52,7 @@ class Looks:
         return answers.WorkerStatus(
             self.connections(),
             kinds,
-            _memory(),
+            resident_bytes(),
             type(self._host.loop).__module__,
             self._library.count,
         )
@@ -110,12 +109,3 @@ class Looks:
             if entry.target is not None:
                 found.extend(present(entry).blockers())
         return found
-
-
-def _memory() -> int:
-    """Resident bytes of this process."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return pages * resource.getpagesize()

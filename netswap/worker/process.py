@@ -15,7 +15,7 @@ import structlog
 from netswap.channel import FrameError, Link, messages
 from netswap.channel.messages import Message
 from netswap.errors import NetswapError
-from netswap.events import Refusal, Stage
+from netswap.events import Refusal, Stage, WatchRow
 from netswap.mediator import present
 from netswap.stack import Connection, Host
 from netswap.worker.library import Library
@@ -47,6 +47,7 @@ class Worker:
         self._acts: dict[Act, Callable[[], Any]] = {
             Act.PREPARE: self._prepare,
             Act.SWAP: self._swap,
+            Act.WATCH: self._watch,
             Act.FINISH: self._finish,
             Act.REVERT: self._revert,
             Act.FORGET: self._forget,
@@ -55,6 +56,7 @@ class Worker:
             messages.Boot: lambda m: self._work.put_nowait(lambda: self._boot(m)),
             messages.Prepare: self._take_part,
             messages.Swap: self._take_part,
+            messages.Watch: self._take_part,
             messages.Finish: self._take_part,
             messages.Revert: self._take_part,
             messages.Query: self._on_query,
@@ -183,7 +185,18 @@ class Worker:
         self._take_part(await self._transaction.prepare())
 
     async def _swap(self) -> None:
-        self._take_part(await self._present().swap())
+        ask = self._participant.swap
+        assert ask is not None
+        self._take_part(await self._present().swap(ask))
+
+    async def _watch(self) -> None:
+        ask = self._participant.watch
+        assert ask is not None
+
+        def report(rows: list[WatchRow]) -> None:
+            self._link.send(messages.Watching(ask.tx, self._slot, rows, ask.canary))
+
+        self._take_part(await self._present().watch(ask, report))
 
     async def _finish(self) -> None:
         transaction = self._present()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -16,16 +17,20 @@ import msgspec
 from netswap.blame import blame, describe
 from netswap.channel import messages
 from netswap.errors import AuthorError, DeadlinePassed
-from netswap.events import Refusal, Stage, VerdictLine, WorkerReceipt
+from netswap.events import Refusal, Stage, VerdictLine, WatchRow, WorkerReceipt
 from netswap.hotswap import Change, Phase, Swap
+from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import FACTORY, Host, Implementation
+from netswap.worker.canary import connections_of
 from netswap.worker.deadline import Deadline
 from netswap.worker.driver import Driver
+from netswap.worker.installation import Installation
 from netswap.worker.library import Library, classes_of
 from netswap.worker.rehearsal import Rehearsed, rehearse
 from netswap.worker.trial import Trial, refusal_of
-from netswap.worker.verdicts import judge
+from netswap.worker.verdicts import judge, unsplittable
+from netswap.worker.watch import POLICY, Watch
 
 __all__ = ["Transaction"]
 
@@ -46,7 +51,9 @@ class Transaction:
         self._stopped: Refusal | None = None
         self._limit_s = 0.25
         self._stall_ns = 0
-        self._installed: list[str] = []
+        self._installation = Installation(host, self._changes, ask.canary, ask.only is not None)
+        self._policy: Any = None
+        self._watch: Watch | None = None
 
     @property
     def kinds(self) -> list[str]:
@@ -71,23 +78,57 @@ class Transaction:
             await asyncio.sleep(0)
         if isinstance(outcome, Refusal):
             return self._refused(outcome)
-        return messages.Prepared(self.ask.tx, self._host.slot, outcome, self._counts())
+        split = self.ask.canary is not None and self.ask.canary.splits
+        connections = len(connections_of(self._concerned())) if split else 0
+        return messages.Prepared(self.ask.tx, self._host.slot, outcome, self._counts(), connections)
 
-    async def swap(self) -> messages.Swapped | messages.SwapFailed:
-        """Flip everything, or restore everything and say what was in the way."""
+    async def swap(self, ask: messages.Swap) -> messages.Swapped | messages.SwapFailed:
+        """Flip the canary or all that is left, or restore all and say what was in the way."""
+        swap, driver = self._begun()
+        entries = self._stopped or self._install(ask)
+        if isinstance(entries, Refusal):
+            swap.give_up(entries)
+        else:
+            swap.widen(entries)
+        await driver.run(self.ask.timeout)
+        if swap.phase is Phase.DONE:
+            return messages.Swapped(self.ask.tx, self._host.slot, self._receipt(), ask.canary)
+        refusal = swap.refusal or Refusal(Stage.SWAP, "the swap did not complete")
+        self._installation.uninstall()
+        return messages.SwapFailed(self.ask.tx, self._host.slot, self._placed(refusal), ask.canary)
+
+    def _begun(self) -> tuple[Swap, Driver]:
+        """The one swap, which a canary begins and the rest widens, so that one way leads back."""
         host = self._host
-        self._swap = Swap(host.table, self._changes, self._concerned(), host.clock, self._deadline)
-        self._driver = Driver(host, self._swap, self._restore_present)
-        host.longest_hold_ns = 0
-        failure = self._stopped or self._install()
-        if failure is not None:
-            self._swap.give_up(failure)
-        await self._driver.run(self.ask.timeout)
-        if self._swap.phase is Phase.DONE:
-            return messages.Swapped(self.ask.tx, host.slot, self._receipt())
-        refusal = self._swap.refusal or Refusal(Stage.SWAP, "the swap did not complete")
-        self._uninstall()
-        return messages.SwapFailed(self.ask.tx, host.slot, self._placed(refusal))
+        if self._swap is None or self._driver is None:
+            host.longest_hold_ns = 0
+            judge = host.services.get(POLICY)
+            self._policy = None if judge is None else present(judge)
+            self._swap = Swap(host.table, self._changes, (), host.clock, self._bounded)
+            self._driver = Driver(host, self._swap, self._installation.restore)
+        return self._swap, self._driver
+
+    def _install(self, ask: messages.Swap) -> list[Entry] | Refusal:
+        """What is born from now on is new code; the objects to convert."""
+        entries = self._concerned()
+        if ask.canary:
+            return self._installation.begin_canary(entries, ask.carry, self._deadline)
+        return self._installation.install(self._deadline) or entries
+
+    async def watch(
+        self, ask: messages.Watch, report: Callable[[list[WatchRow]], None]
+    ) -> messages.Watched | messages.WatchFailed:
+        """Watch the new code until the time is over, it was decided, or a rule is violated."""
+        assert self._swap is not None
+        host, take_back = self._host, self._swap.take_back_now
+        self._watch = watch = Watch(host, self._changes, self._policy, take_back)
+        if self._stopped is not None:
+            watch.end()
+        refusal, rows = await watch.run(ask, report)
+        self._watch = self._stopped = None
+        if refusal is None:
+            return messages.Watched(ask.tx, host.slot, rows, ask.canary)
+        return messages.WatchFailed(ask.tx, host.slot, refusal, rows, ask.canary)
 
     def finish(self) -> None:
         """The transaction is committed: the way back and what nobody uses any more goes."""
@@ -102,25 +143,27 @@ class Transaction:
         refusal = None
         if self._swap is not None and self._driver is not None:
             if self._swap.phase is Phase.DONE:
-                self._restore_present()
+                self._installation.restore()
                 self._driver.give_up(Refusal(Stage.AGREEMENT, "reverted by the supervisor"))
                 await self._driver.run(self.ask.timeout)
-                self._uninstall()
+                self._installation.uninstall()
             if self._swap.stuck:
                 refusal = self._placed(self._swap.stuck[0])
         self._forget()
         return refusal
 
     def stop(self, refusal: Refusal) -> None:
-        """The supervisor gave up while this worker was swapping, or was about to."""
+        """The supervisor decided while this worker was swapping or watching, or was about to."""
         self._stopped = refusal
+        if self._watch is not None:
+            self._watch.end()
         working = self._swap is not None and self._swap.phase is Phase.WORKING
         if working and self._driver is not None:
             self._driver.give_up(refusal)
 
     def _forget(self) -> None:
-        self._changes = []
-        self._swap = self._driver = None
+        self._changes.clear()
+        self._swap = self._driver = self._policy = None
         self._library.use_compiled({})
         table = self._host.table
         in_use = {cls for kind in table.kinds() for cls in classes_of(table, kind)}
@@ -128,6 +171,12 @@ class Transaction:
 
     def _deadline(self) -> Deadline:
         return Deadline(self._limit_s)
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """Around authors' code in a slice."""
+        with self._installation.favouring(), self._deadline():
+            yield
 
     # loading and judging
 
@@ -150,13 +199,25 @@ class Transaction:
         """The verdicts, or the first reason to refuse."""
         try:
             with Deadline(max(1.0, self._limit_s)):
-                self._changes = _ordered(self._change(*row) for row in self.ask.target.items())
+                self._changes[:] = _ordered(self._change(*row) for row in self.ask.target.items())
         except AuthorError as error:
             return error.refusal
         except DeadlinePassed as error:
             return _hangs(error)
         live = {change.kind: self._classes(change.kind) for change in self._changes}
-        return judge(self._changes, self._host.present, live, self.ask.allow_lossy)
+        ask, known = self.ask, self._host.present
+        outcome = judge(self._changes, known, live, ask.allow_lossy, ask.probation)
+        return self._no_probation() or outcome
+
+    def _no_probation(self) -> Refusal | None:
+        """Why the new code can't be on probation here, if it is to be."""
+        ask = self.ask
+        if ask.probation and self._host.present.get(POLICY) is None:
+            reason = f"nothing judges a watch: {POLICY} is not there"
+            advice = "push a policy first, such as protocols/watch/v1.py, alone and without --watch"
+            return Refusal(Stage.VERDICT, reason, kind=POLICY, advice=advice)
+        split = ask.canary is not None and ask.canary.share > 0 and ask.canary.splits
+        return unsplittable(self._changes) if split else None
 
     def _change(self, kind: str, sha256: str) -> Change:
         library = self._library
@@ -216,36 +277,6 @@ class Transaction:
         except BaseException as error:  # authors' code, which may call sys.exit()
             return Rehearsed(refusal_of(error, entry, self._changes))
         return Rehearsed(None, objects, slowest / 1e9, library.compiled(new))
-
-    # what new objects are made of
-
-    def _install(self) -> Refusal | None:
-        """From now on new objects are made of the new code; new kinds get their service."""
-        if self.ask.only is not None:
-            return None
-        for change in self._changes:
-            try:
-                with self._deadline():
-                    self._host.install(change.new)
-                self._installed.append(change.kind)
-            except BaseException as error:  # authors' code, which may call sys.exit()
-                file, line = blame(error, change.new)
-                reason = f"{change.kind} could not start: {describe(error)}"
-                self._restore_present()
-                return Refusal(Stage.SWAP, reason, file, line, change.kind)
-        return None
-
-    def _restore_present(self) -> None:
-        for change in self._changes:
-            if change.before is not None and change.kind in self._installed:
-                self._host.present[change.kind] = change.before
-
-    def _uninstall(self) -> None:
-        self._restore_present()
-        for change in self._changes:
-            if change.before is None and change.kind in self._installed:
-                self._host.uninstall(change.kind)
-        self._installed.clear()
 
     # what is reported
 

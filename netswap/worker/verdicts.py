@@ -11,7 +11,7 @@ from netswap.hotswap import Change
 from netswap.stack import Connection, Implementation
 from netswap.transfer import Transfer, plan_transfer
 
-__all__ = ["judge"]
+__all__ = ["judge", "unsplittable"]
 
 INTERFACES: Mapping[str, tuple[str, ...]] = {
     "buffer.receive": ("feed", "size", "take", "take_line", "take_all", "peek"),
@@ -27,21 +27,40 @@ def judge(
     present: Mapping[str, type[Implementation[Any]]],
     live: Mapping[str, Iterable[type[Implementation[Any]]]],
     allow_lossy: bool,
+    probation: bool = False,
 ) -> list[VerdictLine] | Refusal:
     """The verdict on each change, or the first reason to refuse them all.
 
-    ``present`` is what new objects are made of now, ``live`` the classes of the live objects.
+    ``present`` is what new objects are made of now, ``live`` the classes of the live objects. On
+    ``probation`` the way back must not lose either, unless that is allowed.
     """
     changes = list(changes)
     changed = {change.kind for change in changes}
     after = {**present, **{change.kind: change.new for change in changes}}
     lines = []
     for change in changes:
-        refusal = _structure(change, after, changed) or _each_way(change, live, allow_lossy)
+        refusal = (
+            _structure(change, after, changed)
+            or _each_way(change, live, allow_lossy)
+            or (_lossy_back(change, live) if probation and not allow_lossy else None)
+        )
         if refusal is not None:
             return refusal
         lines.append(_line(change))
     return lines
+
+
+def unsplittable(changes: Iterable[Change]) -> Refusal | None:
+    """Why a canary can't be less than a whole worker: there is one object of some kind in it."""
+    for change in changes:
+        if change.new.scope == "worker" and change.before is not None:
+            return _refuse(
+                change,
+                change.new,
+                f"{change.kind} is one object a worker and can't be split between two versions",
+                "use --canary worker=0 for a whole worker, or push the connections' module alone",
+            )
+    return None
 
 
 def _refuse(change: Change, culprit: type, reason: str, advice: str) -> Refusal:
@@ -107,11 +126,33 @@ def _interface(
     )
 
 
+def _predecessors(
+    change: Change, live: Mapping[str, Iterable[type[Implementation[Any]]]]
+) -> set[type[Implementation[Any]]]:
+    return set(live.get(change.kind, ())) | ({change.before} if change.before else set())
+
+
+def _lossy_back(
+    change: Change, live: Mapping[str, Iterable[type[Implementation[Any]]]]
+) -> Refusal | None:
+    """A watch that fails takes back by itself, so nobody could be asked then."""
+    for old in _predecessors(change, live):
+        back = plan_transfer(change.new.state_type, old.state_type, change.migrations)
+        if back.lossy:
+            return _refuse(
+                change,
+                change.new.state_type,
+                f"going back from version {back.source} to {back.target} loses "
+                f"{', '.join(back.lossy)}, and a watch or a canary may go back",
+                "add --allow-lossy if that may be lost, or push with neither",
+            )
+    return None
+
+
 def _each_way(
     change: Change, live: Mapping[str, Iterable[type[Implementation[Any]]]], allow_lossy: bool
 ) -> Refusal | None:
-    classes = set(live.get(change.kind, ())) | ({change.before} if change.before else set())
-    for old in classes:
+    for old in _predecessors(change, live):
         refusal = _way(change, old, allow_lossy)
         if refusal is not None:
             return refusal

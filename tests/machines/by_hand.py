@@ -46,6 +46,10 @@ class Host:
     def entered(self, entry: Any) -> None:
         """Nobody interposes."""
 
+    def maker(self, kind: str) -> Any:
+        """No canary is under way."""
+        return self.present.get(kind)
+
     def is_part(self, kind: str) -> bool:
         """Whether the kind's present class belongs to a connection."""
         return kind in self.present and self.present[kind].scope == "connection"

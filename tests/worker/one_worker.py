@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from netswap.canary import Canary
 from netswap.channel import FrameReader, answers, encode_frame, messages
 from netswap.modules import Bundle, BundleStore
 
@@ -26,6 +27,7 @@ FIRST = {
     "timer.service": "protocols/timers/loop.py",
     "connection.factory": "protocols/factories/plain.py",
     "buffer.receive": "protocols/buffers/contiguous.py",
+    "watch.policy": "protocols/watch/v1.py",
 }
 M = TypeVar("M")
 
@@ -134,6 +136,15 @@ class OneWorker:
         only = target.pop("only", None)
         kinds = {name.replace("_", "."): sha for name, sha in target.items()}
         self.send(messages.Prepare(tx, kinds, only=only, timeout=timeout))
+        return self.expect(shape)
+
+    def canary(
+        self, tx: int, canary: Canary, shape: type[M], timeout: float = PATIENCE, **target: Any
+    ) -> M:
+        """The same with a canary, which is on probation."""
+        kinds = {name.replace("_", "."): sha for name, sha in target.items()}
+        ask = messages.Prepare(tx, kinds, timeout=timeout, canary=canary, probation=True)
+        self.send(ask)
         return self.expect(shape)
 
     def connect(self, name: str = "talk") -> socket.socket:

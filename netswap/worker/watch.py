@@ -1,0 +1,261 @@
+"""The watch in one worker: new code is on probation, and a swappable policy judges its figures.
+
+For as long as it lasts a guard or a monitor stands in front of every object of the kinds that were
+changed, old and new; what they count, and what the host is told of failures, is handed to the
+present ``watch.policy`` as plain data. A reason that it returns ends the watch. The policy is the
+one from before the swap, so a push of the policy is judged by the old one; if it raises, nothing
+can be said of the new code, and that is a failed watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
+
+from netswap.blame import blame, defined_at, describe
+from netswap.events import Refusal, Stage, WatchRow
+from netswap.hotswap import Change
+from netswap.interpose import Figures, Firing, Guard, Interposition, Monitor, Protection
+from netswap.mediator import present
+from netswap.stack import FACTORY, Host
+from netswap.transfer import State
+from netswap.worker.deadline import Deadline
+from netswap.worker.gauges import Pulse, resident_bytes
+
+if TYPE_CHECKING:
+    from netswap.channel import messages
+    from netswap.ott import Entry
+
+__all__ = ["POLICY", "Watch"]
+
+POLICY = "watch.policy"
+JUDGED_S = 0.1
+"""Seconds between two judgements; a failure is judged at once."""
+CALL_S = 0.5
+"""Seconds that a guarded call may take."""
+POLICY_S = 0.25
+"""Seconds that one judgement may take."""
+ONLY_COUNTED = frozenset({"timer.service", FACTORY, POLICY})
+"""What they do is not for one client, so the call of one can't be made again for them."""
+
+TakeBack = Callable[[Mapping["Entry", State]], Refusal | None]
+
+
+class Fault(NamedTuple):
+    """The first failure of an implementation: what, and at which line and object."""
+
+    reason: str
+    file: str | None
+    line: int | None
+    entry: str
+
+
+class Record:
+    """What is known of one implementation since the watch began."""
+
+    def __init__(self, cls: Any) -> None:
+        self.cls = cls
+        self.figures = Figures()
+        self.objects: WeakSet[Monitor] = WeakSet()
+        self.failures = 0
+        self.firings = 0
+        self.fault: Fault | None = None
+
+    @property
+    def errors(self) -> int:
+        """Failures that its monitors or the host have seen: most are seen by both."""
+        return max(self.figures.errors, self.failures)
+
+    def plain(self) -> dict[str, Any]:
+        """For the policy; times in microseconds."""
+        return {
+            "kind": self.cls.kind,
+            "version": self.cls.version,
+            "objects": len(self.objects),
+            "calls": self.figures.calls,
+            "errors": self.errors,
+            "firings": self.firings,
+            "mean_us": self.figures.mean_ns / 1e3,
+            "max_us": self.figures.longest_ns / 1e3,
+        }
+
+
+class Watch:
+    """One probation of ``changes``, judged by ``policy``; guards go back by ``take_back``."""
+
+    def __init__(
+        self, host: Host, changes: Iterable[Change], policy: Any, take_back: TakeBack
+    ) -> None:
+        self._host = host
+        self._policy = policy
+        self._changes = {change.kind: change for change in changes}
+        self._records: dict[Any, Record] = {}
+        for change in self._changes.values():
+            for cls in filter(None, (change.before, change.new)):
+                self._record(cls)
+        self._protection = Protection(lambda: Deadline(CALL_S), take_back, self._fired)
+        self._guards = False
+        self._ended = False
+        self._kick = asyncio.Event()
+        self._memory = resident_bytes()
+
+    async def run(
+        self, ask: messages.Watch, report: Callable[[list[WatchRow]], None]
+    ) -> tuple[Refusal | None, list[WatchRow]]:
+        """Watch until the time is over, ``end()`` is called, or a rule is violated: which one.
+
+        The figures are those of that moment; ``report`` gets them on the way.
+        """
+        host = self._host
+        self._guards = ask.guard
+        self._pulse = Pulse(host.loop)
+        host.failures.append(self._on_failure)
+        interposition = Interposition(host, self._in_front)
+        try:
+            return await self._until(host.loop.time(), ask, report), self._rows()
+        finally:
+            interposition.remove()
+            host.failures.remove(self._on_failure)
+            self._pulse.stop()
+
+    async def _until(
+        self, began: float, ask: messages.Watch, report: Callable[[list[WatchRow]], None]
+    ) -> Refusal | None:
+        reported = 0
+        while True:
+            gone = self._host.loop.time() - began
+            refusal = self._judge(gone)
+            if refusal is not None or self._ended or gone >= ask.seconds:
+                return refusal
+            if gone // ask.interval > reported:
+                reported = int(gone // ask.interval)
+                report(self._rows())
+            self._kick.clear()
+            with suppress(TimeoutError):
+                left = max(ask.seconds - gone, 0.001)
+                await asyncio.wait_for(self._kick.wait(), min(JUDGED_S, left))
+
+    def end(self) -> None:
+        """It has been decided: stop watching."""
+        self._ended = True
+        self._kick.set()
+
+    # what is counted
+
+    def _record(self, cls: Any) -> Record:
+        return self._records.setdefault(cls, Record(cls))
+
+    def _is_new(self, cls: Any) -> bool:
+        return self._changes[cls.kind].new is cls
+
+    def _in_front(self, entry: Entry) -> Monitor | None:
+        if entry.kind not in self._changes:
+            return None
+        cls = type(present(entry))
+        record = self._record(cls)
+        guarded = self._guards and self._is_new(cls) and cls.kind not in ONLY_COUNTED
+        monitor = Guard(record.figures, self._protection) if guarded else Monitor(record.figures)
+        record.objects.add(monitor)
+        return monitor
+
+    def _on_failure(self, target: Any, error: BaseException) -> None:
+        cls = type(present(target.entry))
+        if cls not in self._records:
+            return
+        record = self._records[cls]
+        record.failures += 1
+        name = f"{self._host.slot}.{target.entry.identity}"
+        record.fault = record.fault or Fault(describe(error), *blame(error), name)
+        self._kick.set()
+
+    def _fired(self, firing: Firing) -> None:
+        self._host.log.error("guard_fired", **_fields(firing))
+        record = self._records[self._changes[firing.kind].new]
+        record.firings += 1
+        fault = Fault(f"{firing.reason} in {firing.method}", firing.file, firing.line, firing.entry)
+        record.fault = record.fault or fault
+        self._kick.set()
+
+    def _rows(self) -> list[WatchRow]:
+        """The figures of every implementation concerned, the new ones first within their kind."""
+        stall, memory, slot = self._pulse.longest_ms, resident_bytes(), self._host.slot
+        return [
+            WatchRow(
+                slot,
+                record.cls.kind,
+                record.cls.version,
+                self._is_new(record.cls),
+                len(record.objects),
+                record.figures.calls,
+                record.errors,
+                round(record.figures.mean_ns / 1e3, 1),
+                round(record.figures.longest_ns / 1e3, 1),
+                round(stall, 1),
+                memory,
+            )
+            for record in sorted(
+                self._records.values(), key=lambda r: (r.cls.kind, not self._is_new(r.cls))
+            )
+        ]
+
+    # how it is judged
+
+    def _judge(self, seconds: float) -> Refusal | None:
+        for change in self._changes.values():
+            record = self._record(change.new)
+            try:
+                with Deadline(POLICY_S):
+                    reason = self._policy.judge(self._figures(change, record, seconds))
+            except BaseException as error:  # authors' code, which may call sys.exit()
+                return self._unable(error)
+            if reason is not None:
+                return self._violated(record, str(reason))
+        return None
+
+    def _figures(self, change: Change, record: Record, seconds: float) -> dict[str, Any]:
+        old = None if change.before is None else self._record(change.before).plain()
+        return record.plain() | {
+            "seconds": seconds,
+            "stall_ms": self._pulse.longest_ms,
+            "memory": resident_bytes(),
+            "memory_before": self._memory,
+            "old": old,
+        }
+
+    def _violated(self, record: Record, reason: str) -> Refusal:
+        cls, fault = record.cls, record.fault
+        if fault is None:
+            fault = Fault("", *defined_at(cls), "")
+        because = f": {fault.reason}" if fault.reason else ""
+        return Refusal(
+            Stage.WATCH,
+            f"{cls.kind} version {cls.version}: {reason}{because}",
+            fault.file,
+            fault.line,
+            cls.kind,
+            self._host.slot,
+            fault.entry or None,
+            "mend it and push it again; `netswap check` runs it offline",
+        )
+
+    def _unable(self, error: BaseException) -> Refusal:
+        policy = type(self._policy)
+        reason = f"the policy that judges the watch failed: {describe(error)}"
+        advice = "mend the policy and push it alone, without --watch"
+        file, line = blame(error, policy)
+        return Refusal(Stage.WATCH, reason, file, line, POLICY, self._host.slot, advice=advice)
+
+
+def _fields(firing: Firing) -> dict[str, Any]:
+    return {
+        "kind": firing.kind,
+        "entry": firing.entry,
+        "version": firing.version,
+        "doing": firing.method,
+        "error": firing.reason,
+        "at": f"{firing.file}:{firing.line}" if firing.file else None,
+        "answered": firing.answered,
+    }
