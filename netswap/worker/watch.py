@@ -1,7 +1,8 @@
 """The watch in one worker: new code is on probation, and a swappable policy judges its figures.
 
-For as long as it lasts a guard or a monitor stands in front of every object of the kinds that were
-changed, old and new; what they count, and what the host is told of failures, is handed to the
+For as long as it lasts a monitor stands in front of every object of the kinds that were changed,
+old and new, or a guard in front of every object that there is: what a call on watch does to others
+can be undone only then. What they count, and what the host is told of failures, is handed to the
 present ``watch.policy`` as plain data. A reason that it returns ends the watch. The policy is the
 one from before the swap, so a push of the policy is judged by the old one; if it raises, nothing
 can be said of the new code, and that is a failed watch.
@@ -96,7 +97,10 @@ class Watch:
         for change in self._changes.values():
             for cls in filter(None, (change.before, change.new)):
                 self._record(cls)
-        self._protection = Protection(lambda: Deadline(CALL_S), take_back, self._fired)
+        self._others = Figures()
+        self._protection = Protection(
+            lambda: Deadline(CALL_S), self._is_on_watch, take_back, self._fired
+        )
         self._guards = False
         self._ended = False
         self._kick = asyncio.Event()
@@ -151,29 +155,40 @@ class Watch:
     def _is_new(self, cls: Any) -> bool:
         return self._changes[cls.kind].new is cls
 
+    def _is_on_watch(self, entry: Entry) -> bool:
+        change = self._changes.get(entry.kind)
+        return change is not None and type(present(entry)) is change.new
+
     def _in_front(self, entry: Entry) -> Monitor | None:
-        if entry.kind not in self._changes:
-            return None
-        cls = type(present(entry))
-        record = self._record(cls)
-        guarded = self._guards and self._is_new(cls) and cls.kind not in ONLY_COUNTED
+        changed = entry.kind in self._changes
+        guarded = self._guards and entry.kind not in ONLY_COUNTED
+        if not changed:
+            return Guard(self._others, self._protection) if guarded else None
+        record = self._record(type(present(entry)))
         monitor = Guard(record.figures, self._protection) if guarded else Monitor(record.figures)
         record.objects.add(monitor)
         return monitor
 
     def _on_failure(self, target: Any, error: BaseException) -> None:
-        cls = type(present(target.entry))
-        if cls not in self._records:
+        place = blame(error)
+        record = self._records.get(type(present(target.entry))) or self._written_in(place[0])
+        if record is None:
             return
-        record = self._records[cls]
         record.failures += 1
         name = f"{self._host.slot}.{target.entry.identity}"
-        record.fault = record.fault or Fault(describe(error), *blame(error), name)
+        record.fault = record.fault or Fault(describe(error), *place, name)
         self._kick.set()
+
+    def _written_in(self, file: str | None) -> Record | None:
+        """The new code that comes from ``file``: who calls it may be the one that fails."""
+        new = (change.new for change in self._changes.values())
+        return next((self._record(cls) for cls in new if defined_at(cls)[0] == file), None)
 
     def _fired(self, firing: Firing) -> None:
         self._host.log.error("guard_fired", **_fields(firing))
-        record = self._records[self._changes[firing.kind].new]
+        change = self._changes.get(firing.kind)
+        found = self._written_in(firing.file) if change is None else self._record(change.new)
+        record = found or self._record(next(iter(self._changes.values())).new)
         record.firings += 1
         fault = Fault(f"{firing.reason} in {firing.method}", firing.file, firing.line, firing.entry)
         record.fault = record.fault or fault
