@@ -46,10 +46,15 @@ class Answered(NamedTuple):
 
 
 class Outbox:
-    """Where effects go while an attempt is under way; shared by all who take part in it."""
+    """Where effects go while an attempt is under way; shared by all who take part in it.
+
+    ``intercept(error)`` is asked before a session that has failed is closed; it returns whether
+    that is all right now.
+    """
 
     def __init__(self) -> None:
         self.holding = False
+        self.intercept: Callable[[BaseException], bool] = lambda _error: False
         self.held: list[Callable[[], object]] = []
         self.answered: list[Answered] = []
         self.known: deque[Answered] = deque()
@@ -60,10 +65,15 @@ class Outbox:
         self.holding = True
 
     def keep(self) -> None:
-        """Carry out what was held, in order."""
-        held = self._emptied()
-        for effect in held:
-            effect()
+        """Carry out what was held, in order; one that fails does not keep the others back."""
+        failed: list[BaseException] = []
+        for effect in self._emptied():
+            try:
+                effect()
+            except Exception as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def drop(self) -> None:
         """Forget what was held; what services have answered is known to the next attempt."""
@@ -237,6 +247,10 @@ class _Host(StandIn):
     def later(self, call: Callable[..., Any], *arguments: Any) -> None:
         self._outbox.put(self._real.later, call, *arguments)
 
+    def failed(self, target: Any, error: BaseException, doing: str) -> None:
+        if not self._outbox.intercept(error):
+            self._real.failed(target, error, doing)
+
 
 class _Handle(StandIn):
     """The handle of a service: what it is asked is written down, unless it can be rewound."""
@@ -295,10 +309,11 @@ class Effects:
             output.target.flush()
 
     def remove(self) -> None:
-        """Give the real things back."""
-        for name, value in self._was.items():
+        """Give the real things back, once."""
+        was, self._was = self._was, {}
+        for name, value in was.items():
             setattr(self._target, name, value)
-        if isinstance(self._target, Connection):
+        if was and isinstance(self._target, Connection):
             self._target._wire()
 
     def _give(self, name: str, stand_in: Any) -> None:

@@ -14,9 +14,11 @@ So the client gets what the old version answers and never sees the new one fail.
 the peer's fault and no failure. Guards belong in front of every object that those on watch may
 call, changed or not: what stands outside is acted on at once and can't be undone.
 
-What can't be rewound, and is only watched: a session (its ``run`` has variables of its own), an
-``async def`` call (others come in between), and an object whose state has more than ``LARGE``
-items, since it is copied at each call. A failure there is reported, and the caller sees it.
+A session is guarded from one swap point to the next: see ``segments``.
+
+What can't be rewound, and is only watched: an ``async def`` call (others come in between), and an
+object whose state has more than ``LARGE`` items, since it is copied at each call. A failure there
+is reported, and the caller sees it.
 Buffers take part with the connection that they belong to. Timers and factories are not guarded:
 what they do is not for one client.
 """
@@ -34,8 +36,10 @@ from netswap.errors import DeadlinePassed, ProtocolError
 from netswap.events import Refusal
 from netswap.interpose.effects import Effects, Outbox
 from netswap.interpose.monitor import Figures, Monitor
+from netswap.interpose.segments import Segments
 from netswap.interpose.snapshot import Snapshot, snapshots_of
 from netswap.mediator import present
+from netswap.stack import Session
 from netswap.transfer import State, violated
 
 if TYPE_CHECKING:
@@ -191,13 +195,14 @@ class Attempt:
 class Guard(Monitor):
     """Guards one object; ``figures`` are shared by those of its version."""
 
-    __slots__ = ("_effects", "_has_grown", "_protection")
+    __slots__ = ("_effects", "_has_grown", "_protection", "_segments")
 
     def __init__(self, figures: Figures, protection: Protection) -> None:
         super().__init__(figures)
         self._protection = protection
         self._effects: Effects | None = None
         self._has_grown = False
+        self._segments: Segments | None = None
 
     @property
     def rewinds(self) -> bool:
@@ -207,7 +212,9 @@ class Guard(Monitor):
     def placed(self) -> None:
         """The object gets stand-ins for all that it acts on."""
         target = present(self.entry)
-        if target is not None and not target.may_suspend and is_small(target.state):
+        if isinstance(target, Session) and self._protection.on_watch(self.entry):
+            self._segments = Segments(self.entry, self._protection.take_back, self._session_failed)
+        elif target is not None and not target.may_suspend and is_small(target.state):
             output = getattr(target, "_use_output", None)
             own = output is None or not self._protection.on_watch(output)
             self._effects = Effects(target, self._protection.outbox, writes_later=own)
@@ -217,6 +224,9 @@ class Guard(Monitor):
         effects, self._effects = self._effects, None
         if effects is not None:
             effects.remove()
+        segments, self._segments = self._segments, None
+        if segments is not None:
+            segments.end()
 
     def can_rewind(self) -> bool:
         """As ``rewinds``, after a look at what the state has become."""
@@ -232,6 +242,8 @@ class Guard(Monitor):
         """An attempt, or a part of the one that is under way."""
         if name in UNGUARDED:
             return getattr(self.target, name)(*args, **keywords)
+        if self._segments is not None:
+            self._segments.called(name, args, keywords)
         attempt = self._protection.attempt
         if attempt is not None:
             return self._within(attempt, name, args, keywords)
@@ -310,6 +322,9 @@ class Guard(Monitor):
         if attempt.failure is None:
             attempt.keep()
         return value
+
+    def _session_failed(self, error: BaseException, answered: bool, version: int) -> None:
+        self._tell("run", Failure(error, describe(error), blame(error)), answered, version)
 
     def _tell(self, name: str, failure: Failure, answered: bool, version: int = 0) -> None:
         target = present(self.entry)
