@@ -29,9 +29,12 @@ class Load:
 
 @contextmanager
 def checked_load(
-    server: Netswap, protocol: str, seconds: float, words: Sequence[str]
+    server: Netswap, protocol: str, seconds: float, words: Sequence[str], early: bool = False
 ) -> Iterator[Load]:
-    """Load on ``protocol`` for ``seconds``; the body begins when all connections are there."""
+    """Load on ``protocol`` for ``seconds``, or ``early`` for as long as the body needs.
+
+    The body begins when all connections are there.
+    """
     command = [sys.executable, "-m", "loadgen", "run", "--protocol", protocol, "--json"]
     command += ["--port", str(server.ports[protocol]), "--duration", f"{seconds:g}s", *words]
     wanted = int(words[words.index("--connections") + 1])
@@ -44,6 +47,8 @@ def checked_load(
             _wait_connected(server, wanted)
             yield load
         finally:
+            if early:
+                process.terminate()
             process.wait(seconds + 60)
         output.seek(0)
         lines = re.findall(r"^\{.*\}$", output.read(), re.MULTILINE)

@@ -1,21 +1,31 @@
-"""A bad module changes nothing and is told why: one row each, all on one server under clients."""
+"""A bad module changes nothing and is told why: the gallery, pushed at one server under load.
+
+``tests/bad_modules`` has the modules, ``gallery.toml`` there says how each has to end. While they
+are pushed one after the other, the load generator checks every answer of verify and kv, and a
+client of each worker has half a line under way.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from tests.system.harness import PUSHED, Client, Process, Server, until
+from benchmarks.gallery import FAULTS, GALLERY, LOAD, Bad, Ending, faults, read_gallery
+from tests.system.harness import PUSHED, ROOT, Client, Process, Server, until
 
 pytestmark = pytest.mark.timeout(120)
 
 GOOD = (PUSHED / "counter_v2.py").read_text()
-UP = GOOD.index("    pieces = [old")
+BODY_OF_UP = "    pieces = [old"
 Make = Callable[..., Server]
+GALLERY_ROWS = {bad.name: bad for bad in read_gallery()}
 
 LEDGER = '''
 """ledger and its client."""
@@ -37,173 +47,36 @@ class Teller(Connection[Desk], uses={"ledger": "ledger"}):
         self.write(b"row %d\\n" % self.ledger.enter(data.decode()))
 '''
 
-IN_THE_WORKER = """
-import os
-from pathlib import Path
-
-def rehearsing() -> bool:
-    parent = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
-    return b"netswap.worker" in parent
-"""
-"""Tells a rehearsal's child, whose parent is a worker, from the worker itself."""
-
-
-def step(*lines: str, after: str = "") -> str:
-    """Version 2 with these lines at the beginning of its step up, and this at its end."""
-    return GOOD[:UP] + "".join(f"    {line}\n" for line in lines) + GOOD[UP:] + after
-
-
-def without(*patterns: str) -> str:
-    """Version 2 without what these patterns match."""
-    text = GOOD
-    for pattern in patterns:
-        text, count = re.subn(pattern, "", text, flags=re.DOTALL | re.MULTILINE)
-        assert count, pattern
-    return text
-
-
-def line_of(text: str, sign: str) -> int:
-    """The number of the last line that holds a sign."""
-    return max(n for n, line in enumerate(text.splitlines(), 1) if sign in line)
-
-
-class Bad(NamedTuple):
-    """A module, the exit code of its push, what the message has to say, and where."""
-
-    text: str | bytes
-    code: int
-    says: str
-    at: str = ""
-    """A sign of the line that is to be named; empty: the file or the kind alone."""
-    words: tuple[str, ...] = ()
-
-
-DOWN = r"^@migration\(\"counter.connection\", 2, 1\).*?^\n\n"
-BAD = {
-    "does not parse": Bad("def broken(:\n", 20, "does not parse", "broken"),
-    "is not Python": Bad(b"\x7fELF\x02\x01\x00\x00binary", 20, "not text", "ELF"),
-    "is not UTF-8": Bad(b"x = 'caf\xe9'\n", 20, "not text", "caf"),
-    "is empty": Bad("", 20, "no implementation"),
-    "raises at import": Bad(GOOD + "\nprint(1 // 0)\n", 20, "ZeroDivisionError", "1 // 0"),
-    "exits at import": Bad(GOOD + "\nsys.exit(3)\n", 20, "SystemExit", "sys.exit"),
-    "hangs at import": Bad(
-        GOOD + "\nwhile True: pass\n", 20, "not done after 1 s", "while", ("--timeout", "1s")
-    ),
-    "sleeps at import": Bad(
-        GOOD + "\nimport time\ntime.sleep(60)\n",
-        20, "not done after 1 s", "time.sleep", ("--timeout", "1s"),
-    ),
-    "crashes at import": Bad(GOOD + "\nos.kill(os.getpid(), 11)\n", 20, "signal 11", "os.kill"),
-    "leaves at import": Bad(GOOD + "\nos._exit(7)\n", 20, "exit status 7", "os._exit"),
-    "imports what is not there": Bad(
-        GOOD + "\nimport nowhere_at_all\n", 20, "nowhere_at_all", "import nowhere"
-    ),
-    "starts a thread": Bad(
-        GOOD + "\nimport threading\nthreading.Thread(target=input, daemon=True).start()\n",
-        20, "thread", "Thread(",
-    ),
-    "state without kind": Bad(
-        GOOD.replace('kind="counter.connection", version=2', ""),
-        20, "names no kind", "class Counter(",
-    ),
-    "handler without state": Bad(
-        without(r"\[Count\]"), 20, "has no kind", "class Counter("
-    ),
-    "provides nothing": Bad("X = 1\n", 20, "no implementation", "X = 1"),
-    "two of a kind": Bad(
-        GOOD + "\nclass Other(Connection[Count]):\n    pass\n", 20, "implements", "class Other"
-    ),
-    "type change without a step": Bad(
-        without(r"^@migration.*?^(?=class Counter)").replace("lines: int = 0", "lines: str = ''"),
-        20, "lines", "class Count(",
-    ),
-    "same version, other shape": Bad(
-        without(r"^@migration.*?^(?=class Counter)").replace("version=2", "version=1"),
-        20, "version", "class Count(",
-    ),
-    "no way back": Bad(
-        without(r'^@migration\("counter.connection", 2, 1\).*?^(?=class Counter)'),
-        20, "no way back", "class Count(",
-    ),
-    "field without a default": Bad(
-        GOOD.replace('mark: str = ""', "mark: str"), 20, "no default", "    mark: str"
-    ),
-    "callable in the state": Bad(
-        GOOD.replace('mark: str = ""', "mark: object = print"), 20, "mark"
-    ),
-    "mutable global": Bad(GOOD + "\nSEEN = {}\n", 20, "SEEN", "SEEN"),
-    "writes a global": Bad(
-        GOOD + "\nCOUNT = 0\n\ndef bump():\n    global COUNT\n    COUNT += 1\n",
-        20, "COUNT", "global",
-    ),
-    "lock": Bad(GOOD + "\nimport threading\nLOCK = threading.Lock()\n", 20, "LOCK", "LOCK"),
-    "uses what nobody provides": Bad(
-        GOOD.replace("(Connection[Count])", '(Connection[Count], uses={"x": "no.such"})'),
-        20, "no.such", "class Counter",
-    ),
-    "lacks a method that clients call": Bad(
-        LEDGER.partition("class Desk")[0].replace("def enter", "def write_down")
-        .replace("version=1", "version=2"),
-        20, "enter", "class Ledger",
-    ),
-    "becomes a service": Bad(
-        "from netswap import Service, State\n"
-        'class Count(State, kind="counter.connection", version=2):\n    lines: int = 0\n'
-        "class Counter(Service[Count]):\n    pass\n",
-        20, "Counter", "class Counter",
-    ),
-    "loses data unasked": Bad(
-        GOOD.replace('"counter.connection", 1, 2)', '"counter.connection", 1, 2, lossy=["mark"])'),
-        20, "mark", "class Count(",
-    ),
-    "step raises for one object": Bad(
-        step('assert old["mark"] != "x", "marked"'), 20, "AssertionError: marked", "assert old"
-    ),
-    "step hangs": Bad(
-        step("while True:", "    pass"), 20, "did not end", "while True", ("--timeout", "1s")
-    ),
-    "step hangs for one object": Bad(
-        step('while old["mark"] == "x":', "    pass"),
-        20, "did not end", "while old", ("--timeout", "1s"),
-    ),
-    "step changes what it was given": Bad(
-        step('old["seen"].append("x")'), 20, "changed the old state", "class Count(",
-    ),
-    "step returns no dict": Bad(step("return 7"), 20, "up returned int", "def up("),
-    "step returns a wrong type": Bad(
-        step('return {"lines": "many"}'), 20, "lines", "def up(",
-    ),
-    "step down raises": Bad(
-        GOOD.replace("    total = new", '    raise KeyError("down")\n    total = new'),
-        20, "down", "raise KeyError",
-    ),
-    "step crashes": Bad(step("os.kill(os.getpid(), 11)"), 20, "signal 11", "os.kill"),
-    "step leaves": Bad(step("os._exit(7)"), 20, "exit code 7", "os._exit"),
-    "step exits": Bad(step("sys.exit(7)"), 20, "SystemExit", "sys.exit(7)"),
-    "step raises in the worker only": Bad(
-        step('assert rehearsing() or old["mark"] != "x", "late"', after=IN_THE_WORKER),
-        21, "late", "assert rehearsing",
-    ),
-    "step hangs in the worker only": Bad(
-        step("while not rehearsing():", "    pass", after=IN_THE_WORKER),
-        21, "did not end", "",
-    ),
-    "step exits in the worker only": Bad(
-        step("rehearsing() or sys.exit(7)", after=IN_THE_WORKER),
-        21, "SystemExit", "or sys.exit",
-    ),
-}  # fmt: skip
-
 
 def pid_of(client: Client) -> int:
     """The process that serves a client of the counter."""
     return int(client.ask("pid"))
 
 
+class Load:
+    """A load generator that runs until it is told to end, and what it has seen."""
+
+    def __init__(self, port: int, protocol: str) -> None:
+        words = [sys.executable, "-m", "loadgen", "run", "--protocol", protocol, "--json"]
+        words += ["--port", str(port), "--duration", "60m", *LOAD]
+        self.process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    def end(self) -> dict[str, Any]:
+        """End it in order: its report."""
+        self.process.terminate()
+        report: dict[str, Any] = json.loads(self.process.communicate(timeout=30)[0])
+        return report
+
+    def kill(self) -> None:
+        """End it at once, if it still runs."""
+        self.process.kill()
+        self.process.communicate()
+
+
 @pytest.fixture(scope="module")
 def server(make_shared_server: Make) -> Iterator[Server]:
     """Two workers; nothing that is tried on it may leave an error in its log."""
-    server = make_shared_server(("counter", "desk"))
+    server = make_shared_server(("verify", "kv", "counter", "desk"))
     ledger = server.folder / "ledger.py"
     ledger.write_text(LEDGER)
     server.push(PUSHED / "counter_v1.py", ledger)
@@ -213,51 +86,58 @@ def server(make_shared_server: Make) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def clients(server: Server) -> Iterator[list[Client]]:
-    """A client of each worker, one of which is marked, with half a line under way in each."""
-    with server.clients("counter", pid_of) as found:
-        assert found[1].ask("mark x") == "v1 marked"
-        yield found
+def loads(server: Server) -> Iterator[list[Load]]:
+    """Checked load on two protocols, with all its connections there."""
+    wanted = sum(row["connections"] for row in server.workers()) + 2 * int(LOAD[1])
+    found = [Load(server.ports[protocol], protocol) for protocol in ("verify", "kv")]
+    until(lambda: sum(row["connections"] for row in server.workers()) >= wanted, "all connected")
+    yield found
+    for load in found:
+        load.kill()
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[list[tuple[str, str]]]:
-    """What was said of each, printed as a table at the end (``pytest -s``)."""
-    rows: list[tuple[str, str]] = []
-    yield rows
-    width = max((len(name) for name, _ in rows), default=0)
-    print("\n\n" + "\n".join(f"{name:<{width}}  {what}" for name, what in rows))
+def clients(server: Server, loads: list[Load]) -> Iterator[list[Client]]:
+    """A client of each worker, with half a line under way in each."""
+    with server.clients("counter", pid_of) as found:
+        yield found
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("bad", GALLERY_ROWS.values(), ids=GALLERY_ROWS)
 def test_a_bad_module_changes_nothing_and_is_told_why(
-    server: Server, clients: list[Client], told: list[tuple[str, str]], name: str
+    server: Server, clients: list[Client], bad: Bad
 ) -> None:
-    """Exit code, reason, file and line; clients, versions and code stay as they were."""
-    bad = BAD[name]
-    file = server.folder / "bad.py"
-    file.write_bytes(bad.text if isinstance(bad.text, bytes) else bad.text.encode())
+    """Exit code, stage, reason, file and line; clients, versions and code stay as they were."""
     before = _seen(server, clients)
     for client in clients:
         client.send(b"add 1\nad")
     counts = [client.line() for client in clients]
-    answer = server.netswap("push", file, *bad.words)
+    answer = server.netswap("push", bad.path(server.folder), *bad.words)
     for client in clients:
         client.send(b"d 1\n")
     assert [client.line() for client in clients] == [_next(line) for line in counts]
-    page = answer.page
-    told.append((name, f"{answer.code} {page.get('what')} ({page.get('where')})"))
-    assert answer.code == bad.code, answer
-    assert bad.says in page["what"]
-    assert page["advice"]
+    assert not faults(bad, Ending.of(answer.code, answer.page)), answer
+    assert answer.page["advice"]
     outcome = {20: "nothing was touched", 21: "rolled back"}[bad.code]
-    assert page["state"].startswith(outcome)
-    if bad.at:
-        text = file.read_bytes().decode(errors="replace")
-        assert f"bad.py:{line_of(text, bad.at)}" in page["where"]
-    else:
-        assert "bad.py" in page["where"] or "counter.connection" in page["where"]
+    assert answer.page["state"].startswith(outcome)
     assert _seen(server, clients) == before
+
+
+def test_the_load_has_seen_nothing_of_it(loads: list[Load]) -> None:
+    """Not one operation lost, done twice, out of order, wrong or of a state left behind."""
+    for load in loads:
+        report = load.end()
+        counts = report["counts"]
+        assert counts["answered"] == counts["issued"] > 0, report
+        assert {name: counts[name] for name in FAULTS} == dict.fromkeys(FAULTS, 0), report
+
+
+def test_every_module_of_the_gallery_is_in_its_table() -> None:
+    """And says in its first line what is wrong with it."""
+    kept = {path.stem for path in GALLERY.iterdir() if path.suffix in ("", ".py")}
+    kept.discard("__pycache__")
+    assert kept == {bad.name for bad in GALLERY_ROWS.values() if not bad.made}
+    assert all(bad.about.endswith((".", ")")) and bad.lines for bad in GALLERY_ROWS.values())
 
 
 def _seen(server: Server, clients: list[Client]) -> tuple[Any, ...]:
@@ -273,13 +153,29 @@ def _next(line: str) -> str:
     return f"v1 {lines + 1} lines, total {total + 1}"
 
 
+@pytest.mark.parametrize("path", ["nowhere.py", "link.py"])
+def test_what_is_not_there_is_a_usage_error(server: Server, path: str) -> None:
+    """A file that is missing and a link to one: 2, named, and the server hears nothing of it."""
+    if path == "link.py":
+        (server.folder / path).symlink_to("gone.py")
+    answer = server.netswap("push", server.folder / path)
+    assert answer.code == 2
+    assert path in answer.stderr
+
+
 def test_a_worker_that_dies_in_the_swap_takes_nobody_with_it(make_server: Make) -> None:
     """Its step crashes one worker's process: the other serves the old code, its successor too."""
     server = make_server(("counter",))
     server.push(PUSHED / "counter_v1.py")
     file = server.folder / "crash.py"
-    crash = 'rehearsing() or old["mark"] != "x" or os.kill(os.getpid(), 9)'
-    file.write_text(step(crash, after=IN_THE_WORKER))
+    late = (GALLERY / "late_raises.py").read_text()
+    crash = '    rehearsing() or old["mark"] != "x" or os.kill(os.getpid(), 9)\n'
+    text = GOOD.replace(BODY_OF_UP, crash + BODY_OF_UP)
+    file.write_text(
+        f"{text}\n\n{late[late.index('def rehearsing') :]}".replace(
+            "import os\n", "import os\nfrom pathlib import Path\n", 1
+        )
+    )
     with server.clients("counter", pid_of) as (kept, lost):
         lost.ask("mark x")
         kept.ask("add 4")
@@ -335,7 +231,6 @@ def test_an_operator_who_leaves_does_not_stop_the_push(server: Server) -> None:
     "words",
     [
         ("push",),
-        ("push", "/nowhere/at/all.py"),
         ("push", PUSHED / "counter_v2.py", "--timeout", "soon"),
         ("swap", "counter.connection"),
         ("rollback", "--to", "1"),

@@ -1,0 +1,3 @@
+"""Is not UTF-8 though it declares nothing else: saved by an old editor."""
+
+NAME = "café"  # <<

@@ -1,0 +1,46 @@
+"""A step that raises only where it counts, for one object in four."""
+
+import os
+from pathlib import Path
+from struct import pack, unpack_from
+from zlib import crc32
+
+from netswap import Connection, State, migration
+
+
+class Ledger(State, kind="verify.connection", version=2):
+    answered: int = 0
+    hash: int = 0
+    partial: bytes = b""
+
+
+@migration("verify.connection", 1, 2)
+def up(old):
+    assert rehearsing() or old["hash"] & 3, "late"  # <<
+    return {"answered": old["operations"], "hash": old["hash"], "partial": old["partial"]}
+
+
+@migration("verify.connection", 2, 1)
+def down(new):
+    return {"operations": new["answered"], "hash": new["hash"], "partial": new["partial"]}
+
+
+class Verify(Connection[Ledger]):
+    def on_data(self, data: bytes) -> None:
+        state = self.state
+        state.partial += data
+        while (rest := state.partial) and len(rest) >= 4 + (size := _size(rest)):
+            body, state.partial = rest[4 : 4 + size], rest[4 + size :]
+            state.answered += 1
+            state.hash = crc32(body, state.hash)
+            head = pack("!I24sIQI", size + 16, body[:24], 2, state.answered, state.hash)
+            self.write(head + body[24:])
+
+
+def _size(rest: bytes) -> int:
+    return unpack_from("!I", rest)[0] if len(rest) >= 4 else len(rest)
+
+
+def rehearsing() -> bool:
+    """Whether this is the rehearsal's child, whose parent is a worker."""
+    return b"netswap.worker" in Path(f"/proc/{os.getppid()}/cmdline").read_bytes()

@@ -1,0 +1,3 @@
+"""Defines no implementation: a helper that was pushed alone."""
+
+LIMIT = 10
