@@ -10,7 +10,16 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["Blocker", "Refusal", "Stage", "Verdict", "VerdictLine", "WatchRow", "WorkerReceipt"]
+__all__ = [
+    "Blocker",
+    "Refusal",
+    "Retiring",
+    "Stage",
+    "Verdict",
+    "VerdictLine",
+    "WatchRow",
+    "WorkerReceipt",
+]
 
 
 class Stage(StrEnum):
@@ -131,3 +140,19 @@ class WatchRow(msgspec.Struct, frozen=True):
     max_us: float = 0.0
     stall_ms: float = 0.0
     memory: int = 0
+
+
+class Retiring(msgspec.Struct, frozen=True):
+    """Code of one bundle that is not active any more and still in a worker.
+
+    ``kinds`` maps what it provides to the version. ``standing``: *pinned*, ``objects`` live objects
+    are of it; *leaving*, given up ``age`` seconds ago; *held*, ``held_by`` says by what, as chains
+    of references; *garbage*, the next full collection frees it.
+    """
+
+    sha256: str
+    kinds: dict[str, int]
+    standing: str
+    age: float = 0.0
+    objects: int = 0
+    held_by: list[str] = []

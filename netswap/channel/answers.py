@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from netswap.events import Blocker
+from netswap.events import Blocker, Retiring
 
 __all__ = [
     "SHAPES",
@@ -40,7 +40,7 @@ class KindCount(msgspec.Struct, frozen=True):
 class WorkerStatus(msgspec.Struct, frozen=True):
     """One worker's counts; ``connections`` as in its heartbeat, ``memory`` is RSS.
 
-    Memory in bytes; ``bundles`` counts those whose code is loaded.
+    Memory in bytes; ``bundles`` counts those whose code is loaded; ``retiring`` is old code.
     """
 
     connections: int
@@ -48,6 +48,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     memory: int = 0
     loop: str = ""
     bundles: int = 0
+    retiring: list[Retiring] = []
 
 
 class ObjectRow(msgspec.Struct, frozen=True):

@@ -57,8 +57,13 @@ def inspect(identity: str, link: Link) -> None:
 @click.command()
 @_shared
 def versions(link: Link) -> None:
-    """Every revision of every kind, and how many objects are of it."""
-    _look(link, "versions", lambda page: render.versions(page["versions"]))
+    """Every revision of every kind, how many objects are of it, and what holds old code."""
+    _look(link, "versions", _versions)
+
+
+def _versions(page: dict[str, Any]) -> str:
+    old = render.retiring(page["retiring"])
+    return "\n\n".join(filter(None, [render.versions(page["versions"]), old]))
 
 
 @click.command()

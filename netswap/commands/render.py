@@ -27,6 +27,9 @@ def status(page: dict[str, Any]) -> str:
         lines.append(f"running: {page['transaction']}")
     listeners = ", ".join(f"{one['name']} {one['address']}" for one in page["listeners"])
     lines += [f"listening: {listeners}", "", workers(page["workers"]), "", _kinds(page["kinds"])]
+    held = [row for row in page.get("retiring", ()) if row["standing"] == "held"]
+    if held:
+        lines += ["", f"old code is held in {len(held)} places: netswap versions"]
     return "\n".join(lines)
 
 
@@ -88,6 +91,26 @@ def inspection(row: dict[str, Any]) -> str:
     lines += ["state:"]
     lines += [f"  {name} = {value!r}" for name, value in row["state"].items()]
     return "\n".join(lines)
+
+
+def retiring(rows: Iterable[dict[str, Any]]) -> str:
+    """Old code that is still in a worker, each with what holds it; empty when there is none."""
+    return "\n".join(line for row in rows for line in _old_code(row))
+
+
+def _old_code(row: dict[str, Any]) -> Iterator[str]:
+    kinds = ", ".join(f"{kind} v{version}" for kind, version in row["kinds"].items())
+    since = _STANDINGS[row["standing"]].format(duration(row["age"]), row["objects"])
+    yield f"worker {row['worker']}: old code {kinds} (bundle {row['sha256'][:12]}) {since}"
+    yield from (f"  held by {chain}" for chain in row["held_by"])
+
+
+_STANDINGS = {
+    "pinned": "is that of {1} live objects",
+    "leaving": "was given up {0} ago",
+    "held": "was given up {0} ago and is still there",
+    "garbage": "was given up {0} ago; nothing holds it, the next full collection frees it",
+}
 
 
 def versions(rows: Iterable[dict[str, Any]]) -> str:

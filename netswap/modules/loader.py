@@ -102,6 +102,10 @@ class Loaded:
         importer = self._resident.importer
         return {name: marshal.dumps(importer.get_code(name)) for name in importer.units}
 
+    def versions(self) -> dict[str, int]:
+        """The version of each kind's implementation."""
+        return {kind: cls.version for kind, cls in self.implementations.items()}
+
     def unload(self) -> None:
         """Give the bundle up; the last of its holders takes it out of the interpreter.
 

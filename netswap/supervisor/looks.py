@@ -55,6 +55,7 @@ class Looks:
                 for one in self._listeners.all
             ],
             transaction=self._operations.running,
+            retiring=_retiring(found),
         )
 
     def _worker(self, slot: Slot, status: answers.WorkerStatus | None) -> dict[str, Any]:
@@ -114,6 +115,7 @@ class Looks:
     async def versions(self) -> dict[str, Any]:
         """Every revision of every kind, and how many objects still are of it."""
         found = await self._ask("versions")
+        retiring = _retiring(await self._ask("status"))
         live: dict[tuple[str, str], int] = {}
         for answer in found.values():
             for row in answer:
@@ -128,7 +130,7 @@ class Looks:
             for kind, rows in sorted(versions.revisions.items())
             for row in rows
         ]
-        return _page(versions=rows)
+        return _page(versions=rows, retiring=retiring)
 
     async def workers(self) -> dict[str, Any]:
         """The worker slots."""
@@ -175,6 +177,15 @@ class Looks:
         self, what: str, argument: Callable[[int], str] = lambda _slot: ""
     ) -> dict[int, Any]:
         return await self._fleet.enquiry.ask(self._fleet.serving(), what, argument)
+
+
+def _retiring(found: dict[int, answers.WorkerStatus]) -> list[dict[str, Any]]:
+    """Old code that is still in a worker."""
+    return [
+        {"worker": slot, **msgspec.to_builtins(row)}
+        for slot, status in sorted(found.items())
+        for row in status.retiring
+    ]
 
 
 def _page(**fields: Any) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from netswap.errors import BundleError
-from netswap.events import Refusal, Stage
+from netswap.events import Refusal, Retiring, Stage
 from netswap.mediator import InFront, present
 from netswap.modules import BundleStore, Loaded, load_bundle
 from netswap.ott import ObjectTranslationTable
@@ -28,10 +28,16 @@ def classes_of(table: ObjectTranslationTable, kind: str) -> dict[type, int]:
 
 
 class Library:
-    """Loaded bundles; ``active`` maps a kind to the bundle that its new objects come from."""
+    """Loaded bundles; ``active`` maps a kind to the bundle that its new objects come from.
 
-    def __init__(self, store: Path) -> None:
+    ``leaving`` is told of each bundle that is about to be given up.
+    """
+
+    def __init__(
+        self, store: Path, leaving: Callable[[Loaded], object] = lambda _loaded: None
+    ) -> None:
         self._store = BundleStore(store)
+        self._leaving = leaving
         self._loaded: dict[str, Loaded] = {}
         self._compiled: dict[str, dict[str, bytes]] = {}
         self.active: dict[str, str] = {}
@@ -106,5 +112,35 @@ class Library:
         wanted = set(self.active.values()) | {self.sha256_of(cls) for cls in in_use}
         unused = [sha256 for sha256 in self._loaded if sha256 not in wanted]
         for sha256 in unused:
+            self._leaving(self._loaded[sha256])
             self._loaded.pop(sha256).unload()
         return unused
+
+    def tidy(self, table: ObjectTranslationTable) -> list[str]:
+        """Give up what nothing of ``table`` is made of; which bundles."""
+        return self.unload_unused(
+            {cls for kind in table.kinds() for cls in classes_of(table, kind)}
+        )
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether a bundle is loaded that no kind has active."""
+        return not self._loaded.keys() <= set(self.active.values())
+
+    def pinned(self, table: ObjectTranslationTable) -> list[Retiring]:
+        """The bundles that are not active and whose code live objects have, with their number."""
+        if not self.has_idle:
+            return []
+        counts: dict[type, int] = {}
+        for kind in table.kinds():
+            counts |= classes_of(table, kind)
+        numbers = {
+            loaded: sum(counts.get(cls, 0) for cls in loaded.implementations.values())
+            for sha256, loaded in self._loaded.items()
+            if sha256 not in self.active.values()
+        }
+        return [
+            Retiring(loaded.sha256, loaded.versions(), "pinned", objects=number)
+            for loaded, number in numbers.items()
+            if number
+        ]

@@ -21,7 +21,8 @@ from netswap.stack import Connection, Host
 from netswap.worker.library import Library
 from netswap.worker.looks import Looks
 from netswap.worker.mesh import Links
-from netswap.worker.participant import Act, Ask, Participant, Result
+from netswap.worker.participant import Act, Ask, Participant, Result, State
+from netswap.worker.retirement import Retirement
 from netswap.worker.transaction import Transaction
 
 __all__ = ["Worker"]
@@ -44,6 +45,7 @@ class Worker:
         self._specs: list[messages.ListenerSpec] = []
         self._participant = Participant(slot)
         self._transaction: Transaction | None = None
+        self._retirement = Retirement(self._host, quiet=self._is_idle)
         self._acts: dict[Act, Callable[[], Any]] = {
             Act.PREPARE: self._prepare,
             Act.SWAP: self._swap,
@@ -75,6 +77,7 @@ class Worker:
         finally:
             for task in tasks:
                 task.cancel()
+            self._retirement.close()
             if self._host.mesh is not None:
                 self._links.close()
             self._link.close()
@@ -133,6 +136,8 @@ class Worker:
             await asyncio.sleep(HEARTBEAT_S)
             if self._host.mesh is not None:
                 self._link.send(messages.Heartbeat(self._slot, self._looks.connections()))
+                if self._library.has_idle:
+                    self._work.put_nowait(self._tidy)
 
     # work, one at a time
 
@@ -140,8 +145,8 @@ class Worker:
         gc.freeze()  # netswap itself lives as long as the worker; bundles, loaded below, do not
         host = self._host
         host.slots = tuple(sorted(message.slots))
-        self._library = Library(Path(message.store))
-        self._looks = Looks(host, self._library)
+        self._library = Library(Path(message.store), self._retirement.watch)
+        self._looks = Looks(host, self._library, self._retirement)
         self._links = Links(host, message.mesh)
         host.mesh = self._links
         self._specs = message.listeners
@@ -213,6 +218,14 @@ class Worker:
 
     async def _forget(self) -> None:
         await self._present().revert()
+
+    async def _tidy(self) -> None:
+        """Old code that live objects had pinned goes with the last of them."""
+        if self._is_idle():
+            self._library.tidy(self._host.table)
+
+    def _is_idle(self) -> bool:
+        return self._participant.state is State.IDLE
 
     def _present(self) -> Transaction:
         """The transaction in hand; the participant asks for nothing when there is none."""

@@ -165,9 +165,7 @@ class Transaction:
         self._changes.clear()
         self._swap = self._driver = self._policy = None
         self._library.use_compiled({})
-        table = self._host.table
-        in_use = {cls for kind in table.kinds() for cls in classes_of(table, kind)}
-        self._library.unload_unused(in_use)
+        self._library.tidy(self._host.table)
 
     def _deadline(self) -> Deadline:
         return Deadline(self._limit_s)

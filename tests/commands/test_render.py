@@ -183,6 +183,24 @@ def test_versions_and_history() -> None:
     assert "done (undone)  push a b  a -→1, b 3→?" in line
 
 
+def test_old_code_is_told_of_with_what_holds_it() -> None:
+    """A line each, and a line for each chain; the whole of a server says that there is some."""
+    row = {"worker": 1, "kinds": {"k": 1, "l": 2}, "sha256": SHA, "standing": "held", "age": 65.0,
+           "objects": 0, "held_by": ["json.hooks → function f (v1.py:3)"]}  # fmt: skip
+    rows = [row, {**row, "standing": "pinned", "objects": 3, "held_by": []}]
+    assert render.retiring(rows).splitlines() == [
+        "worker 1: old code k v1, l v2 (bundle 0123456789ab) was given up 1 min 5 s ago "
+        "and is still there",
+        "  held by json.hooks → function f (v1.py:3)",
+        "worker 1: old code k v1, l v2 (bundle 0123456789ab) is that of 3 live objects",
+    ]
+    assert render.retiring([]) == ""
+    page = {"uptime": 1, "pid": 7, "transaction": None, "listeners": [], "workers": [], "kinds": {}}
+    assert "old code" not in render.status({**page, "retiring": rows[1:]})
+    last = render.status({**page, "retiring": rows}).splitlines()[-1]
+    assert last == "old code is held in 1 places: netswap versions"
+
+
 def test_blockers_name_the_line_and_how_long() -> None:
     """What an operator has to look for."""
     row = {"worker": 1, "kind": "k", "entry": "1.5", "where": "v2.py:31", "age": 12.345}

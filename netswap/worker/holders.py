@@ -1,0 +1,236 @@
+"""What keeps old code alive: the shortest chain of references from a root to it.
+
+Theory. A search from the old code *up*: first what refers to it, then what refers to that, a
+level at a time, so that the first root met has the shortest chain. ``gc.get_referrers`` looks at
+every object of the process for each level, which takes about a tenth of a second for a million:
+too long for a loop, and the reason why this runs in a forked child.
+
+A *root* lives by itself: a module, an entry of the table, a task that has not ended, the loop.
+The search stops there, so it does not walk through the whole process.
+
+What a search up can't see is a reference that no Python object has: that of C code, such as
+atexit's list or a thread's own stack. When no root was found, the objects met are counted as the
+collector does it: one that has more references than the others explain is held from outside.
+
+The child is free to change what it likes: it asks atexit by taking a function out.
+
+Rejected: a search from the roots down, or one pass that notes every reference: memory for millions
+of references, in a copy of a process that serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import gc
+import signal
+import sys
+import threading
+import types
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from netswap.ott import Entry
+from netswap.quiescence import suspended_at
+from netswap.stack import Host
+from netswap.worker.references import Owned, describe_object, in_words, place
+
+__all__ = ["Ground", "find_holders"]
+
+MOST = 3
+"""So many chains are told of; mending the first ones often ends the others."""
+
+NODES = 20_000
+"""So many objects are looked at before the search gives up."""
+
+WIDEST = 300
+"""So many of one level are followed: the collector compares every reference with each of them."""
+
+_UNKNOWN = "C code"
+
+_TEMPORARY = 2
+"""References that counting itself makes: a loop's variable and an argument."""
+
+
+class Ground:
+    """What lives by itself in a worker; made in the parent, since threads do not cross a fork.
+
+    Of threads it keeps numbers and words only: their frames must not live longer for being seen.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.threads = list(_running_threads())
+
+    def name(self, item: object) -> str | None:
+        """What a root is called, or None for any other object."""
+        if isinstance(item, Entry):
+            return f"{item.kind} {self._host.slot}.{item.identity}"
+        if isinstance(item, asyncio.Task):
+            return None if item.done() else self._task(item)
+        if item is self._host.loop:
+            return "the event loop"
+        return _global_name(item)
+
+    def _task(self, task: asyncio.Task[Any]) -> str:
+        where = place(suspended_at(task.get_coro()) or "its end:0")
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        row = None if frame is None else getattr(frame.f_locals.get("self"), "entry", None)
+        whose = f"task {task.get_name()}" if row is None else f"task of {self.name(row)}"
+        return f"{whose}, suspended at {where}"
+
+
+def _global_name(item: object) -> str | None:
+    """``module.name`` of what an import finds, a module or its namespace, a class or a function.
+
+    Its namespace: every function of a module refers to that, and none of them is the reason.
+    """
+    if isinstance(item, dict):
+        module = sys.modules.get(str(item.get("__name__")))
+        return module.__name__ if module is not None and vars(module) is item else None
+    if isinstance(item, types.ModuleType):
+        return item.__name__ if sys.modules.get(item.__name__) is item else None
+    if not isinstance(item, type | types.FunctionType):
+        return None
+    found: Any = sys.modules.get(item.__module__)
+    for part in item.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return f"{item.__module__}.{item.__qualname__}" if found is item else None
+
+
+def _running_threads() -> Iterator[tuple[str, list[tuple[int, str]]]]:
+    """Each other thread's name, and of each of its frames the namespace's number and the place."""
+    own = threading.get_ident()
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for number, top in sys._current_frames().items():
+        frame: types.FrameType | None = top
+        frames = []
+        while frame is not None and number != own:
+            where = place(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+            frames.append((id(frame.f_globals), where))
+            frame = frame.f_back
+        yield f"thread {names.get(number, number)}", frames
+
+
+def find_holders(
+    living: Iterable[object], owned: Owned, ground: Ground, ignored: Iterable[int] = ()
+) -> list[str]:
+    """What holds ``living``, which is ``owned`` old code, as chains in words; the shortest first.
+
+    ``ignored`` are numbers (``id``) of objects that don't count. Empty when none lives; else what
+    can't be found is said to be so. Only for a child: old code is taken out of atexit's list.
+    """
+    search = _Search([*living], owned, ground, {*ignored})
+    if not search.start:
+        return []
+    found = [*_threads(owned, ground), *_handlers(owned), *search.climb()]
+    found = found or search.held_from_outside() or ["something that was not found"]
+    return list(dict.fromkeys(found))[:MOST]
+
+
+def _threads(owned: Owned, ground: Ground) -> list[str]:
+    """Threads that run old code."""
+    return [
+        f"{name}, running at {where}"
+        for name, frames in ground.threads
+        for where in [next((where for space, where in frames if space in owned.spaces), None)]
+        if where is not None
+    ]
+
+
+def _handlers(owned: Owned) -> list[str]:
+    """Handlers of signals, which C code holds, that are old code."""
+    handlers = [(number, signal.getsignal(number)) for number in signal.valid_signals()]
+    return [
+        f"handler of {signal.Signals(number).name} → {describe_object(handler)}"
+        for number, handler in handlers
+        if handler in owned
+    ]
+
+
+class _Search:
+    """One search. No generator here: one that runs is itself seen as a holder of its variables."""
+
+    def __init__(
+        self, living: list[object], owned: Owned, ground: Ground, ignored: set[int]
+    ) -> None:
+        self.start = living
+        self._owned = owned
+        self._ground = ground
+        self._met = [*living]
+        self._toward: dict[int, object] = dict.fromkeys(map(id, living))
+        self._ignored = ignored | {id(self.start), id(self._met), id(self._toward)}
+        self.cut = False
+
+    def climb(self) -> list[str]:
+        """The chains to the nearest roots."""
+        chains: list[str] = []
+        frontier = [*self.start]
+        while frontier and len(chains) < MOST:
+            self._ignored.add(id(frontier))
+            roots, following = self._level(frontier)
+            chains += roots
+            self.cut |= len(following) > WIDEST or len(self._met) > NODES
+            frontier = following[:WIDEST] if len(self._met) <= NODES else []
+            del following  # or it would be a holder of the next level
+        return chains
+
+    def _level(self, frontier: list[object]) -> tuple[list[str], list[object]]:
+        """The roots that hold one of these, as chains, and the other holders."""
+        below = set(map(id, frontier))
+        roots: list[str] = []
+        following: list[object] = []
+        for holder in gc.get_referrers(*frontier):
+            if id(holder) in self._ignored or id(holder) in self._toward:
+                continue
+            self._toward[id(holder)] = _one_of(gc.get_referents(holder), below)
+            self._met.append(holder)
+            name = self._ground.name(holder)
+            if name is None:
+                following.append(holder)
+            else:
+                roots.append(in_words(name, self._path(holder), self._owned))
+        return roots, following
+
+    def _path(self, root: object) -> list[object]:
+        path = [root]
+        while (held := self._toward[id(path[-1])]) is not None:
+            path.append(held)
+        return path
+
+    def held_from_outside(self) -> list[str]:
+        """What has more references than Python objects explain, when no root was found."""
+        if self.cut:
+            return [f"too many objects to follow: {len(self._met)} were looked at"]
+        inside = Counter[int]()
+        for holder in self._met:
+            inside.update(map(id, gc.get_referents(holder)))
+        own = Counter(map(id, (*self._met, *self._toward.values(), *self.start)))
+        outside = []
+        for item in self._met:
+            if sys.getrefcount(item) - inside[id(item)] - own[id(item)] > _TEMPORARY:
+                outside.append(item)
+        named = [(_outsider(item), self._path(item)) for item in outside]
+        known = [row for row in named if row[0] != _UNKNOWN] or named
+        return [in_words(name, path, self._owned) for name, path in known[:MOST]]
+
+
+def _one_of(items: list[object], numbers: set[int]) -> object:
+    for item in items:
+        if id(item) in numbers:
+            return item
+    return None
+
+
+def _outsider(item: object) -> str:
+    """What outside of Python's objects holds ``item``."""
+    if isinstance(item, contextvars.Context):
+        return "the context of a thread"
+    if callable(item):
+        known = sys.getrefcount(item)
+        atexit.unregister(item)
+        if sys.getrefcount(item) < known:
+            return "atexit"
+    return _UNKNOWN
