@@ -28,11 +28,11 @@ LAYERS = [
     {"canary", "hotswap"},
     {"stack"},
     {"netswap"},  # the front door, for authors: no room of the house comes in by it
-    {"autonomic", "interpose", "testing"},
+    {"autonomic", "interpose"},
     {"modules"},
     {"channel", "probe"},
     {"supervisor", "worker"},
-    {"admin", "dashboard", "metrics"},
+    {"admin", "dashboard", "metrics", "testing"},
     {"demo"},
     {"commands"},
     {"cli"},

@@ -32,7 +32,7 @@ from netswap.worker.trial import Trial, refusal_of
 from netswap.worker.verdicts import judge, unsplittable
 from netswap.worker.watch import POLICY, Watch
 
-__all__ = ["Transaction"]
+__all__ = ["Transaction", "ordered"]
 
 REHEARSED_S = 0.4
 """The part of the time-out that the child may spend on converting objects."""
@@ -197,7 +197,7 @@ class Transaction:
         """The verdicts, or the first reason to refuse."""
         try:
             with Deadline(max(1.0, self._limit_s)):
-                self._changes[:] = _ordered(self._change(*row) for row in self.ask.target.items())
+                self._changes[:] = ordered(self._change(*row) for row in self.ask.target.items())
         except AuthorError as error:
             return error.refusal
         except DeadlinePassed as error:
@@ -312,7 +312,7 @@ def _hangs(error: BaseException) -> Refusal:
 _ORDER = ("worker", "connection")
 
 
-def _ordered(changes: Iterable[Change]) -> list[Change]:
+def ordered(changes: Iterable[Change]) -> list[Change]:
     """Timers and buffers, then other services, then what uses them."""
 
     def rank(change: Change) -> tuple[int, int, str]:

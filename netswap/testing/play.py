@@ -1,0 +1,182 @@
+"""One play: a transcript in a fresh world, cut and swapped as a case says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
+from functools import partial
+
+from netswap.mediator import present
+from netswap.testing.carried import Snapshot, differences, shared, snapshot, unsound
+from netswap.testing.cases import Case, Move
+from netswap.testing.judge import Seen, Turn
+from netswap.testing.loops import ManualLoop
+from netswap.testing.push import Push
+from netswap.testing.subject import NEW, Subject
+from netswap.testing.transcript import Cut, Do, Step, Wait
+from netswap.testing.world import World
+
+__all__ = ["Play"]
+
+Act = Callable[[], Awaitable[None]]
+
+
+class Play:
+    """Afterwards ``seen`` is what the clients saw, ``stages`` the versions that served in order.
+
+    ``turns`` says for each client which of them may have answered it when. Row 0 is for the
+    connecting, the last for what came after the last step.
+    """
+
+    def __init__(self, loop: ManualLoop, subject: Subject, case: Case, workers: int) -> None:
+        self.case = case
+        self.steps = case.transcript.steps
+        self.world = World(loop, subject, case.begins, workers)
+        self.seen = Seen(len(self.steps) + 1)
+        self.stages = [case.begins]
+        self.turns: dict[str, list[Turn]] = {name: [] for name in case.transcript.clients}
+        self.objects = 0
+        """How many objects at the end a swap would concern."""
+        self._stopped: dict[str, int] = {}
+        self._last: tuple[Move, Snapshot] | None = None
+
+    async def run(self, cuts: Iterable[Cut] = ()) -> None:
+        """Play it; ``cuts`` are further places where bytes are cut. Raises Restless."""
+        cuts = {*cuts, *self.case.cuts}
+        for name in self.case.transcript.present:
+            await self.world.connect(name)
+        await self.world.settle()
+        self._end_of_row(0, 0)
+        for index, step in enumerate(self.steps):
+            await self._step(index, step, sorted(c.byte for c in cuts if c.step == index))
+        await self._moves(Cut(len(self.steps)), len(self.steps))
+        await self._end()
+
+    async def _end(self) -> None:
+        stage = self._stage
+        for name, client in self.world.clients.items():
+            if client.stopped and not client.ended:
+                client.do(Do.READ_AGAIN)
+            else:
+                self._stopped.pop(name, None)
+        await self.world.settle()
+        self._end_of_row(len(self.steps) + 1, stage)
+        concerned = self.world.subject.of[NEW]
+        self.objects = sum(entry.kind in concerned for entry in self.world.entries())
+        self.seen.problems += [f"left over at the end: {left}" for left in await self.world.close()]
+        self.seen.errors += self.world.log.errors
+
+    @property
+    def _stage(self) -> int:
+        return len(self.stages) - 1
+
+    async def _step(self, index: int, step: Step, bytes_: list[int]) -> None:
+        row = index + 1
+        meanwhile = await self._moves(Cut(index), index)
+        stage = self._stage
+        for start, end in _pieces(step, bytes_):
+            if start:
+                await self._moves(Cut(index, start), row)
+            act = partial(self._act, step, start, end)
+            await (self._move(meanwhile, act) if meanwhile is not None else act())
+            await self.world.settle()
+            meanwhile = None
+        self._end_of_row(row, stage)
+        if step.what is Do.READ_AGAIN:
+            self._stopped.pop(step.client, None)
+
+    async def _act(self, step: Step, start: int, end: int) -> None:
+        what, client = step.what, self.world.clients.get(step.client)
+        if isinstance(what, Wait):
+            await self.world.pass_time(what.seconds)
+        elif what is Do.CONNECT:
+            await self.world.connect(step.client)
+        elif client is not None and isinstance(what, bytes):
+            client.send(what[start:end])
+        elif client is not None and isinstance(what, Do):
+            if what is Do.STOP_READING:
+                self._stopped[step.client] = self._stage
+            client.do(what)
+
+    async def _moves(self, cut: Cut, row: int) -> Move | None:
+        """The swaps at a cut; one that a step is to come in the middle of is returned."""
+        for move in self.case.moves:
+            if move.at == cut:
+                if move.meanwhile:
+                    return move
+                await self._move(move, None)
+                self._note(row)
+        return None
+
+    async def _move(self, move: Move, act: Act | None) -> None:
+        world = self.world
+        before = snapshot(world)
+        common = {} if move.at.byte else shared(world)
+        push = Push(world, move.to, bool(move.meanwhile or (move.fault and move.fault.sliced)))
+        with move.fault.around(push) if move.fault else nullcontext():
+            task = push.start(revert=move.back)
+            if act is not None:
+                while push.slices < move.meanwhile and not task.done():
+                    await asyncio.sleep(0)
+                await act()
+            await push.finish(task)
+        await world.settle()
+        self._outcome(push, move, before, act is not None)
+        if not move.at.byte:
+            self._problems(t for _, t in shared(world).items() - common.items())
+
+    def _outcome(self, push: Push, move: Move, before: Snapshot, acted: bool) -> None:
+        begins = self.stages[-1]
+        self._problems(f"an object could not go back: {refusal}" for refusal in push.stuck)
+        if push.refusal is not None and move.fault is None:
+            self._problems([f"the swap was {push.refusal}"])
+        restored = push.refusal is not None or move.back
+        self.stages += _served(begins, move.to, restored, acted)
+        if not restored:
+            self._problems(self._not_swapped(push))
+        elif not acted:
+            self._problems(differences(self.world, before, begins))
+        if self._last is not None and self._last[0].at == move.at and not acted:
+            self._problems(differences(self.world, self._last[1], move.to))
+        self._last = (move, before)
+        self._problems(unsound(self.world))
+
+    def _not_swapped(self, push: Push) -> list[str]:
+        new = {change.kind: change.new for part in push.parts for change in part.changes}
+        return [
+            f"{entry.kind} {entry.identity} is of {type(present(entry)).__name__} after the swap, "
+            f"and not of {new[entry.kind].__name__}"
+            for entry in self.world.entries()
+            if entry.kind in new and type(present(entry)) is not new[entry.kind]
+        ]
+
+    def _problems(self, problems: Iterable[str]) -> None:
+        self.seen.problems += problems
+
+    def _note(self, row: int) -> None:
+        """What was heard since is of this row."""
+        for name, client in self.world.clients.items():
+            if client.heard:
+                self.seen.note(name, row, bytes(client.heard))
+                client.heard.clear()
+            if client.ended and name not in self.seen.ended:
+                self.seen.ended[name] = (row, client.ended)
+
+    def _end_of_row(self, row: int, first: int) -> None:
+        self._note(row)
+        for name, turns in self.turns.items():
+            turns.append(Turn(min(first, self._stopped.get(name, first)), self._stage))
+
+
+def _pieces(step: Step, bytes_: list[int]) -> list[tuple[int, int]]:
+    """The parts of a step, as start and end, when it is cut before these bytes."""
+    edges = [0, *(byte for byte in bytes_ if byte), step.size]
+    return list(zip(edges, edges[1:], strict=False))
+
+
+def _served(begins: str, to: str, restored: bool, acted: bool) -> list[str]:
+    """The versions that may have served in a swap's course, after the one that did before."""
+    if not restored:
+        return [to]
+    return [to, begins] if acted else []

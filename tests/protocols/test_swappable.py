@@ -1,0 +1,207 @@
+"""Every bundled pair passes the conformance kit, on both loops: no client notices a swap.
+
+A swap at every event boundary and at cuts of every message, up, down, there and back, with faults
+at every step of it. ``make fuzz`` takes every byte.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netswap.testing import Difference, Do, Transcript, Wait
+
+ROOT = Path(__file__).parents[2]
+PROTOCOLS = ROOT / "protocols"
+COUNTER = ROOT / "tests/system/pushed/counter_v1.py"
+SESSIONS = [PROTOCOLS / "chat/v2.py", PROTOCOLS / "chat/session.py"]
+"""The rooms of the one, the connections of the other."""
+EVERY = 100_000
+
+
+def frame(sequence: int, payload: bytes = b"") -> bytes:
+    """A request to verify."""
+    return struct.pack("!IQQQ", 24 + len(payload), 7, sequence, 123_456_789 + sequence) + payload
+
+
+def frames(data: bytes) -> list[bytes]:
+    """The answers of verify, which name their version."""
+    found = []
+    while data:
+        end = 4 + struct.unpack_from("!I", data)[0]
+        found.append(data[:end])
+        data = data[end:]
+    return found
+
+
+def encode(*words: bytes | str | float) -> bytes:
+    """A command of kv."""
+    raw = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in raw)
+
+
+def lines(data: bytes) -> list[bytes]:
+    """The lines of chat. The number of a guest, who has no name yet, is that of its object."""
+    return [re.sub(rb"guest[0-9.]+", b"guest", line) for line in data.splitlines(keepends=True)]
+
+
+def half_a_character(difference: Difference) -> bool:
+    """Version 1 of chat has shown the first half already: version 2 can't read the second."""
+    return difference.got.endswith(b"! that line is not UTF-8\n")
+
+
+ECHO = [
+    b"hello\n",
+    Do.STOP_READING,
+    b"one",
+    b"two",
+    Wait(2),
+    Do.READ_AGAIN,
+    b"three",
+    ("other", Do.CONNECT),
+    ("other", b"four"),
+    ("other", Do.CLOSE),
+    Do.END,
+]
+ECHO_TAIL = [b"hello\n", Do.STOP_READING, b"one", b"two", Do.END]
+VERIFY = [
+    frame(1),
+    frame(2, b"payload") + frame(3),
+    Do.STOP_READING,
+    frame(4) + frame(5),
+    frame(6),
+    Do.READ_AGAIN,
+    frame(7)[:9],
+    frame(7)[9:] + struct.pack("!I", 3),
+]
+TALK = [
+    ("ann", b"/nick ann\n"),
+    ("bob", b"/nick bob\n/join den\n"),
+    ("ann", b"/join den\r\n"),
+    ("bob", b"hi\n/who\n/dance\n"),
+    ("ann", Do.STOP_READING),
+    ("bob", b"one\n"),
+    ("bob", b"two\n"),
+    ("ann", Do.READ_AGAIN),
+    ("ann", b"/quit\n"),
+    ("bob", b"last words\n"),
+    ("bob", Do.END),
+]
+GREETING = [("ann", b"/nick ann\n"), ("ann", "grüß €\n".encode()), ("ann", b"/who\n")]
+LONG = [b"/nick ann\n", b"x" * 4100, b"x" * 900 + b"\nshort\n", b"\xff\n", Do.END]
+KV = [
+    encode("SET", "a", 1, "EX", 1) + b"PING\r\n",
+    b"set \"c d\" 'x y'\n",
+    encode("APPEND", "a", b"\r\n*3\r\n"),
+    encode("TTL", "a") + encode("WHAT", "is"),
+    Wait(0.6),
+    encode("GET", "a") + encode("PTTL", "a"),
+    Do.STOP_READING,
+    encode("INCR", "n") + encode("LPUSH", "l", "x", "y"),
+    encode("INCR", "n"),
+    Do.READ_AGAIN,
+    Wait(0.6),
+    encode("GET", "a") + encode("KEYS", "*"),
+    ("other", encode("GET", "n")),
+    encode("CLIENT", "SETNAME", "me") + encode("CLIENT", "GETNAME"),
+    encode("QUIT") + encode("SET", "n", "after the end"),
+    ("other", encode("GET", "n")),
+    ("other", b"*1\r\n$abc\r\n"),
+]
+TIMERS = [
+    b"later 2\n",
+    Wait(1),
+    b"remaining \n",
+    ("other", b"later 3\n"),
+    Wait(2),
+    b"later 1\nlater 4\n",
+    ("other", Do.CLOSE),
+    Wait(5),
+    b"remaining \n",
+]
+DOOR = [b"a", ("bob", Do.CONNECT), ("bob", b"b"), ("bob", Do.END), b"c", ("eve", Do.CONNECT)]
+
+PAIRS: dict[str, tuple[str, str, list[list[Any]], dict[str, Any]]] = {
+    "echo": ("echo/v1", "echo/v2", [ECHO], {}),
+    "echo, which mends the tail": (
+        "echo/v1",
+        "echo/v2",
+        [ECHO_TAIL],
+        {"replies": lambda data: [data]},
+    ),
+    "verify": ("verify/v1", "verify/v2", [VERIFY], {"replies": frames}),
+    "chat": ("chat/v1", "chat/v2", [TALK], {"replies": lines}),
+    "chat, which mends characters": (
+        "chat/v1",
+        "chat/v2",
+        [GREETING],
+        {"replies": lines, "expect": half_a_character},
+    ),
+    "chat as a session": ("chat/v2", "chat/session", [TALK, GREETING, LONG], {}),
+    "chat from packets to a session": (
+        "chat/v1",
+        "chat/session",
+        [TALK],
+        {"replies": lines, "limit": len(TALK) + 1},  # boundaries: version 1 takes packets for lines
+    ),
+    "kv": ("kv/v1", "kv/v2", [KV], {}),
+    "kv away from home": ("kv/v1", "kv/v2", [KV], {"workers": 2}),
+    "receive buffers": (
+        "buffers/contiguous",
+        "buffers/chunked",
+        [TALK],
+        {"beside": [PROTOCOLS / "chat/v2.py"], "hints": ["buffer.receive.searched"]},
+    ),
+    "receive buffers of a session": (
+        "buffers/contiguous",
+        "buffers/chunked",
+        [GREETING, LONG],
+        {"beside": SESSIONS, "hints": ["buffer.receive.searched"]},
+    ),
+    "send buffers": (
+        "buffers/immediate",
+        "buffers/coalescing",
+        [TALK],
+        {"beside": [PROTOCOLS / "chat/v2.py"]},
+    ),
+    "timers": ("timers/loop", "timers/wheel", [TIMERS], {"beside": [COUNTER]}),
+    "factories": (
+        "factories/plain",
+        "factories/limited",
+        [DOOR],
+        {"beside": [PROTOCOLS / "echo/v2.py"]},
+    ),
+}
+BOTH_LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+
+
+def checked(check_swappable: Any, name: str, loop: str, limit: int) -> Any:
+    old, new, transcripts, options = PAIRS[name]
+    pair = (PROTOCOLS / f"{old}.py", PROTOCOLS / f"{new}.py")
+    return check_swappable(*pair, *transcripts, loops=[loop], **{"limit": limit, **options})
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("name", PAIRS)
+def test_no_client_notices_a_swap_of(check_swappable: Any, name: str, loop: str) -> None:
+    """Boundaries, and cuts spread over all messages."""
+    report = checked(check_swappable, name, loop, limit=40)
+    assert report.plays[loop] > 100
+    assert bool(report.explained) == ("expect" in PAIRS[name][3])
+
+
+@pytest.mark.fuzz
+@BOTH_LOOPS
+@pytest.mark.parametrize("name", PAIRS)
+def test_no_client_notices_a_swap_at_any_byte_of(
+    check_swappable: Any, name: str, loop: str
+) -> None:
+    """Every byte of every message."""
+    report = checked(check_swappable, name, loop, limit=EVERY)
+    whole = sum(len(Transcript(steps).cuts) for steps in PAIRS[name][2])
+    assert report.possible == whole
+    assert report.cuts == whole or "limit" in PAIRS[name][3]
