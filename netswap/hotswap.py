@@ -16,9 +16,11 @@ way down, in slices too.
                                    └──none left──▶ Restored, or Mixed if an object can't go back
 
 An object that is not quiescent (a suspended call is inside it) is set aside; the driver brings it
-to rest and hands it in again with ``quiescent()``. What the room does not know: loops, tasks,
-sockets. The driver (``worker``) calls ``slice()`` between two callbacks of its loop and does what
-``Progress`` says.
+to rest and hands it in again with ``quiescent()``. So is each of several services whose calls
+suspend, since a call that is inside one may go on into another and must find its own version.
+
+What the room does not know: loops, tasks, sockets. The driver (``worker``) calls ``slice()``
+between two callbacks of its loop and does what ``Progress`` says.
 
 Rejected: converting all and flipping all at once for every swap: ten thousand connections would
 stall the loop for tens of milliseconds.
@@ -133,6 +135,7 @@ class Swap:
         self._busy: set[Entry] = set()
         self._previous: dict[int, Any] = {}
         self._routes: dict[tuple[Any, Any], _Route] = {}
+        self._together = _together(self.changes.values())
 
     def slice(self, budget_ns: int) -> Progress:
         """Convert and flip as many objects as fit ``budget_ns``, at least one.
@@ -172,6 +175,10 @@ class Swap:
         if entry in self._busy:
             self._busy.remove(entry)
             self._pending.appendleft(entry)
+
+    def waits_for(self, entry: Entry) -> bool:
+        """Whether an object is busy."""
+        return entry in self._busy
 
     @property
     def has_work(self) -> bool:
@@ -283,7 +290,10 @@ class Swap:
     def _rests(self, entry: Entry, busy: list[Entry]) -> bool:
         """Whether no suspended call is inside; an object that is busy is set aside."""
         mediator = mediator_of(entry)
-        rests: bool = present(entry).at_rest() if mediator is None else mediator.at_rest
+        if mediator is not None:
+            rests: bool = mediator.at_rest
+        else:
+            rests = entry.kind not in self._together and present(entry).at_rest()
         if not rests:
             self._busy.add(entry)
             busy.append(entry)
@@ -360,6 +370,20 @@ class Swap:
         self._busy.discard(entry)
         self.stuck.append(Refusal(Stage.SWAP, reason, kind=entry.kind, entry=str(entry.identity)))
         self._end_of_way_back()
+
+
+def _together(changes: Iterable[Change]) -> frozenset[str]:
+    """The kinds of services whose calls suspend, if there are several.
+
+    One calls another, so all of them are brought behind mediators before the first is flipped.
+    """
+    kinds = [
+        change.kind
+        for change in changes
+        for cls in (change.new, change.before)
+        if cls is not None and cls.may_suspend and cls.scope == "worker"
+    ]
+    return frozenset(kinds) if len(set(kinds)) > 1 else frozenset()
 
 
 def refusal_of(error: BaseException, entry: Entry, source: Any, target: Any) -> Refusal:

@@ -4,7 +4,8 @@
 
     Forward   calls go to the old object; those begun before the mediator came are draining
     Blocked   new calls are held; the forwarded ones are draining; a call that re-enters the
-              object through itself passes, or it would wait for its own end
+              object through itself passes, or it would wait for its own end; so does one from
+              inside another object that is being drained, or the two would wait for each other
     Completed the new object is there; held calls go to it in the order in which they came,
               and calls that come before the last of them queue behind it
     Restored  the same with the old object: the swap was given up and left no trace
@@ -83,6 +84,8 @@ class Row(Protocol):
 class Calls(Protocol):
     """What a mediator needs of an object's generations."""
 
+    draining: bool
+
     def advance(self) -> int:
         """Close the present generation, open the next; the number of the closed one."""
 
@@ -142,7 +145,8 @@ class Mediator:
     """Takes the place of ``entry.target`` until the swap has ended, one way or the other.
 
     ``wait(ticket)`` suspends the caller until ``ticket.wake()``; ``quiescent`` is called once, when
-    no call is inside the old object any more and new ones are held.
+    no call is inside the old object any more and new ones are held. ``awaited()`` says whether the
+    code now running was called from inside an object that is being drained.
     """
 
     def __init__(
@@ -151,6 +155,7 @@ class Mediator:
         generations: Calls,
         wait: Callable[[Ticket], Awaitable[None]],
         quiescent: Callable[[], None],
+        awaited: Callable[[], bool] = lambda: False,
     ) -> None:
         self.entry = entry
         self.present: Any = entry.target
@@ -158,11 +163,14 @@ class Mediator:
         self._generations = generations
         self._wait = wait
         self._quiescent = quiescent
+        self._awaited = awaited
+        self._will_tell = False
         self._held: deque[Ticket] = deque()
         self._front = entry.target = Front(self)
 
     def start(self) -> None:
         """Begin to wait for the calls that are inside the object now."""
+        self._generations.draining = True
         self._generations.when_drained(self._generations.advance(), self._old_calls_drained)
 
     def again(self, quiescent: Callable[[], None]) -> None:
@@ -174,15 +182,22 @@ class Mediator:
     def flip(self, new: Any) -> None:
         """The new object takes over and the held calls go to it. TransitionError unless Blocked."""
         self._move(Event.FLIP)
+        self._generations.draining = False
         self.present = new
         self._release()
 
     def abort(self) -> None:
         """The old object stays and the held calls go to it. TransitionError once it is over."""
         self._move(Event.ABORT)
+        self._generations.draining = self._will_tell = False
         self._generations.forget(self._old_calls_drained)
         self._generations.forget(self._tracked_calls_drained)
         self._release()
+
+    def settle(self) -> None:
+        """Calls have passed since it was at rest: ``quiescent`` is called again after them."""
+        if self.phase is Phase.BLOCKED and not self._will_tell:
+            self._tracked_calls_drain()
 
     @property
     def held(self) -> int:
@@ -202,7 +217,11 @@ class Mediator:
     @property
     def bars(self) -> bool:
         """Whether a call that would begin now has to wait."""
-        return self.phase is Phase.BLOCKED and not self._generations.re_entered()
+        return self.phase is Phase.BLOCKED and not self._passes()
+
+    def _passes(self) -> bool:
+        """Whether the code now running was called from inside what the swap waits for."""
+        return self._generations.re_entered() or self._awaited()
 
     def _move(self, event: Event) -> None:
         following = TRANSITIONS.get((self.phase, event))
@@ -214,9 +233,17 @@ class Mediator:
         self._move(Event.OLD_CALLS_DRAINED)
         for ticket in self._held:
             ticket.open = False
+        self.reconsider()
         self._tracked_calls_drain()
 
+    def reconsider(self) -> None:
+        """More is being drained: let the held calls see whether one of them is awaited there."""
+        for ticket in self._held:
+            if ticket.wake is not None:
+                ticket.wake()
+
     def _tracked_calls_drain(self) -> None:
+        self._will_tell = True
         closed = self._generations.advance()
         self._generations.when_drained(closed, self._tracked_calls_drained)
 
@@ -224,6 +251,7 @@ class Mediator:
         if self._generations.open_calls():  # a re-entrant call that outlived the one it came from
             self._tracked_calls_drain()
         else:
+            self._will_tell = False
             self._quiescent()
 
     def _release(self) -> None:
@@ -237,9 +265,9 @@ class Mediator:
 
     def _must_wait(self) -> bool:
         """Whether calls are held, except from one that comes from inside the object."""
-        return (
-            self.phase is Phase.BLOCKED or bool(self._held)
-        ) and not self._generations.re_entered()
+        if self.phase is Phase.BLOCKED:
+            return not self._passes()
+        return bool(self._held) and not self._generations.re_entered()
 
     def lead(self, name: str) -> Any:
         """The object's attribute; a call that may suspend goes through the mediator."""
@@ -260,7 +288,7 @@ class Mediator:
         self._held.append(ticket)
         try:
             # a woken caller may find that another swap has begun, or that it is not its turn
-            while not ticket.open or self._held[0] is not ticket:
+            while not self._may_go(ticket):
                 ticket.open = False
                 await self._wait(ticket)
         finally:
@@ -268,6 +296,12 @@ class Mediator:
             first = self._held[0] if self._held else None
             if self.phase is not Phase.BLOCKED and (first is None or not first.open):
                 self._release()
+
+    def _may_go(self, ticket: Ticket) -> bool:
+        """Whether it is a held call's turn, or the swap waits for it by way of another object."""
+        if ticket.open and self._held[0] is ticket:
+            return True
+        return self.phase is Phase.BLOCKED and self._passes()
 
 
 def row_of(entry: Row) -> Row:

@@ -17,7 +17,7 @@ from typing import Any
 
 from netswap.blame import author_file
 
-__all__ = ["Call", "Generations", "call_chain"]
+__all__ = ["Call", "Generations", "call_chain", "is_awaited"]
 
 
 class Call:
@@ -62,13 +62,19 @@ call_chain: ContextVar[tuple[Call, ...]] = ContextVar("netswap_call_chain", defa
 """The suspended calls that led to the code now running, outermost first."""
 
 
-class Generations:
-    """The generations of one object."""
+def is_awaited() -> bool:
+    """Whether the code now running was called from inside an object that is being drained."""
+    return any(call.open and call.owner.draining for call in call_chain.get())
 
-    __slots__ = ("_counts", "_open", "_waiting", "current")
+
+class Generations:
+    """The generations of one object; ``draining`` while somebody waits for its calls to end."""
+
+    __slots__ = ("_counts", "_open", "_waiting", "current", "draining")
 
     def __init__(self) -> None:
         self.current = 0
+        self.draining = False
         self._counts: dict[int, int] = {}
         self._open: set[Call] = set()
         self._waiting: list[tuple[int, Callable[[], None]]] = []

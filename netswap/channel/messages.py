@@ -283,12 +283,16 @@ class Cast(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Mesh: call and answer with a ``Reply`` of the same ``id``."""
+    """Mesh: call and answer with a ``Reply`` of the same ``id``.
+
+    ``awaited``: the caller is inside an object that is being drained there, so it is not held here.
+    """
 
     id: int
     kind: str
     method: str
     args: list[Any]
+    awaited: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):

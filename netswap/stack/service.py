@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 from netswap.blame import describe
 from netswap.events import Blocker
 from netswap.mediator import Mediator, Ticket, mediator_of, present, row_of
-from netswap.quiescence import Call, Generations, call_chain
+from netswap.quiescence import Call, Generations, call_chain, is_awaited
 from netswap.stack.host import Reply
 from netswap.stack.implementation import Implementation
 from netswap.stack.timer import Timers
@@ -106,9 +106,12 @@ class Service(Implementation[S], Generic[S]):
         """Put a mediator in front; ``tell`` is called when no call is inside the object."""
         mediator = mediator_of(self.entry)
         if mediator is None:
-            Mediator(row_of(self.entry), self.generations, self._wait, tell).start()
-        else:  # of a swap whose held calls are leaving
+            row = row_of(self.entry)
+            Mediator(row, self.generations, self._wait, tell, is_awaited).start()
+        elif mediator.over:  # of a swap whose held calls are leaving
             mediator.again(tell)
+        else:  # of this swap: calls have passed since it was at rest
+            mediator.settle()
 
     async def _wait(self, ticket: Ticket) -> None:
         """Hold a call, and remember the longest that any was held."""

@@ -1,4 +1,9 @@
-"""Drives a swap on the worker's loop: a slice, then a turn of the loop, then the next slice."""
+"""Drives a swap on the worker's loop: a slice, then a turn of the loop, then the next slice.
+
+Objects with suspended calls are brought to rest. Those with a mediator, services, are handed in
+when all of them rest: a call inside one that is still draining may pass into another, and it has
+to find there the version that it was begun with.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from functools import partial
 
 from netswap.events import Blocker, Refusal, Stage
 from netswap.hotswap import Phase, Swap
-from netswap.mediator import present
+from netswap.mediator import mediator_of, present
 from netswap.ott import Entry
 from netswap.stack import Host
 
@@ -31,8 +36,8 @@ class Driver:
         self._host = host
         self._swap = swap
         self._turned_back = turned_back
-        self._at_rest: list[Entry] = []
         self._asked: dict[int, Entry] = {}
+        self._mediated: list[Entry] = []
         self._kick = asyncio.Event()
         self.slices = 0
         self.longest_ns = 0
@@ -47,6 +52,7 @@ class Driver:
     async def _run(self, timeout: float) -> None:
         deadline = self._host.clock.monotonic_ns() + int(timeout * 1e9)
         while self._swap.phase in _UNDER_WAY:
+            self._hand_in()
             if self._swap.has_work:
                 self._slice()
                 await asyncio.sleep(0)
@@ -80,10 +86,34 @@ class Driver:
         self._asked[entry.identity] = entry
         present(entry).bring_to_rest(partial(self._rested, entry))
 
+        if mediator_of(entry) is not None and entry not in self._mediated:
+            self._mediated.append(entry)
+            for mediator in map(mediator_of, self._mediated):
+                if mediator is not None:
+                    mediator.reconsider()
+
     def _rested(self, entry: Entry) -> None:
         if self._asked.get(entry.identity) is entry:
-            self._swap.quiescent(entry)
+            if mediator_of(entry) is None:
+                self._swap.quiescent(entry)
             self._kick.set()
+
+    def _hand_in(self) -> None:
+        """The services, when all of them rest; those into which calls have passed are told again.
+
+        Backwards, since the one that is handed in last is taken first.
+        """
+        waiting = [entry for entry in reversed(self._mediated) if self._swap.waits_for(entry)]
+        resting = []
+        for entry in waiting:
+            mediator = mediator_of(entry)
+            if mediator is not None and not mediator.at_rest:
+                mediator.settle()
+            else:
+                resting.append(entry)
+        if len(resting) == len(waiting):
+            for entry in resting:
+                self._swap.quiescent(entry)
 
     async def _rest_before(self, deadline: int) -> bool:
         """Wait for a busy object to come to rest or to close; False when time is over."""
@@ -109,6 +139,7 @@ class Driver:
             if entry in self._host.table:
                 present(entry).carry_on()
         self._asked.clear()
+        self._mediated.clear()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 from netswap.channel import Link
 from netswap.channel.messages import Cast, Join, Message, Reply, Request
 from netswap.errors import ChannelError
+from netswap.quiescence import Call, Generations, call_chain, is_awaited
 from netswap.stack import Host
 from netswap.stack import Reply as ReplyTo
 
@@ -72,7 +73,8 @@ class Links:
         kind, method, args = call
         self._next += 1
         self._asked[self._next] = (slot, reply)
-        error = self._send(slot, Request(self._next, kind, method, list(args)))
+        request = Request(self._next, kind, method, list(args), is_awaited())
+        error = self._send(slot, request)
         if error is not None:
             self._host.loop.call_soon(self._answered, Reply(self._next, None, error))
 
@@ -103,17 +105,33 @@ class Links:
         return None
 
     def _answer(self, slot: int, message: Request) -> None:
+        far = self._from_afar(slot) if message.awaited else None
+        before = call_chain.set(() if far is None else (far,))
         value, error = self._host.answer(message.kind, message.method, message.args)
         if isinstance(value, Awaitable):
-            self._spawn(self._answer_later(slot, message.id, value))
+            self._spawn(self._answer_later(slot, message.id, value, far))
         else:
             self._send_reply(slot, Reply(message.id, value, error))
+        call_chain.reset(before)
 
-    async def _answer_later(self, slot: int, number: int, value: Awaitable[Any]) -> None:
+    def _from_afar(self, slot: int) -> Call:
+        """What stands in the chain for the caller's own calls, until it has its answer."""
+        generations = Generations()
+        generations.draining = True
+        far = Call(generations, f"worker {slot}", self._host.clock.monotonic_ns(), None)
+        generations.enter(far)
+        return far
+
+    async def _answer_later(
+        self, slot: int, number: int, value: Awaitable[Any], far: Call | None
+    ) -> None:
         try:
             reply = Reply(number, await value, None)
         except Exception as error:
             reply = Reply(number, None, f"{type(error).__name__}: {error}")
+        finally:
+            if far is not None:
+                far.owner.leave(far)
         self._send_reply(slot, reply)
 
     def _send_reply(self, slot: int, reply: Reply) -> None:

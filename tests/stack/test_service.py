@@ -337,40 +337,6 @@ async def test_a_task_of_the_objects_own_is_a_call_inside_it() -> None:
     assert world.desk.target.state.begun == ["background"]
 
 
-async def test_two_services_that_wait_for_each_other_are_let_go_by_the_deadline() -> None:
-    """The paper calls this deadlock not detectable; the time-out restores both."""
-    world = World()
-    till = world.host.service(OTHER)
-    gates = [asyncio.Event() for _ in range(4)]
-    first = [world.call("answer", "x", gates[0])]
-    first.append(asyncio.create_task(till.target.ask_desk(gates[1])))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    pushed = world.push(Desk2, TillB, timeout=SHORT)
-    await until(lambda: mediator_of(world.desk) and mediator_of(till))
-    second = [world.call("ask_other", gates[2])]
-
-    async def ask() -> Any:
-        return await till.target.ask_desk(gates[3])
-
-    second.append(asyncio.create_task(ask()))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    gates[1].set()
-    await first[1]
-    gates[0].set()
-    await first[0]
-    mediators: list[Any] = [mediator_of(world.desk), mediator_of(till)]
-    await until(lambda: all(mediator.bars for mediator in mediators))
-    gates[2].set()
-    gates[3].set()
-    await until(lambda: all(mediator.held for mediator in mediators))
-    swap = await pushed
-    assert swap.phase is Phase.RESTORED
-    assert await asyncio.gather(*second) == [1, ("from the till", 1)]
-    assert world.is_clean()
-
-
 async def test_a_swap_given_up_while_it_waits_releases_everyone() -> None:
     """The supervisor gave up: held calls go to the old object at once."""
     world = World()
