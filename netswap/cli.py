@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "blockers": ("look", "blockers", "Suspended calls that a swap would wait for."),
     "swap": ("change", "swap", "Bring back a revision: KIND@REV."),
     "rollback": ("change", "rollback", "Undo the last transaction, or the last of a KIND."),
+    "promote": ("change", "promote", "Commit what is on probation, now."),
     "load": ("others", "load", "Load a server and check every reply."),
     "demo": ("others", "demo", "The whole story in a minute."),
 }

@@ -23,7 +23,7 @@ from netswap.commands import render
 from netswap.outcome import EXIT_CODES, SERVER_STATE, Outcome
 
 ROOT = Path(__file__).parents[1]
-CHANGES = {"push": ["protocols"], "swap": ["k@1"], "rollback": []}
+CHANGES = {"push": ["protocols"], "swap": ["k@1"], "rollback": [], "promote": []}
 LOOKS = ["status", "objects", "inspect 0.1", "versions", "workers", "history", "blockers"]
 
 
@@ -158,7 +158,12 @@ def test_a_server_that_breaks_off_leaves_the_outcome_unknown(tmp_path: Path) -> 
     [
         ["push"],
         ["push", "no/such/file.py"],
-        ["push", "{file}", "--canary", "10%"],
+        ["push", "{file}", "--canary", "10"],
+        ["push", "{file}", "--watch", "0"],
+        ["push", "{file}", "--by-hand", "10m"],
+        ["swap", "k@1", "--canary", "101%"],
+        ["rollback", "--by-hand", "10m"],
+        ["promote", "v2.py"],
         ["push", "{file}", "--timeout", "soon"],
         ["swap", "no-revision"],
         ["swap", "@1"],

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["BODY_LIMIT", "Choices", "PushRequest", "RollbackRequest", "SwapRequest"]
+__all__ = [
+    "BODY_LIMIT",
+    "Choices",
+    "PromoteRequest",
+    "PushRequest",
+    "RollbackRequest",
+    "SwapRequest",
+]
 
 BODY_LIMIT = 64 * 1024 * 1024
 """Bytes of a request's body that the server reads at most."""
 
 
 class Choices(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What all three may be told; ``timeout`` in seconds."""
+    """What all three may be told; ``timeout``, ``watch`` and ``by_hand`` in seconds."""
 
     dry_run: bool = False
     timeout: float | None = None
     only: str | None = None
     allow_lossy: bool = False
+    canary: str | None = None
+    watch: float | None = None
+    by_hand: float | None = None
+    guard: bool = True
 
 
 class PushRequest(Choices, kw_only=True):
@@ -37,3 +48,7 @@ class RollbackRequest(Choices, kw_only=True):
 
     kind: str | None = None
     revision: str | None = None
+
+
+class PromoteRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/promote``: what is on probation has stood it."""

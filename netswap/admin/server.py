@@ -19,11 +19,13 @@ from aiohttp import web
 from netswap.admin.requests import (
     BODY_LIMIT,
     Choices,
+    PromoteRequest,
     PushRequest,
     RollbackRequest,
     SwapRequest,
 )
 from netswap.admin.socket import bind_admin_socket, may_speak, peer_of, remove_socket
+from netswap.canary import Canary
 from netswap.errors import AuthorError, UsageError
 from netswap.modules import Bundle
 from netswap.outcome import Outcome
@@ -33,7 +35,7 @@ __all__ = ["AdminServer"]
 
 log = structlog.get_logger("netswap.admin")
 
-R = TypeVar("R", bound=Choices)
+R = TypeVar("R", bound=Choices | PromoteRequest)
 Tell = Callable[[Progress], None]
 Run = Callable[[Tell], Awaitable[Result]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -87,6 +89,7 @@ class AdminServer:
         app.router.add_post("/v1/push", self._push)
         app.router.add_post("/v1/swap", self._swap)
         app.router.add_post("/v1/rollback", self._rollback)
+        app.router.add_post("/v1/promote", self._promote)
         return app
 
     async def _objects(self, request: web.Request) -> web.StreamResponse:
@@ -104,23 +107,28 @@ class AdminServer:
         if not bundles:
             raise UsageError("a push without bundles")
         operations = self._supervisor.operations
-        return await self._stream(request, lambda tell: operations.push(bundles, _of(body), tell))
+        options = _of(body)
+        return await self._stream(request, lambda tell: operations.push(bundles, options, tell))
 
     async def _swap(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, SwapRequest)
-        swap = self._supervisor.operations.swap
+        swap, options = self._supervisor.operations.swap, _of(body)
         return await self._stream(
-            request, lambda tell: swap(body.kind, body.revision, _of(body), tell)
+            request, lambda tell: swap(body.kind, body.revision, options, tell)
         )
 
     async def _rollback(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, RollbackRequest)
         if body.revision is not None and body.kind is None:
             raise UsageError("a revision without a kind", "", "netswap rollback KIND --to REV")
-        rollback = self._supervisor.operations.rollback
+        rollback, options = self._supervisor.operations.rollback, _of(body)
         return await self._stream(
-            request, lambda tell: rollback(body.kind, body.revision, _of(body), tell)
+            request, lambda tell: rollback(body.kind, body.revision, options, tell)
         )
+
+    async def _promote(self, request: web.Request) -> web.StreamResponse:
+        await _body(request, PromoteRequest)
+        return await self._stream(request, self._supervisor.operations.promote)
 
     async def _stream(self, request: web.Request, run: Run) -> web.StreamResponse:
         lines: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -160,7 +168,18 @@ def _look(look: Callable[[], Awaitable[dict[str, Any]]]) -> Handler:
 
 
 def _of(choices: Choices) -> Options:
-    return Options(choices.dry_run, choices.timeout, choices.only, choices.allow_lossy)
+    if choices.by_hand is not None and choices.canary is None:
+        raise UsageError("by hand without a canary", "", "netswap push --canary 10% --by-hand 10m")
+    return Options(
+        choices.dry_run,
+        choices.timeout,
+        choices.only,
+        choices.allow_lossy,
+        None if choices.canary is None else Canary.parse(choices.canary),
+        choices.watch or 0.0,
+        choices.by_hand or 0.0,
+        choices.guard,
+    )
 
 
 async def _body(request: web.Request, kind: type[R]) -> R:
@@ -168,8 +187,10 @@ async def _body(request: web.Request, kind: type[R]) -> R:
         body = msgspec.json.decode(await request.read() or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the request is not understood: {error}") from error
-    if body.timeout is not None and not 0 < body.timeout <= 3600:
-        raise UsageError("a timeout is more than 0 and at most 3600 seconds")
+    for name in ("timeout", "watch", "by_hand"):
+        seconds = getattr(body, name, None)
+        if seconds is not None and not 0 < seconds <= 3600:
+            raise UsageError(f"{name} is more than 0 and at most 3600 seconds")
     return body
 
 

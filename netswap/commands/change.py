@@ -1,4 +1,4 @@
-"""push, swap and rollback: a POST whose answer is a stream of progress and one result."""
+"""push, swap, rollback and promote: a POST whose answer is a stream of progress and one result."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from netswap.admin import AdminClient, PushRequest, RollbackRequest, SwapRequest
+from netswap.admin import AdminClient, PromoteRequest, PushRequest, RollbackRequest, SwapRequest
 from netswap.admin.requests import Choices
 from netswap.commands import render
 from netswap.commands.ending import fail, failing, write_json
-from netswap.commands.options import Link, for_all
+from netswap.commands.options import SECONDS, Link, for_all
 from netswap.errors import UsageError
 from netswap.outcome import Outcome
 
-__all__ = ["push", "rollback", "swap"]
+__all__ = ["promote", "push", "rollback", "swap"]
 
 PATIENCE = 30.0
 """Seconds of silence beyond a transaction's own deadline after which its end is unknown."""
@@ -30,6 +30,14 @@ def _choices(function: Function) -> Function:
         click.option("--dry-run", is_flag=True, help="Prepare in every worker, then stop."),
         click.option("--only", metavar="SELECTOR", help="Swap only the live objects it matches."),
         click.option("--allow-lossy", is_flag=True, help="Allow a step that gives up data."),
+        click.option("--canary", metavar="PART", help="First 10%, worker=0 or a SELECTOR alone."),
+        click.option("--watch", type=SECONDS, help="How long to watch it before it is committed."),
+        click.option("--by-hand", type=SECONDS, help="A canary waits so long for a promote."),
+        click.option(
+            "--guard/--no-guard",
+            default=True,
+            help="While it is watched, a call that fails is answered by the old code.",
+        ),
     ]
     for option in reversed(options):
         function = option(function)
@@ -48,6 +56,7 @@ def push(paths: tuple[Path, ...], link: Link, **choices: Any) -> None:
     nothing is changed at all.
     """
     with failing(link):
+        _probation(choices["canary"], choices["by_hand"])
         from netswap.modules import Bundle
 
         bundles = [Bundle.from_paths([path]).to_message() for path in paths]
@@ -61,6 +70,7 @@ def swap(target: str, link: Link, **choices: Any) -> None:
     """Bring a revision of KIND that the server already has; REV is a number or part of a hash."""
     kind, at, revision = target.rpartition("@")
     with failing(link):
+        _probation(choices["canary"], choices["by_hand"])
         if not (at and kind and revision):
             raise UsageError(f"{target!r} is not KIND@REV", "", "`netswap versions` lists both")
     request = SwapRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
@@ -72,15 +82,36 @@ def swap(target: str, link: Link, **choices: Any) -> None:
 @click.option("--to", "revision", metavar="REV", help="Go to this revision of KIND.")
 @_choices
 def rollback(kind: str | None, revision: str | None, link: Link, **choices: Any) -> None:
-    """Undo the last transaction as a whole, or the last change of KIND."""
+    """Undo the last transaction as a whole, or the last change of KIND.
+
+    While something is on probation, that is taken back instead.
+    """
     with failing(link):
+        _probation(choices["canary"], choices["by_hand"])
         if revision is not None and kind is None:
             raise UsageError("--to needs a KIND", "", "netswap rollback KIND --to REV")
     request = RollbackRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
     _change(link, "rollback", request)
 
 
-def _change(link: Link, resource: str, request: Choices) -> None:
+@click.command()
+@for_all("10s", "How long to wait for a line of the server, beyond half a minute.")
+def promote(link: Link) -> None:
+    """Commit what is on probation without waiting any longer: all of it gets the new code."""
+    _change(link, "promote", PromoteRequest())
+
+
+def _probation(canary: str | None, by_hand: float | None) -> None:
+    """Raises UsageError before anything is sent."""
+    if canary is not None:
+        from netswap.canary import Canary
+
+        Canary.parse(canary)
+    elif by_hand is not None:
+        raise UsageError("--by-hand needs a canary", "", "netswap push --canary 10% --by-hand 10m")
+
+
+def _change(link: Link, resource: str, request: Choices | PromoteRequest) -> None:
     client = AdminClient(link.socket, link.timeout + PATIENCE)
     result: dict[str, Any] = {}
     with failing(link):

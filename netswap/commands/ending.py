@@ -19,6 +19,7 @@ import msgspec
 
 from netswap.admin import BadRequest, Interrupted, Unreachable
 from netswap.commands.options import Link
+from netswap.commands.render import watch
 from netswap.errors import AuthorError, CallerError, UsageError
 from netswap.outcome import EXIT_CODES, SERVER_STATE, Outcome
 
@@ -43,6 +44,8 @@ def fail(result: dict[str, Any], as_json: bool) -> NoReturn:
         write_json(result)
     else:
         click.echo("\n".join(_sentences(result)), err=True)
+        if result.get("watch"):
+            click.echo(watch(result["watch"]), err=True)
     end(result["outcome"])
 
 

@@ -169,10 +169,26 @@ def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
     counts = result["receipt"]
     if counts is not None:
         yield from _counts(counts, result["dry_run"])
+    if result.get("watch"):
+        yield from ("  " + line for line in watch(result["watch"]).splitlines())
     if result["only"]:
         yield f"  only {result['only']}: new objects still get the committed version"
     if result["undo"]:
         yield f"  undo with: {result['undo']}"
+
+
+def watch(rows: Iterable[dict[str, Any]]) -> str:
+    """The figures of a watch: old and new code of each worker side by side."""
+    return table(
+        ("WORKER", "KIND", "VERSION", "OBJECTS", "CALLS", "ERRORS", "MEAN", "LONGEST", "STALL",
+         "MEMORY"),
+        (
+            (row["worker"], row["kind"], f"v{row['version']} {'new' if row['on_watch'] else 'old'}",
+             row["objects"], row["calls"], row["errors"], f"{row['mean_us']:.0f} µs",
+             f"{row['max_us']:.0f} µs", f"{row['stall_ms']:.1f} ms", f"{row['memory'] >> 20} MiB")
+            for row in rows
+        ),
+    )  # fmt: skip
 
 
 def verdict(line: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The supervisor: sockets, workers, and the agreement by which all of them change or none does.
 
 Reading order: ``supervisor`` (start and stop), ``operations`` (push, swap, rollback),
-``agreement`` (the two-phase decision, pure) and ``transaction`` (its driver), ``versions`` (what
+``running`` (the one under way), ``agreement`` (the two-phase decision, pure) and ``transaction``
+(its driver), ``versions`` (what
 the journal means, pure), ``fleet``, ``slots`` and ``lifecycle`` (workers), ``listening`` (sockets),
 ``enquiry`` and ``looks`` (what is seen), ``state`` (the directory), ``firstset`` (the first start).
 

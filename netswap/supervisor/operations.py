@@ -6,19 +6,19 @@ Authors' code is never imported here: a probe looks at it in a child, the worker
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 import structlog
 
+from netswap.canary import Canary
 from netswap.errors import UsageError
 from netswap.events import Refusal, Stage
 from netswap.modules import Bundle
 from netswap.outcome import Outcome
 from netswap.probe import Probed, run_probe
-from netswap.supervisor.agreement import Agreement
+from netswap.supervisor.agreement import Agreement, Decision
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.results import (
     ChangeLine,
@@ -26,10 +26,12 @@ from netswap.supervisor.results import (
     Result,
     Tell,
     failure,
+    figures_of,
     prepared_of,
     receipt_of,
     verdicts_of,
 )
+from netswap.supervisor.running import Running
 from netswap.supervisor.state import StateDirectory
 from netswap.supervisor.transaction import Plan, Transaction
 from netswap.supervisor.versions import Change
@@ -41,12 +43,19 @@ log = structlog.get_logger("netswap.supervisor")
 
 @dataclass(frozen=True)
 class Options:
-    """What a push, swap or rollback may be told; ``timeout`` None means the configured one."""
+    """What a push, swap or rollback may be told; ``timeout`` None means the configured one.
+
+    ``watch`` and ``by_hand`` as in ``Plan``.
+    """
 
     dry_run: bool = False
     timeout: float | None = None
     only: str | None = None
     allow_lossy: bool = False
+    canary: Canary | None = None
+    watch: float = 0.0
+    by_hand: float = 0.0
+    guard: bool = True
 
 
 class Operations:
@@ -56,41 +65,83 @@ class Operations:
         self._state = state
         self._fleet = fleet
         self._default_timeout = timeout
-        self._claimed: str | None = None
+        self._running: Running | None = None
         self._closed = False
         self._last_tx = 0
 
     @property
     def running(self) -> str | None:
-        """The command whose transaction runs, if one does."""
-        return self._claimed
+        """The command whose transaction runs, and that it is on probation, if one does."""
+        return None if self._running is None else str(self._running)
 
     async def close(self) -> None:
-        """Refuse what comes from now on, and return when what runs has ended."""
+        """Refuse what comes from now on, and return when what runs has ended.
+
+        What is on probation is taken back: it would not end by itself for a long time.
+        """
         self._closed = True
-        while self._claimed is not None:
+        while self._running is not None:
+            self._running.decide(Decision(False, "taken back, since the server shuts down"))
             await self._fleet.wait_changed()
 
-    @contextlib.contextmanager
-    def _claim(self, command: str) -> Iterator[Result | None]:
-        """One transaction at a time: yields the refusal of a second one."""
-        if self._claimed is not None or self._closed:
-            running = f"`{self._claimed}` runs" if self._claimed else "the server shuts down"
-            reason = f"{running}, and only one transaction may run at a time"
-            yield failure(Outcome.CONFLICT, [Refusal(Stage.AGREEMENT, reason)])
-            return
-        self._claimed = command
+    async def _alone(
+        self, command: str, tell: Tell, work: Callable[[Tell], Awaitable[Result]]
+    ) -> Result:
+        """One transaction at a time: the result of ``work``, or the refusal of a second one."""
+        if self._running is not None or self._closed:
+            return self._conflict()
+        running = self._running = Running(command, tell)
         try:
-            yield None
+            running.result = await work(running.tell)
+            return running.result
         finally:
-            self._claimed = None
+            self._running = None
+            running.end()
             self._fleet.wake()
+
+    def _conflict(self) -> Result:
+        running = self._running
+        what = "the server shuts down" if running is None else f"`{running.command}` runs"
+        reason = f"{what}, and only one transaction may run at a time"
+        decidable = running is not None and running.on_probation
+        advice = "`netswap promote` or `netswap rollback` decides what is on probation"
+        refusal = Refusal(Stage.AGREEMENT, reason, advice=advice if decidable else "")
+        return failure(Outcome.CONFLICT, [refusal])
+
+    async def promote(self, tell: Tell) -> Result:
+        """End the probation that is under way, in favour of the new code; how that ended."""
+        running = self._running
+        if running is None or not running.on_probation:
+            advice = "`netswap push --canary 10% PATH` puts something there"
+            refusal = Refusal(Stage.AGREEMENT, "nothing is on probation", advice=advice)
+            return failure(Outcome.REFUSED, [refusal])
+        running.decide(Decision(True))
+        result = await running.wait_result(tell)
+        return _unknown(running) if result is None else result
+
+    async def _take_back(self, running: Running, tell: Tell) -> Result:
+        running.decide(Decision(False, "taken back by `netswap rollback`"))
+        result = await running.wait_result(tell)
+        if result is None:
+            return _unknown(running)
+        if result.outcome is Outcome.DONE:
+            reason = f"`{running.command}` was committed before it could be taken back"
+            refusal = Refusal(Stage.AGREEMENT, reason, advice="netswap rollback undoes it")
+            return failure(Outcome.REFUSED, [refusal], result.transaction)
+        if result.outcome is not Outcome.ROLLED_BACK:
+            return result
+        what = f"{running.command}: taken back"
+        return Result(
+            Outcome.DONE, what, state=result.state, transaction=result.transaction,
+            watch=result.watch,
+        )  # fmt: skip
 
     async def push(self, bundles: Sequence[Bundle], options: Options, tell: Tell) -> Result:
         """Bring ``bundles`` to every worker, as one transaction."""
         command = "push " + ", ".join(bundle.name for bundle in bundles)
-        with self._claim(command) as conflict:
-            return conflict or await self._push(bundles, command, options, tell)
+        return await self._alone(
+            command, tell, lambda tell: self._push(bundles, command, options, tell)
+        )
 
     async def _push(
         self, bundles: Sequence[Bundle], command: str, options: Options, tell: Tell
@@ -118,10 +169,10 @@ class Operations:
 
     async def swap(self, kind: str, revision: str, options: Options, tell: Tell) -> Result:
         """Bring a revision of ``kind`` that is already there."""
-        with self._claim(f"swap {kind}@{revision}") as conflict:
-            if conflict:
-                return conflict
-            return await self._swap(kind, revision, f"swap {kind}@{revision}", options, tell)
+        command = f"swap {kind}@{revision}"
+        return await self._alone(
+            command, tell, lambda tell: self._swap(kind, revision, command, options, tell)
+        )
 
     async def _swap(
         self, kind: str, revision: str, command: str, options: Options, tell: Tell
@@ -139,15 +190,23 @@ class Operations:
     async def rollback(
         self, kind: str | None, revision: str | None, options: Options, tell: Tell
     ) -> Result:
-        """Undo the last transaction, or the last change of ``kind``, or go to its ``revision``."""
+        """Undo the last transaction, or the last change of ``kind``, or go to its ``revision``.
+
+        Without ``kind``, what is on probation is taken back.
+        """
+        running = self._running
+        if kind is None and running is not None and running.on_probation:
+            return await self._take_back(running, tell)
         words = ["rollback", kind or "", f"--to {revision}" if revision else ""]
         command = " ".join(word for word in words if word)
-        with self._claim(command) as conflict:
-            if conflict:
-                return conflict
-            if kind is not None and revision is not None:
-                return await self._swap(kind, revision, command, options, tell)
-            return await self._undo(kind, command, options, tell)
+        if kind is not None and revision is not None:
+            to, at = kind, revision
+            return await self._alone(
+                command, tell, lambda tell: self._swap(to, at, command, options, tell)
+            )
+        return await self._alone(
+            command, tell, lambda tell: self._undo(kind, command, options, tell)
+        )
 
     async def _undo(self, kind: str | None, command: str, options: Options, tell: Tell) -> Result:
         versions = self._state.versions
@@ -176,6 +235,10 @@ class Operations:
             only=options.only,
             allow_lossy=options.allow_lossy,
             dry_run=options.dry_run,
+            canary=options.canary,
+            watch=options.watch,
+            by_hand=options.by_hand,
+            guard=options.guard,
         )
 
     def new_tx(self) -> int:
@@ -190,12 +253,18 @@ class Operations:
         live = [slot.number for slot in self._fleet.serving()]
         if not live:
             return _no_fleet("no worker serves at the moment")
-        agreement = Agreement(self.new_tx(), live, plan.dry_run, plan.only is not None)
+        refusal = self._no_probation(plan, live)
+        if refusal is not None:
+            return failure(Outcome.REFUSED, [refusal])
+        agreement = Agreement(
+            self.new_tx(), live, plan.dry_run, plan.only is not None, plan.probation
+        )
         before = self._lines(plan)
         tell(Progress("preparing", f"preparing in {len(live)} workers"))
-        await self._fleet.carry_out(
-            Transaction(agreement, plan, self._fleet.send, self._state.append, tell)
-        )
+        transaction = Transaction(agreement, plan, self._fleet.send, self._state.append, tell)
+        assert self._running is not None
+        self._running.begin(transaction)
+        await self._fleet.carry_out(transaction)
         log.info(
             "transaction ended",
             transaction=agreement.tx,
@@ -203,6 +272,21 @@ class Operations:
             outcome=agreement.outcome.value,
         )
         return self._result(agreement, plan, before)
+
+    def _no_probation(self, plan: Plan, live: Sequence[int]) -> Refusal | None:
+        """A worker that is not there could not boot before a probation has ended."""
+        worker = None if plan.canary is None else plan.canary.worker
+        slots = [slot.number for slot in self._fleet.slots]
+        if worker is not None and worker not in slots:
+            advice = f"the workers are {slots[0]} to {slots[-1]}"
+            reason = f"there is no worker {worker}"
+            return Refusal(Stage.AGREEMENT, reason, advice=advice)
+        missing = sorted(set(slots) - set(live))
+        if plan.on_probation and missing:
+            reason = f"workers {missing} do not serve, and a probation needs all of them"
+            advice = "`netswap workers` shows them; try again when they serve"
+            return Refusal(Stage.AGREEMENT, reason, advice=advice)
+        return None
 
     def _lines(self, plan: Plan) -> list[ChangeLine]:
         """The changes as they are before: the new revision may not have a number yet."""
@@ -222,7 +306,7 @@ class Operations:
     def _result(self, agreement: Agreement, plan: Plan, before: list[ChangeLine]) -> Result:
         result = _ending(agreement, plan)
         result.dry_run, result.only = plan.dry_run, plan.only
-        result.verdicts = verdicts_of(agreement)
+        result.verdicts, result.watch = verdicts_of(agreement), figures_of(agreement)
         revision = self._state.versions.revision
         result.changes = [
             msgspec.structs.replace(line, new_revision=revision(line.kind, line.sha256))
@@ -243,6 +327,12 @@ def _ending(agreement: Agreement, plan: Plan) -> Result:
     return Result(
         Outcome.DONE, what, transaction=agreement.tx, receipt=receipt_of(agreement), undo=undo
     )
+
+
+def _unknown(running: Running) -> Result:
+    """The supervisor failed inside; its log says why."""
+    what = f"how `{running.command}` ended is not known"
+    return Result(Outcome.UNKNOWN, what, advice="`netswap history` shows how it ended")
 
 
 def _no_fleet(reason: str) -> Result:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from netswap.events import Refusal, VerdictLine, WorkerReceipt
+from netswap.events import Refusal, VerdictLine, WatchRow, WorkerReceipt
 from netswap.outcome import SERVER_STATE, Outcome
 from netswap.supervisor.agreement import Agreement
 
@@ -66,6 +66,7 @@ class Result(msgspec.Struct):
     changes: list[ChangeLine] = []
     verdicts: list[VerdictLine] = []
     receipt: Receipt | None = None
+    watch: list[WatchRow] = []
     refusals: list[Refusal] = []
     undo: str = ""
 
@@ -137,4 +138,18 @@ def worker_line(receipt: WorkerReceipt) -> str:
     return (
         f"swapped {objects} objects in {receipt.convert_us / 1000:.2f} ms, "
         f"longest stall {receipt.stall_us / 1000:.2f} ms"
+    )
+
+
+def figures_of(agreement: Agreement) -> list[WatchRow]:
+    """The latest figures of a watch, worker by worker."""
+    return [row for slot in sorted(agreement.figures) for row in agreement.figures[slot]]
+
+
+def watch_line(rows: Iterable[WatchRow]) -> str:
+    """A worker's figures as a line of progress, of new and old code side by side."""
+    return "; ".join(
+        f"{row.kind} v{row.version} {'new' if row.on_watch else 'old'}: {row.objects} objects, "
+        f"{row.calls} calls, {row.errors} errors, {row.mean_us:.0f} µs a call"
+        for row in rows
     )

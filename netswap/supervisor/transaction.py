@@ -26,7 +26,7 @@ from netswap.supervisor.agreement import (
     Probation,
     Written,
 )
-from netswap.supervisor.results import Progress, Tell, receipt_of, worker_line
+from netswap.supervisor.results import Progress, Tell, receipt_of, watch_line, worker_line
 from netswap.supervisor.versions import Change, Record, Undo
 
 __all__ = ["Plan", "Transaction", "local_selector"]
@@ -51,7 +51,8 @@ class Plan:
     """What is to be swapped and how; ``timeout`` in seconds, ``only`` a selector.
 
     ``watch`` is how long all of it is on probation, ``by_hand`` how long a canary waits for an
-    operator to promote it; both in seconds, 0 for not at all.
+    operator to promote it; both in seconds, 0 for not at all. ``guard``: a call that fails
+    meanwhile is answered by the old code.
     """
 
     command: str
@@ -65,6 +66,12 @@ class Plan:
     canary: Canary | None = None
     watch: float = 0.0
     by_hand: float = 0.0
+    guard: bool = True
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether it has to stand anything before it is committed."""
+        return self.canary is not None or self.watch > 0
 
     @property
     def probation(self) -> Probation:
@@ -196,7 +203,7 @@ class Transaction:
             plan.allow_lossy,
             plan.dry_run,
             None if plan.canary is None else _local_canary(plan.canary, slot),
-            plan.canary is not None or plan.watch > 0,
+            plan.on_probation,
         )
 
     def _swap_canary(self, slot: int) -> messages.Message:
@@ -206,12 +213,14 @@ class Transaction:
         return messages.Swap(agreement.tx, True, canary.carry(before))
 
     def _watch_canary(self, _slot: int) -> messages.Message:
-        seconds = self.plan.canary_watch
-        return messages.Watch(self.agreement.tx, seconds, _interval(seconds), True)
+        return self._probe(self.plan.canary_watch, canary=True)
 
     def _watch(self, _slot: int) -> messages.Message:
-        seconds = self.plan.watch
-        return messages.Watch(self.agreement.tx, seconds, _interval(seconds))
+        return self._probe(self.plan.watch, canary=False)
+
+    def _probe(self, seconds: float, canary: bool) -> messages.Watch:
+        tx, guard = self.agreement.tx, self.plan.guard
+        return messages.Watch(tx, seconds, _interval(seconds), canary, guard)
 
     def _journal(self, act: Act) -> list[Act]:
         if act is Act.JOURNAL_ABORT and not self._begun:
@@ -250,6 +259,8 @@ class Transaction:
             return
         if isinstance(event, messages.Swapped):
             text = worker_line(event.receipt)
+        if isinstance(event, messages.Watching):
+            text = watch_line(event.rows)
         refusal = getattr(event, "refusal", None)
         if refusal is not None:
             text = f"{text}: {refusal.reason}"
@@ -291,6 +302,9 @@ _SAID: dict[type, str] = {
     messages.Refused: "refused",
     messages.Swapped: "swapped",
     messages.SwapFailed: "failed and restored its old objects",
+    messages.Watching: "",
+    messages.Watched: "violated no rule",
+    messages.WatchFailed: "violated a rule",
     messages.Finished: "let the old code go",
     messages.Reverted: "serves the old code",
     Lost: "died",

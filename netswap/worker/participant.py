@@ -31,7 +31,8 @@ transaction in hand is answered by four rules, whatever the state:
   the committed set.
 
 A watch is work like any other, but may be ended: a swap, finish or revert stops it, and is carried
-out when it has ended. Its result does not change where the transaction stands, the supervisor does.
+out when it has ended. Its result does not change where the transaction stands, the supervisor does;
+it is told for the sake of the figures.
 
 The control channel neither loses, doubles nor reorders while both ends live, so the rules are
 about a supervisor that gave up waiting, and about the next change to either end.
@@ -132,8 +133,8 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.PROVING, Input.SWAP): (State.PROMOTING, (Act.STOP,)),
     (State.PROVING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
     (State.PROVING, Input.NEXT): (State.PROVING, (Act.HOLD,)),
-    (State.PROMOTING, Input.YES): (State.SWAPPING, (Act.SWAP,)),
-    (State.PROMOTING, Input.NO): (State.SWAPPING, (Act.SWAP,)),
+    (State.PROMOTING, Input.YES): (State.SWAPPING, (Act.ANSWER, Act.SWAP)),
+    (State.PROMOTING, Input.NO): (State.SWAPPING, (Act.ANSWER, Act.SWAP)),
     (State.PROMOTING, Input.REVERT): (State.STOPPING, ()),
     (State.PROMOTING, Input.NEXT): (State.PROMOTING, (Act.HOLD,)),
     (State.SWAPPING, Input.YES): (State.SWAPPED, (Act.ANSWER,)),
@@ -152,8 +153,8 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.WATCHING, Input.FINISH): (State.LEAVING, (Act.STOP,)),
     (State.WATCHING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
     (State.WATCHING, Input.NEXT): (State.WATCHING, (Act.HOLD,)),
-    (State.LEAVING, Input.YES): (State.FINISHING, (Act.FINISH,)),
-    (State.LEAVING, Input.NO): (State.FINISHING, (Act.FINISH,)),
+    (State.LEAVING, Input.YES): (State.FINISHING, (Act.ANSWER, Act.FINISH)),
+    (State.LEAVING, Input.NO): (State.FINISHING, (Act.ANSWER, Act.FINISH)),
     (State.LEAVING, Input.NEXT): (State.LEAVING, (Act.HOLD,)),
     (State.FAILED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
     (State.FAILED, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),

@@ -61,6 +61,15 @@ class Server:
         operations = self.supervisor.operations
         return await operations.push(bundles, Options(**options), self.lines.append)
 
+    async def promote(self) -> Result:
+        return await self.supervisor.operations.promote(self.lines.append)
+
+    async def wait_running(self, part: str) -> None:
+        """Return when what runs says so."""
+        operations = self.supervisor.operations
+        while part not in (operations.running or ""):
+            await asyncio.sleep(0)
+
     async def rollback(self, kind: str | None = None, to: str | None = None) -> Result:
         return await self.supervisor.operations.rollback(kind, to, Options(), self.lines.append)
 

@@ -1,8 +1,9 @@
 """A worker's stand-in: a process that speaks the channel and behaves as a file tells it to.
 
 The file (``$STAND_IN``) is JSON: slot number to a list of faults, read anew at each message.
-Faults: ``refuse``, ``silent prepare``, ``die in prepare``, ``fail``, ``die in swap``, ``no drain``,
-``silent swap``, ``die in finish``, ``stuck`` (can't revert), ``die at start``, ``no heartbeat``.
+Faults: ``refuse``, ``silent prepare``, ``die in prepare``, ``fail``, ``die in swap``,
+``silent swap``, ``violate``, ``die in watch``, ``silent watch`` (until it is decided),
+``die in finish``, ``stuck`` (can't revert), ``die at start``, ``no heartbeat``, ``no drain``.
 It accepts no clients; what it remembers of each kind is the bundle that it was told to serve.
 """
 
@@ -19,7 +20,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from netswap.channel import FrameReader, answers, encode_frame, messages
-from netswap.events import Refusal, VerdictLine, WorkerReceipt
+from netswap.events import Refusal, VerdictLine, WatchRow, WorkerReceipt
 
 
 class StandIn:
@@ -86,7 +87,20 @@ class StandIn:
             self.send(messages.SwapFailed(message.tx, self.slot, refusal))
             return
         receipt = WorkerReceipt(self.slot, dict.fromkeys(self.target, 2), 1, 0, 30.0, 20.0, 40.0, 1)
-        self.send(messages.Swapped(message.tx, self.slot, receipt))
+        self.send(messages.Swapped(message.tx, self.slot, receipt, message.canary))
+
+    def watch(self, message: messages.Watch) -> None:
+        self.die_if("die in watch")
+        row = WatchRow(self.slot, "k", 2, True, 2, 10, int(self.faulty("violate")))
+        self.send(messages.Watching(message.tx, self.slot, [row], message.canary))
+        if self.faulty("silent watch"):
+            return
+        if self.faulty("violate"):
+            refusal = Refusal("watch", "k version 2: failed once", "v2.py", 5, "k", self.slot)
+            failed = messages.WatchFailed(message.tx, self.slot, refusal, [row], message.canary)
+            self.send(failed)
+            return
+        self.send(messages.Watched(message.tx, self.slot, [row], message.canary))
 
     def finish(self, message: messages.Finish) -> None:
         self.die_if("die in finish")
@@ -134,6 +148,7 @@ HANDLERS: dict[type, Callable[[StandIn, Any], None]] = {
     messages.Boot: StandIn.boot,
     messages.Prepare: StandIn.prepare,
     messages.Swap: StandIn.swap,
+    messages.Watch: StandIn.watch,
     messages.Finish: StandIn.finish,
     messages.Revert: StandIn.revert,
     messages.Query: StandIn.query,

@@ -306,11 +306,11 @@ def test_a_promotion_ends_the_watch_first() -> None:
     """The rest is swapped when the canary's watch has ended, and the commit waits for the other."""
     proving = at(State.PROVING)
     assert proving.feed(SWAP) == [Act.STOP]
-    assert proving.feed(PROVED) == [Act.SWAP]
+    assert proving.feed(PROVED) == [PROVED, Act.SWAP]
     assert proving.swap == SWAP
     watching = at(State.WATCHING)
     assert watching.feed(FINISH) == [Act.STOP]
-    assert watching.feed(WATCHED) == [Act.FINISH]
+    assert watching.feed(WATCHED) == [WATCHED, Act.FINISH]
 
 
 def test_a_violated_rule_reverts_when_the_supervisor_says_so() -> None:

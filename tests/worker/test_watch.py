@@ -148,6 +148,7 @@ def test_a_peer_that_breaks_the_rules_is_no_error(worker: OneWorker) -> None:
     assert say(refused, b"refuse\n") == b"refused\n"
     assert say(client, b"x\n").startswith(b"new")
     worker.send(messages.Finish(1))
+    assert new_row(worker.expect(messages.Watched).rows).errors == 0
     worker.expect(messages.Finished)
 
 
@@ -193,9 +194,8 @@ def test_a_decision_ends_the_watch(worker: OneWorker, ask: messages.Message) -> 
     """Whoever decides does not wait for its time to be over, nor leaves a guard in place."""
     client = watched(worker)
     worker.send(ask)
-    answer: Any = worker.expect(messages.Finished | messages.Reverted | messages.Watched)
-    if isinstance(answer, messages.Watched):
-        answer = worker.expect(messages.Finished | messages.Reverted)
+    assert new_row(worker.expect(messages.Watched).rows).objects == 1
+    worker.expect(messages.Finished | messages.Reverted)
     assert say(client, b"x\n").startswith(b"new" if ask == messages.Finish(1) else b"v1")
 
 
@@ -204,6 +204,7 @@ def test_a_decision_in_one_piece_with_the_watch_is_heard(worker: OneWorker) -> N
     served(worker)
     swap(worker, MOODY)
     worker.send(messages.Watch(1, 60.0), messages.Finish(1))
+    worker.expect(messages.Watched)
     worker.expect(messages.Finished)
 
 
