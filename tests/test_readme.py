@@ -21,7 +21,7 @@ def modules(document: str) -> list[str]:
     return [block for block in blocks if "from netswap import" in block]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/modules.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/modules.md", "docs/safety.md"])
 def test_code_blocks_load_as_modules(document: str) -> None:
     """Every module that the documents show passes the check and defines what it says."""
     blocks = modules(document)

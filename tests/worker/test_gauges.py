@@ -1,0 +1,28 @@
+"""What a worker measures of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from netswap.worker.gauges import Pulse, resident_bytes
+
+
+async def test_a_held_loop_is_seen_by_its_pulse() -> None:
+    """By as much as the next beat was late."""
+    pulse = Pulse(asyncio.get_running_loop())
+    held = asyncio.get_running_loop().time() + 0.2
+    while asyncio.get_running_loop().time() < held:  # noqa: ASYNC110 - the loop is what is held
+        time.sleep(0.05)  # noqa: ASYNC251 - on purpose
+    while pulse.longest_ms < 100:  # noqa: ASYNC110 - for the next beat
+        await asyncio.sleep(0)
+    pulse.stop()
+    assert pulse.longest_ms < 60_000
+
+
+def test_memory_is_that_of_this_process() -> None:
+    """It grows with what is allocated."""
+    before = resident_bytes()
+    held = bytearray(b"x") * (64 << 20)
+    assert resident_bytes() - before > 32 << 20
+    assert len(held) == 64 << 20
