@@ -13,6 +13,7 @@ import msgspec
 __all__ = [
     "Blocker",
     "Refusal",
+    "Rehearsal",
     "Retiring",
     "Stage",
     "Verdict",
@@ -118,6 +119,38 @@ class WorkerReceipt(msgspec.Struct, frozen=True):
     stall_us: float = 0.0
     convert_us: float = 0.0
     slices: int = 0
+
+
+class Rehearsal(msgspec.Struct, frozen=True):
+    """What a worker has tried before a swap, and what it expects of the swap.
+
+    ``objects`` were converted there and back, in ``seconds`` from the fork to the child's answer;
+    ``us_per_object`` is the mean time of the way there and ``slowest`` the object that took
+    ``slowest_us``. ``stall_us`` is the longest time that the loop is expected to be held,
+    ``fork_us`` of it by the fork; all in microseconds.
+
+    ``large`` objects were too large to compare, ``untried`` ones had no time left and ``failed``
+    ones could not be converted; ``failures`` names the first of them, each with a reason and its
+    place. ``altered`` counts the objects in which a field (``kv.store last``) does not come back as
+    it was, which a step says or the operator allows. ``sample``: there was no rehearsal, the
+    objects are a sample that the worker converted itself. ``output`` is the first line printed.
+    """
+
+    worker: int = 0
+    objects: int = 0
+    seconds: float = 0.0
+    us_per_object: float = 0.0
+    slowest: str = ""
+    slowest_us: float = 0.0
+    stall_us: float = 0.0
+    fork_us: float = 0.0
+    large: int = 0
+    untried: int = 0
+    altered: dict[str, int] = {}
+    failed: int = 0
+    failures: list[Refusal] = []
+    sample: bool = False
+    output: str = ""
 
 
 class WatchRow(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from netswap.canary import Canary
-from netswap.events import Refusal, VerdictLine, WatchRow, WorkerReceipt
+from netswap.events import Refusal, Rehearsal, VerdictLine, WatchRow, WorkerReceipt
 
 __all__ = [
     "Answer",
@@ -100,7 +100,8 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     ``only`` is a selector, or None for all objects; ``timeout`` in seconds. With a ``canary`` a
     part of this worker goes first; on ``probation`` the way back must lose nothing, unless
-    ``allow_lossy``.
+    ``allow_lossy``. Without ``rehearse`` a sample is converted here instead of all objects in a
+    child, and with ``allow_stale`` a library that has changed on disk is no reason to refuse.
     """
 
     tx: int
@@ -111,12 +112,15 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
     dry_run: bool = False
     canary: Canary | None = None
     probation: bool = False
+    rehearse: bool = True
+    allow_stale: bool = False
 
 
 class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """W→S: this worker can swap; ``objects`` counts what it would convert, by kind.
 
-    ``connections`` are those among which a canary's share is chosen.
+    ``connections`` are those among which a canary's share is chosen; ``rehearsal`` is what was
+    tried.
     """
 
     tx: int
@@ -124,14 +128,20 @@ class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
     verdicts: list[VerdictLine]
     objects: dict[str, int]
     connections: int = 0
+    rehearsal: Rehearsal | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """W→S: this worker can't; it has touched nothing."""
+    """W→S: this worker can't; it has touched nothing.
+
+    ``verdicts`` and ``rehearsal`` are as far as it came.
+    """
 
     tx: int
     slot: int
     refusal: Refusal
+    verdicts: list[VerdictLine] = []
+    rehearsal: Rehearsal | None = None
 
 
 class Swap(msgspec.Struct, frozen=True, array_like=True, tag=True):

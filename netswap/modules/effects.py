@@ -29,7 +29,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any, Final, NamedTuple
 
-__all__ = ["PROBES", "Effect", "Watch", "import_others", "outside_imports"]
+__all__ = [
+    "PROBES",
+    "Effect",
+    "Watch",
+    "difference",
+    "import_others",
+    "look",
+    "outside_imports",
+]
 
 State = Mapping[str, object]
 
@@ -147,6 +155,21 @@ PROBES: Final[tuple[Probe, ...]] = (
     Probe(_handlers, "added a handler to the logger {}", _CONFIGURED),
 )
 """What belongs to the process as a whole, and what a module should do instead."""
+
+
+def look() -> list[State]:
+    """What belongs to the process now, for ``difference``."""
+    return [probe.look() for probe in PROBES]
+
+
+def difference(before: list[State]) -> tuple[str, str] | None:
+    """What has changed since ``before`` was looked at, and advice; None for nothing."""
+    for probe, then in zip(PROBES, before, strict=True):
+        name = _changed(then, probe.look())
+        if name is not None:
+            return probe.says.format(name), probe.advice
+    return None
+
 
 _IMPORTED: Final = "import it; leave sys.modules alone"
 _SMALL: Final = 64

@@ -155,8 +155,12 @@ class Host:
         target = entry.target
         if target is None or entry not in self.table:
             return None
+        call = getattr(target, method, None)
+        if call is None:
+            self._unknown(target, method)
+            return None
         try:
-            value = getattr(target, method)(*args)
+            value = call(*args)
         except (Exception, SystemExit) as error:
             self.failed(target, error, method)
             return None
@@ -164,6 +168,18 @@ class Host:
             return value
         self.spawn(self._awaited(target, method, value))
         return None
+
+    def _unknown(self, target: Any, method: str) -> None:
+        """The version that armed a timer or asked knew a method that the present one has not."""
+        self.faults += 1
+        self.log.error(
+            "callback_missing",
+            kind=target.kind,
+            version=target.version,
+            entry=f"{self.slot}.{target.entry.identity}",
+            doing=method,
+            advice="keep the methods that timers and requests of the version before name",
+        )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine as a task of the host; it answers for its own failures."""

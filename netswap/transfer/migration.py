@@ -20,6 +20,8 @@ class Migration(NamedTuple):
     """``step`` turns fields of version ``source`` of ``kind`` into those of ``target``.
 
     ``lossy`` names the fields whose content it gives up; such a step is refused unless asked for.
+    ``derived`` names those that it gives up because they can be made again from the others: they
+    need not come back as they were.
     """
 
     kind: str
@@ -28,11 +30,16 @@ class Migration(NamedTuple):
     step: Step
     lossy: tuple[str, ...]
     line: int
+    derived: tuple[str, ...] = ()
 
 
-def migration(kind: str, source: int, target: int, lossy: Iterable[str] = ()) -> Callable[[F], F]:
+def migration(
+    kind: str, source: int, target: int, lossy: Iterable[str] = (), derived: Iterable[str] = ()
+) -> Callable[[F], F]:
     """Declare the step from version ``source`` to ``target`` of a kind's state.
 
+    ``lossy`` and ``derived`` name fields of ``source`` whose values the way back does not restore:
+    the first are lost, the second are a cache or a hint that is made again from the rest.
     The step is noted in its own module, so two steps may share a function name.
     Raises TypeError when the versions are not neighbours: longer ways are found, not written.
     """
@@ -44,7 +51,7 @@ def migration(kind: str, source: int, target: int, lossy: Iterable[str] = ()) ->
 
     def declare(step: F) -> F:
         line = step.__code__.co_firstlineno
-        row = Migration(kind, source, target, step, tuple(lossy), line)
+        row = Migration(kind, source, target, step, tuple(lossy), line, tuple(derived))
         step.__globals__.setdefault("__netswap_migrations__", []).append(row)
         return step
 

@@ -58,7 +58,9 @@ class Transfer(NamedTuple):
     """The way between two shapes; ``convert`` makes the new state, leaving the old one whole.
 
     ``convert`` raises what a step raises, or msgspec.ValidationError when the outcome has not the
-    declared types; with verdict INCOMPATIBLE it must not be called.
+    declared types; with verdict INCOMPATIBLE it must not be called. ``given_up`` are fields of the
+    old shape whose values are not expected to come back, ``derived`` those of them that are made
+    again, and ``last`` is the last written step.
     """
 
     kind: str
@@ -68,6 +70,9 @@ class Transfer(NamedTuple):
     reason: str
     lossy: tuple[str, ...]
     convert: Callable[[State], State]
+    given_up: frozenset[str] = frozenset()
+    derived: frozenset[str] = frozenset()
+    last: Step | None = None
 
 
 def plan_transfer(old: type[State], new: type[State], migrations: Iterable[Migration]) -> Transfer:
@@ -133,10 +138,17 @@ def _by_steps(old: type[State], new: type[State], steps: _Steps) -> Transfer:
     if reason is not None:
         return _incompatible(old, new, reason)
     convert = _Builder(old, new, tuple(row.step for row in written)).convert
+    by_itself = len(written) < len(hops)
+    names = _renames(old, new)
+    gone = {n for n in shape_of(old) if names.get(n, n) not in shape_of(new)} if by_itself else ()
+    derived = frozenset(name for row in written for name in row.derived)
+    given_up = derived.union(lossy, gone)
     if not written:
-        return _transfer((old, new), Verdict.AUTOMATIC, _automatic_reason(old, new), convert)
+        automatic = _transfer((old, new), Verdict.AUTOMATIC, _automatic_reason(old, new), convert)
+        return automatic._replace(given_up=given_up)
     reason = ", ".join(f"{row.source} to {row.target}" for row in written)
-    return _transfer((old, new), Verdict.BY_MIGRATION, f"steps {reason}", convert, lossy)
+    way = _transfer((old, new), Verdict.BY_MIGRATION, f"steps {reason}", convert, lossy)
+    return way._replace(given_up=given_up, derived=derived, last=written[-1].step)
 
 
 def _obstacle(

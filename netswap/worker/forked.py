@@ -7,6 +7,7 @@ with ``_exit``, so neither the parent's sockets nor its loop see any of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
@@ -72,6 +73,7 @@ def _child(work: Callable[[], bytes], writing: int, timeout: float, worker: int)
     code = 1
     leave = tell_where_it_dies(writing)
     try:
+        os.setsid()
         gc.disable()
         os.nice(NICER)
         end_with_parent(worker)
@@ -113,11 +115,19 @@ async def _heard(reading: int, pid: int, timeout: float, fork_s: float) -> Told:
         await asyncio.wait([ended], timeout=timeout)
         if late := not ended.done():
             os.kill(pid, signal.SIGABRT)  # it says where it is, even out of C code
+            # its memory is given back before its end of the pipe: not while the loop is held
             await asyncio.wait([ended], timeout=LAST_WORDS_S)
     finally:
         loop.remove_reader(reading)
         # Nobody listens any more, and the loop must not wait for a child that goes on. One that
         # is ending keeps its own status.
-        os.kill(pid, signal.SIGKILL)
+        _end(pid)
         _, status = os.waitpid(pid, 0)
     return Told(bytes(data), status, late, fork_s)
+
+
+def _end(pid: int) -> None:
+    """End the child and whatever it has started; it may not have a session of its own yet."""
+    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)

@@ -30,7 +30,8 @@ def classes_of(table: ObjectTranslationTable, kind: str) -> dict[type, int]:
 class Library:
     """Loaded bundles; ``active`` maps a kind to the bundle that its new objects come from.
 
-    ``leaving`` is told of each bundle that is about to be given up.
+    ``leaving`` is told of each bundle that is about to be given up; ``on_trial`` is for a
+    rehearsal's child: side effects of an import are looked for.
     """
 
     def __init__(
@@ -41,13 +42,14 @@ class Library:
         self._loaded: dict[str, Loaded] = {}
         self._compiled: dict[str, dict[str, bytes]] = {}
         self.active: dict[str, str] = {}
+        self.on_trial = False
 
     def load(self, sha256: str) -> Loaded:
         """The bundle's code, imported on first use. Raises BundleError."""
         loaded = self._loaded.get(sha256)
         if loaded is None:
             compiled = self._compiled.get(sha256)
-            loaded = load_bundle(self._store.get(sha256), None, compiled)
+            loaded = load_bundle(self._store.get(sha256), None, compiled, self.on_trial)
             self._loaded[sha256] = loaded
         return loaded
 

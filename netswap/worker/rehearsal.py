@@ -1,35 +1,37 @@
 """The rehearsal: load and convert in a forked child what is about to be swapped.
 
 The child has the real objects, as they were at the moment of the fork. It imports the bundles,
-takes state of the kinds concerned to the new shape, through the canonical form and back, and
-tells the parent what happened. A crash, an endless loop or an exit at import ends the child.
+takes the state of each object concerned to the new shape, through the canonical form and back,
+and tells the parent what happened. A crash, an endless loop or an exit at import ends the child;
+an allocation or an output without end meets a limit there.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import msgspec
 
 from netswap.blame import describe, place_of_death
-from netswap.events import Refusal, Stage
+from netswap.confine import Confinement, confine
+from netswap.events import Refusal, Rehearsal, Stage, VerdictLine
 from netswap.worker.forked import Told, in_fork
 
 __all__ = ["Rehearsed", "rehearse"]
 
 
 class Rehearsed(msgspec.Struct, frozen=True):
-    """What the child found: a refusal or none, objects converted, and the slowest in seconds.
+    """What the child found: a refusal or none, and ``report``, what it did.
 
-    ``compiled`` is the code of the new bundles, so that the worker's loop need not compile it;
-    ``fork_s`` is how long the fork held that loop.
+    ``verdicts`` are what was judged, as far as that came; ``compiled`` is the code of the new
+    bundles, so that the worker's loop need not compile it.
     """
 
     refusal: Refusal | None
-    objects: int = 0
-    slowest_s: float = 0.0
+    report: Rehearsal = Rehearsal()
+    verdicts: list[VerdictLine] = []
     compiled: dict[str, dict[str, bytes]] = {}
-    fork_s: float = 0.0
 
 
 async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:
@@ -37,26 +39,55 @@ async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:
 
     Every end of the child is a result: a crash or a time-out is a refusal that says so.
     """
+    started = time.perf_counter()
     told = await in_fork(lambda: _played(play), timeout)
+    rehearsed = _outcome(told, timeout)
+    times = {"seconds": time.perf_counter() - started, "fork_us": told.fork_s * 1e6}
+    report = msgspec.structs.replace(rehearsed.report, **times)
+    return msgspec.structs.replace(rehearsed, report=report)
+
+
+def _outcome(told: Told, timeout: float) -> Rehearsed:
     if told.late:
         reason = f"the rehearsal did not end within {timeout:g} s and was stopped"
         file, line = place_of_death(told.answer.decode(errors="replace"))
-        refusal = Refusal(Stage.PREPARE, reason, file, line, advice="look for an endless loop")
-        return Rehearsed(refusal, fork_s=told.fork_s)
+        advice = "look for an endless loop"
+        return Rehearsed(Refusal(Stage.PREPARE, reason, file, line, advice=advice))
     try:
-        rehearsed = msgspec.msgpack.decode(told.answer, type=Rehearsed)
+        return msgspec.msgpack.decode(told.answer, type=Rehearsed)
     except msgspec.DecodeError:
-        rehearsed = _died(told)
-    return msgspec.structs.replace(rehearsed, fork_s=told.fork_s)
+        return _died(told)
 
 
 def _played(play: Callable[[], Rehearsed]) -> bytes:
     """In the child; authors' code runs here, which may call sys.exit()."""
+    limits = confine(capture=True)
     try:
         rehearsed = play()
     except BaseException as error:
+        limits.leave_room()
         rehearsed = Rehearsed(Refusal(Stage.PREPARE, f"the rehearsal failed: {describe(error)}"))
-    return msgspec.msgpack.encode(rehearsed)
+    flood, said = limits.flooded(), limits.said()
+    limits.leave_room()
+    report = msgspec.structs.replace(rehearsed.report, output=said)
+    refusal = _limited(rehearsed.refusal, limits, flood)
+    return msgspec.msgpack.encode(
+        msgspec.structs.replace(rehearsed, refusal=refusal, report=report)
+    )
+
+
+def _limited(refusal: Refusal | None, limits: Confinement, flood: str) -> Refusal | None:
+    """The refusal in the words of the limit that was met, if one was."""
+    if flood:
+        known = refusal or Refusal(Stage.PREPARE, "")
+        advice = "take the output out: the worker would write it for each object"
+        return msgspec.structs.replace(known, reason=flood, advice=advice)
+    out_of_memory = MemoryError()
+    if refusal is not None and describe(out_of_memory) in refusal.reason:
+        reason = refusal.reason.replace(describe(out_of_memory), limits.explain(out_of_memory))
+        advice = "look for an allocation without end at that line"
+        return msgspec.structs.replace(refusal, reason=reason, advice=advice)
+    return refusal
 
 
 def _died(told: Told) -> Rehearsed:

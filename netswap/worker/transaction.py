@@ -17,25 +17,25 @@ import msgspec
 from netswap.blame import blame, describe
 from netswap.channel import messages
 from netswap.errors import AuthorError, DeadlinePassed
-from netswap.events import Refusal, Stage, VerdictLine, WatchRow, WorkerReceipt
+from netswap.events import Refusal, Rehearsal, Stage, VerdictLine, WatchRow, WorkerReceipt
 from netswap.hotswap import Change, Phase, Swap
 from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import FACTORY, Host, Implementation
 from netswap.worker.canary import connections_of
 from netswap.worker.deadline import Deadline
-from netswap.worker.driver import Driver
+from netswap.worker.driver import SLICE_NS, Driver
 from netswap.worker.installation import Installation
 from netswap.worker.library import Library, classes_of
+from netswap.worker.play import try_all, try_sample
 from netswap.worker.rehearsal import Rehearsed, rehearse
-from netswap.worker.trial import Trial, refusal_of
-from netswap.worker.verdicts import judge, unsplittable
+from netswap.worker.verdicts import Judgement, judge, unsplittable
 from netswap.worker.watch import POLICY, Watch
 
 __all__ = ["Transaction", "ordered"]
 
-REHEARSED_S = 0.4
-"""The part of the time-out that the child may spend on converting objects."""
+TRIAL_S = 3.0
+"""Seconds for an import on trial, which is run twice and line by line; else it has one second."""
 
 
 class Transaction:
@@ -62,25 +62,53 @@ class Transaction:
 
     async def prepare(self) -> messages.Prepared | messages.Refused:
         """Load, judge, rehearse. Touches nothing; a refusal says why."""
-        rehearsed = await rehearse(self._play, self.ask.timeout)
+        rehearsed = Rehearsed(None)
+        if self.ask.rehearse:
+            rehearsed = await rehearse(self._play, self.ask.timeout)
+        report = rehearsed.report
+        self._stall_ns = int(report.fork_us * 1e3)
+        if rehearsed.refusal is None:
+            self._limit_s = max(self._limit_s, 4 * report.slowest_us / 1e6)
+            self._library.use_compiled(rehearsed.compiled)
+            rehearsed = await self._take_steps(rehearsed)
+        report = self._expected(rehearsed.report)
         if rehearsed.refusal is not None:
-            return self._refused(rehearsed.refusal)
-        self._limit_s = max(self._limit_s, 4 * rehearsed.slowest_s)
-        self._library.use_compiled(rehearsed.compiled)
-        self._stall_ns = int(rehearsed.fork_s * 1e9)
-        outcome: Any = None
+            return self._refused(rehearsed.refusal, rehearsed.verdicts, report)
+        split = self.ask.canary is not None and self.ask.canary.splits
+        connections = len(connections_of(self._concerned())) if split else 0
+        return messages.Prepared(
+            self.ask.tx,
+            self._host.slot,
+            rehearsed.verdicts,
+            self._counts(),
+            connections,
+            report,
+        )
+
+    async def _take_steps(self, rehearsed: Rehearsed) -> Rehearsed:
+        """Load and judge here, as it was rehearsed, or try a sample in its place."""
+        replace = msgspec.structs.replace
         for step in self._steps():
             started = self._host.clock.monotonic_ns()
             outcome = step()
             self._stall_ns = max(self._stall_ns, self._host.clock.monotonic_ns() - started)
             if isinstance(outcome, Refusal):
-                break
+                return replace(rehearsed, refusal=outcome)
+            if isinstance(outcome, Judgement):
+                known = rehearsed.verdicts or outcome.lines
+                rehearsed = replace(rehearsed, verdicts=known, refusal=outcome.refusal)
+            elif isinstance(outcome, Rehearsed):
+                rehearsed = replace(outcome, verdicts=rehearsed.verdicts)
+            if rehearsed.refusal is not None:
+                return rehearsed
             await asyncio.sleep(0)
-        if isinstance(outcome, Refusal):
-            return self._refused(outcome)
-        split = self.ask.canary is not None and self.ask.canary.splits
-        connections = len(connections_of(self._concerned())) if split else 0
-        return messages.Prepared(self.ask.tx, self._host.slot, outcome, self._counts(), connections)
+        return rehearsed
+
+    def _expected(self, report: Rehearsal) -> Rehearsal:
+        """The report, with the longest time that the loop is expected to be held."""
+        slice_us = SLICE_NS / 1e3 + report.slowest_us if report.objects else 0.0
+        stall_us = max(self._stall_ns / 1e3, slice_us)
+        return msgspec.structs.replace(report, worker=self._host.slot, stall_us=stall_us)
 
     async def swap(self, ask: messages.Swap) -> messages.Swapped | messages.SwapFailed:
         """Flip the canary or all that is left, or restore all and say what was in the way."""
@@ -181,7 +209,11 @@ class Transaction:
     def _steps(self) -> list[Callable[[], Any]]:
         """Loading and judging, in pieces between which the loop serves its connections."""
         bundles = dict.fromkeys(self.ask.target.values())
-        return [*(functools.partial(self._load, sha) for sha in bundles), self._negotiate]
+        loads = [functools.partial(self._load, sha) for sha in bundles]
+        return [*loads, self._negotiate, *([] if self.ask.rehearse else [self._sample])]
+
+    def _sample(self) -> Rehearsed:
+        return try_sample(self._changes, self._concerned(), self._host, self.ask, self._limit_s)
 
     def _load(self, sha256: str) -> Refusal | None:
         try:
@@ -193,10 +225,11 @@ class Transaction:
             return _hangs(error)
         return None
 
-    def _negotiate(self) -> list[VerdictLine] | Refusal:
-        """The verdicts, or the first reason to refuse."""
+    def _negotiate(self) -> Judgement | Refusal:
+        """The verdicts, or why there are none."""
+        patience = TRIAL_S if self._library.on_trial else 1.0
         try:
-            with Deadline(max(1.0, self._limit_s)):
+            with Deadline(max(patience, self._limit_s)):
                 self._changes[:] = ordered(self._change(*row) for row in self.ask.target.items())
         except AuthorError as error:
             return error.refusal
@@ -257,24 +290,15 @@ class Transaction:
     def _play(self) -> Rehearsed:
         library = self._library
         new = [sha for sha in self.ask.target.values() if not library.is_loaded(sha)]
-        outcome = self._negotiate()
-        if isinstance(outcome, Refusal):
-            return Rehearsed(outcome)
-        now = self._host.clock.monotonic_ns
-        until = now() + int(self.ask.timeout * REHEARSED_S * 1e9)
-        trial = Trial(self._changes, now)
-        slowest = objects = 0
-        entry: Entry | None = None
-        try:
-            with Deadline(self.ask.timeout * 2 * REHEARSED_S):
-                for entry in self._concerned():
-                    if entry.target is None or now() > until:
-                        continue
-                    slowest = max(slowest, trial.run(entry))
-                    objects += 1
-        except BaseException as error:  # authors' code, which may call sys.exit()
-            return Rehearsed(refusal_of(error, entry, self._changes))
-        return Rehearsed(None, objects, slowest / 1e9, library.compiled(new))
+        library.on_trial = True
+        judged = self._negotiate()
+        if isinstance(judged, Refusal):
+            return Rehearsed(judged)
+        if judged.refusal is not None:
+            return Rehearsed(judged.refusal, verdicts=judged.lines)
+        played = try_all(self._changes, self._concerned(), self._host, self.ask)
+        compiled = library.compiled(new) if played.refusal is None else {}
+        return msgspec.structs.replace(played, verdicts=judged.lines, compiled=compiled)
 
     # what is reported
 
@@ -299,9 +323,12 @@ class Transaction:
             entry = f"{slot}.{entry}"
         return msgspec.structs.replace(refusal, worker=slot, entry=entry)
 
-    def _refused(self, refusal: Refusal) -> messages.Refused:
+    def _refused(
+        self, refusal: Refusal, lines: list[VerdictLine], report: Rehearsal
+    ) -> messages.Refused:
         self._forget()
-        return messages.Refused(self.ask.tx, self._host.slot, self._placed(refusal))
+        slot = self._host.slot
+        return messages.Refused(self.ask.tx, slot, self._placed(refusal), lines, report)
 
 
 def _hangs(error: BaseException) -> Refusal:

@@ -1,56 +1,154 @@
-"""The trial of one object in the rehearsal: its state goes there, through the canonical form,
-and back, and has to be as it was."""
+"""The trial of live objects: each state goes there, through the canonical form, and back.
+
+It has to come back as it was, except for what a step says that it gives up, and to keep the
+invariants of its new class. In a rehearsal's child the new object is built as well. What fails is
+noted and the next object is tried, so that the operator learns of all of them at once.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any, NamedTuple
 
-from netswap.blame import blame, describe
-from netswap.events import Refusal, Stage
+import msgspec
+
+from netswap.blame import accuse, blame, describe
+from netswap.errors import DeadlinePassed
+from netswap.events import Refusal, Rehearsal, Stage
 from netswap.hotswap import Change
 from netswap.mediator import present
 from netswap.ott import Entry
-from netswap.transfer import State, Transfer, decode, encode, plan_transfer
+from netswap.transfer import State, Transfer, decode, encode, plan_transfer, violated
 
-__all__ = ["Trial", "refusal_of"]
+__all__ = ["NAMED", "Trial", "Trials", "refusal_of"]
 
 LARGE = 200_000
 """A state with a container of more items is not encoded: a million keys take seconds."""
 
+NAMED = 10
+"""So many objects that failed are named, the others are counted."""
+
+_SHOWN = 60
+
+
+class Violated(Exception):  # noqa: N818 - what happened to a state, not an error of ours
+    """An invariant does not hold for a converted state."""
+
+    def __init__(self, sentence: str, file: str, line: int) -> None:
+        super().__init__(sentence)
+        self.file = file
+        self.line = line
+
+
+class Altered(Exception):  # noqa: N818
+    """A state that went there and back is not as it was, and no step says so."""
+
+
+class Passed(NamedTuple):
+    """One object's trial: how long the way there took, and the fields that come back another."""
+
+    took_ns: int
+    large: bool = False
+    altered: tuple[str, ...] = ()
+
 
 class Trial:
-    """Tries objects of the changed kinds; ``now`` gives nanoseconds."""
+    """Tries objects of the changed kinds; ``now`` gives nanoseconds.
 
-    def __init__(self, changes: list[Change], now: Callable[[], int]) -> None:
+    With ``allow_lossy`` a state need not come back as it was; with ``build`` the new object is
+    built too and given up again, which only a child may do.
+    """
+
+    def __init__(
+        self,
+        changes: list[Change],
+        now: Callable[[], int],
+        allow_lossy: bool = False,
+        build: bool = False,
+    ) -> None:
         self._changes = {change.kind: change for change in changes}
         self._now = now
+        self._allow_lossy = allow_lossy
+        self._build = build
         self._plan = cache(self._plan_once)
+        self._lost: Callable[[Any, Any], tuple[str, ...]] = cache(_lost_methods)
 
-    def run(self, entry: Entry) -> int:
-        """Convert one object's state there and back; how long the way there took.
+    def run(self, entry: Entry) -> Passed:
+        """Convert one object's state there and back.
 
-        Raises what a step raises, and TypeError when a step changed what it was given.
+        Raises what a step raises, TypeError when a step changed what it was given, Violated,
+        Altered.
         """
-        state: State = present(entry).state
-        new_type = self._changes[entry.kind].new.state_type
+        old: Any = present(entry)
+        state: State = old.state
+        new_class = self._changes[entry.kind].new
         large = _is_large(state)
         before = None if large else encode(state)
-        forward = self._plan(type(state), new_type)
+        forward = self._plan(type(state), new_class.state_type)
         started = self._now()
         new = forward.convert(state)
+        if self._build and new_class.scope == "connection":
+            new_class.successor(old, new).discard()
         took = self._now() - started
-        back = self._plan(new_type, type(state))
-        back.convert(new if large else decode(encode(new), new_type))
-        if before is not None and encode(state) != before:
-            raise TypeError(
-                f"the steps of {entry.kind} from version {forward.source} to {forward.target} "
-                "changed the old state; a step returns a new dict and leaves what it was given"
+        self._keeps(old, new, new_class)
+        back = self._plan(new_class.state_type, type(state))
+        returned = back.convert(new if large else decode(encode(new), new_class.state_type))
+        if large:
+            return Passed(took, large=True)
+        after = encode(state)
+        if after != before:
+            text = f"the steps of {entry.kind} from version {forward.source} to {forward.target} "
+            text += "changed the old state; a step returns a new dict and leaves what it was given"
+            raise _accused(TypeError(text), forward)
+        if encode(returned) == after:
+            return Passed(took)
+        return Passed(took, altered=self._altered(state, returned, forward, back))
+
+    def _keeps(self, old: Any, new: State, new_class: Any) -> None:
+        """The invariants hold, and every armed timer finds its method."""
+        violation = violated(new)
+        if violation is not None:
+            sentence = f"after the conversion {violation}"
+            raise Violated(sentence, violation.file, violation.line)
+        timers = getattr(old, "_timers", None)
+        if timers is None or self._allow_lossy or new_class.version < old.version:
+            return  # a version from before a timer was thought of lets it pass
+        for name in self._lost(type(old), new_class):
+            if timers.remaining(name) is not None:
+                text = f"its timer {name} is armed, and {new_class.__name__} has no method {name}"
+                raise accuse(AttributeError(text), new_class)
+
+    def _altered(
+        self, state: State, returned: State, forward: Transfer, back: Transfer
+    ) -> tuple[str, ...]:
+        """The fields that come back another; raises Altered for one that should not.
+
+        On the way to an older version that is only said: it can't keep what it does not know, and
+        a rollback is wanted most when there is no time to argue.
+        """
+        names = [name for name in state.__struct_fields__ if _differs(name, state, returned)]
+        unexpected = [name for name in names if name not in forward.given_up]
+        excused = back.lossy or self._allow_lossy or forward.target < forward.source
+        if unexpected and not excused:
+            name = unexpected[0]
+            was, is_now = _shown(state, name), _shown(returned, name)
+            text = (
+                f"{name} was {was} and comes back as {is_now} from version {forward.target}; a "
+                f'step from version {forward.source} that gives it up says lossy=["{name}"], or '
+                f'derived=["{name}"] if it can be made again'
             )
-        return took
+            raise _accused(Altered(text), back if back.last else forward)
+        return tuple(name for name in names if name not in forward.derived)
 
     def _plan_once(self, old: type[State], new: type[State]) -> Transfer:
         return plan_transfer(old, new, self._changes[new.__kind__].migrations)
+
+
+def _accused(error: Exception, way: Transfer) -> Exception:
+    return error if way.last is None else accuse(error, way.last)
 
 
 def _is_large(state: State) -> bool:
@@ -58,17 +156,130 @@ def _is_large(state: State) -> bool:
     return any(hasattr(value, "__len__") and len(value) > LARGE for value in values)
 
 
-def refusal_of(error: BaseException, entry: Entry | None, changes: Iterable[Change]) -> Refusal:
+def _canonical(state: State, name: str) -> Any:
+    value = getattr(state, name)
+    marker = state.__references__.get(name)
+    return value if marker is None else marker.to_canonical(value)
+
+
+def _differs(name: str, one: State, other: State) -> bool:
+    """By value, or else by bytes: a NaN is not itself, and a tuple may come back as a list."""
+    before, after = _canonical(one, name), _canonical(other, name)
+    pack = msgspec.msgpack.encode
+    return bool(before != after) and pack(before) != pack(after)
+
+
+def _shown(state: State, name: str) -> str:
+    text = repr(_canonical(state, name))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _lost_methods(old: type, new: type) -> tuple[str, ...]:
+    """Methods that a timer of the old class may name and the new one has not."""
+    return tuple(
+        name
+        for name in dir(old)
+        if not name.startswith("_") and callable(getattr(old, name)) and not hasattr(new, name)
+    )
+
+
+@dataclass
+class Trials:
+    """The trials of many objects in one worker, added up; ``slot`` names the objects."""
+
+    trial: Trial
+    changes: list[Change]
+    slot: int
+    tried: int = 0
+    spent_ns: int = 0
+    slowest: tuple[int, str] = (0, "")
+    large: int = 0
+    altered: Counter[str] = field(default_factory=Counter)
+    untried: int = 0
+    failed: int = 0
+    failures: list[Refusal] = field(default_factory=list)
+
+    def run(self, entries: Iterable[Entry], now: Callable[[], int], until: int) -> None:
+        """Try each object that still lives; from ``until`` (ns) on they are only counted.
+
+        Ends early when time or memory is over. Never raises what an author's code raises.
+        """
+        for entry in entries:
+            if entry.target is None:
+                continue
+            if now() > until:
+                self.untried += 1
+                continue
+            try:
+                self._passed(entry, self.trial.run(entry))
+            except BaseException as error:  # authors' code, which may call sys.exit()
+                self.fail(error, entry)
+                if isinstance(error, (DeadlinePassed, MemoryError, KeyboardInterrupt)):
+                    return
+
+    def fail(self, error: BaseException, entry: Entry) -> None:
+        """Count a failure; the first ones are named."""
+        self.failed += 1
+        if len(self.failures) < NAMED:
+            self.failures.append(refusal_of(error, entry, self.changes, self.slot))
+
+    def _passed(self, entry: Entry, passed: Passed) -> None:
+        self.tried += 1
+        self.spent_ns += passed.took_ns
+        self.large += passed.large
+        self.altered.update(f"{entry.kind} {name}" for name in passed.altered)
+        if passed.took_ns > self.slowest[0]:
+            self.slowest = (passed.took_ns, f"{self.slot}.{entry.identity}")
+
+    def refusal(self) -> Refusal | None:
+        """The first failure, which says how many others there are; None when all passed."""
+        if not self.failures:
+            return None
+        first, *others = self.failures
+        if not others:
+            return first
+        named = ", ".join(str(other.entry) for other in others)
+        more = f" (and {self.failed - 1} more objects: {named}{', …' * (self.failed > NAMED)})"
+        return Refusal(
+            first.stage, first.reason + more, first.file, first.line, first.kind,
+            entry=first.entry, advice=first.advice,
+        )  # fmt: skip
+
+    def report(self) -> Rehearsal:
+        """What is known so far; the times of the child as a whole are its parent's to measure."""
+        return Rehearsal(
+            worker=self.slot,
+            objects=self.tried,
+            us_per_object=self.spent_ns / 1e3 / self.tried if self.tried else 0.0,
+            slowest=self.slowest[1],
+            slowest_us=self.slowest[0] / 1e3,
+            large=self.large,
+            untried=self.untried,
+            altered=dict(self.altered),
+            failed=self.failed,
+            failures=self.failures,
+        )
+
+
+def refusal_of(
+    error: BaseException, entry: Entry | None, changes: Iterable[Change], slot: int | None = None
+) -> Refusal:
     """What went wrong with one object's trial, at which line of the author's file."""
     kind = entry.kind if entry is not None else None
     new = next((change.new for change in changes if change.kind == kind), None)
     file, line = blame(error, None if new is None else new.state_type)
+    what = describe(error)
+    if isinstance(error, Violated):
+        file, line, what = error.file, error.line, str(error)
+    elif isinstance(error, Altered):
+        what = str(error)
+    name = None if entry is None else f"{entry.identity}"
     return Refusal(
         Stage.PREPARE,
-        f"converting {kind} failed in the rehearsal: {describe(error)}",
+        f"converting {kind} failed in the rehearsal: {what}",
         file,
         line,
         kind,
-        entry=str(entry.identity) if entry is not None else None,
+        entry=name if slot is None or name is None else f"{slot}.{name}",
         advice="mend the step and push again; nothing was touched",
     )

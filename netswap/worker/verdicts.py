@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from netswap.blame import defined_at
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
@@ -11,7 +11,7 @@ from netswap.hotswap import Change
 from netswap.stack import Connection, Implementation
 from netswap.transfer import Transfer, plan_transfer
 
-__all__ = ["judge", "unsplittable"]
+__all__ = ["Judgement", "judge", "unsplittable"]
 
 INTERFACES: Mapping[str, tuple[str, ...]] = {
     "buffer.receive": ("feed", "size", "take", "take_line", "take_all", "peek"),
@@ -22,32 +22,36 @@ INTERFACES: Mapping[str, tuple[str, ...]] = {
 """What the stack itself calls on a kind; other kinds keep what they had."""
 
 
+class Judgement(NamedTuple):
+    """A verdict on each change, and the first reason to refuse them all."""
+
+    lines: list[VerdictLine]
+    refusal: Refusal | None = None
+
+
 def judge(
     changes: Iterable[Change],
     present: Mapping[str, type[Implementation[Any]]],
     live: Mapping[str, Iterable[type[Implementation[Any]]]],
     allow_lossy: bool,
     probation: bool = False,
-) -> list[VerdictLine] | Refusal:
-    """The verdict on each change, or the first reason to refuse them all.
+) -> Judgement:
+    """The verdict on each change, and the first reason to refuse them all if there is one.
 
     ``present`` is what new objects are made of now, ``live`` the classes of the live objects. On
     ``probation`` the way back must not lose either, unless that is allowed.
     """
     changes = list(changes)
-    changed = {change.kind for change in changes}
+    changed = {change.kind: change for change in changes}
     after = {**present, **{change.kind: change.new for change in changes}}
-    lines = []
-    for change in changes:
-        refusal = (
-            _structure(change, after, changed)
-            or _each_way(change, live, allow_lossy)
-            or (_lossy_back(change, live) if probation and not allow_lossy else None)
-        )
-        if refusal is not None:
-            return refusal
-        lines.append(_line(change))
-    return lines
+    refusals = [
+        _structure(change, after, changed)
+        or _each_way(change, live, allow_lossy)
+        or (_lossy_back(change, live) if probation and not allow_lossy else None)
+        for change in changes
+    ]
+    lines = [_line(*pair) for pair in zip(changes, refusals, strict=True)]
+    return Judgement(lines, next(filter(None, refusals), None))
 
 
 def unsplittable(changes: Iterable[Change]) -> Refusal | None:
@@ -192,11 +196,14 @@ def _plan(change: Change, old: type[Implementation[Any]]) -> Transfer:
     return plan_transfer(old.state_type, change.new.state_type, change.migrations)
 
 
-def _line(change: Change) -> VerdictLine:
-    new = change.new
-    if change.before is None:
+def _line(change: Change, refusal: Refusal | None) -> VerdictLine:
+    new, before = change.new, change.before
+    way = None if before is None else _plan(change, before)
+    old = None if way is None else way.source
+    if refusal is not None:
+        return VerdictLine(change.kind, Verdict.INCOMPATIBLE, refusal.reason, old, new.version)
+    if way is None:
         return VerdictLine(change.kind, Verdict.NEW, "a kind that was not there", None, new.version)
-    way = _plan(change, change.before)
     return VerdictLine(
         change.kind, way.verdict, way.reason, way.source, way.target, list(way.lossy)
     )

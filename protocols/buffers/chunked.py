@@ -27,14 +27,14 @@ class Held(State, kind="buffer.receive", version=2):
     line: int = -1
 
 
-@migration("buffer.receive", 1, 2)
+@migration("buffer.receive", 1, 2, derived=["searched"])
 def into_chunks(old: dict[str, Any]) -> dict[str, Any]:
     """One chunk, if there is anything."""
     chunks = deque([bytes(old["data"])] if old["data"] else [])
     return {"chunks": chunks, "total": len(old["data"]), "unsearched": len(chunks)}
 
 
-@migration("buffer.receive", 2, 1)
+@migration("buffer.receive", 2, 1, derived=["chunks", "head", "total", "unsearched", "line"])
 def into_one(new: dict[str, Any]) -> dict[str, Any]:
     """The chunks side by side."""
     return {"data": bytearray(b"".join(new["chunks"])[new["head"] :])}

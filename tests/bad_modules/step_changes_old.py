@@ -3,7 +3,7 @@
 from netswap import Connection, State, migration
 
 
-class Count(State, kind="counter.connection", version=2):  # <<
+class Count(State, kind="counter.connection", version=2):
     lines: int = 0
     total: int = 0
     partial: bytes = b""
@@ -11,7 +11,7 @@ class Count(State, kind="counter.connection", version=2):  # <<
 
 
 @migration("counter.connection", 1, 2)
-def up(old):
+def up(old):  # <<
     old["seen"].append("a swap")
     return old
 

@@ -63,7 +63,7 @@ async def test_one_faulty_worker_takes_back_all(
     async with serve() as server:
         await server.push(bundle(1))
         server.fault(1, fault)
-        result = await server.push(bundle(2), timeout=0.2)
+        result = await server.push(bundle(2), timeout=0.5)
         assert (result.outcome, result.what) == (outcome, sentence)
         assert "worker 1" in result.where
         assert result.advice

@@ -288,8 +288,8 @@ def test_checked_load_finds_no_fault_in_a_push_and_a_rollback(
     push = PROTOCOLS / protocol / "v2.py"
     back = f"{netswap} rollback --json --socket {server.socket}"
     words = ["load", "run", "--protocol", protocol, "--port", str(server.ports[protocol]),
-             "--connections", "100", "--rate", "1500", "--duration", "3s",
-             "--push-at", f"1s={push}", "--run-at", f"2s={back}",
+             "--connections", "100", "--rate", "1500", "--duration", "5s",
+             "--push-at", f"1s={push}", "--run-at", f"4s={back}",
              "--netswap", netswap, "--socket", str(server.socket), "--json"]  # fmt: skip
     done = subprocess.run(
         [*netswap.split(), *words],

@@ -21,7 +21,7 @@ def test_two_steps_may_share_a_function_name(pushed: Pushed) -> None:
         from netswap import migration
         @migration("k", 1, 2)
         def step(old): return old
-        @migration("k", 2, 1, lossy=["seen"])
+        @migration("k", 2, 1, lossy=["seen"], derived=["hint"])
         def step(new): return new
         """)
     rows: list[Migration] = module.__netswap_migrations__
@@ -29,6 +29,7 @@ def test_two_steps_may_share_a_function_name(pushed: Pushed) -> None:
         ("k", 1, 2, ()),
         ("k", 2, 1, ("seen",)),
     ]
+    assert [row.derived for row in rows] == [(), ("hint",)]
     assert [row.line for row in rows] == [2, 4]
 
 

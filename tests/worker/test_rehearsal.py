@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from netswap.events import Refusal, Stage
+from netswap.events import Refusal, Rehearsal, Stage, VerdictLine
 from netswap.worker import forked
 from netswap.worker.rehearsal import Rehearsed, rehearse
 
@@ -38,6 +38,11 @@ def raises(error: BaseException) -> Play:
     return play
 
 
+def counted(number: int) -> Rehearsed:
+    """A play that went well with so many objects."""
+    return Rehearsed(None, Rehearsal(objects=number))
+
+
 def endless() -> Rehearsed:
     """Bounded by the child's own limit of processor time only."""
     while True:
@@ -47,10 +52,13 @@ def endless() -> Rehearsed:
 async def test_what_was_found_comes_back() -> None:
     """Counts, times and code; the time of the fork is the parent's own measurement."""
     code = {"sha": {"v2.py": b"\x00\xff"}}
-    rehearsed = await rehearse(lambda: Rehearsed(None, 7, 0.25, code), PATIENT)
-    assert (rehearsed.refusal, rehearsed.objects, rehearsed.slowest_s) == (None, 7, 0.25)
-    assert rehearsed.compiled == code
-    assert rehearsed.fork_s > 0
+    lines = [VerdictLine("k", "as is", "same", 1, 1)]
+    found = Rehearsed(None, Rehearsal(objects=7, slowest_us=25.0), lines, code)
+    rehearsed = await rehearse(lambda: found, PATIENT)
+    report = rehearsed.report
+    assert (rehearsed.refusal, report.objects, report.slowest_us) == (None, 7, 25.0)
+    assert (rehearsed.verdicts, rehearsed.compiled) == (lines, code)
+    assert 0 < report.fork_us < report.seconds * 1e6
 
 
 async def test_a_refusal_comes_back_whole() -> None:
@@ -65,9 +73,9 @@ async def test_what_happens_in_the_child_stays_there() -> None:
 
     def play() -> Rehearsed:
         live.append(2)
-        return Rehearsed(None, len(live))
+        return counted(len(live))
 
-    assert (await rehearse(play, PATIENT)).objects == 2
+    assert (await rehearse(play, PATIENT)).report.objects == 2
     assert live == [1]
 
 
@@ -172,10 +180,10 @@ async def test_the_child_lets_go_of_what_the_worker_has_open() -> None:
             try:
                 theirs.send(b"x")
             except OSError:
-                return Rehearsed(None, 1)
-            return Rehearsed(None, 2)
+                return counted(1)
+            return counted(2)
 
-        assert (await rehearse(play, PATIENT)).objects == 1
+        assert (await rehearse(play, PATIENT)).report.objects == 1
         ours.setblocking(False)
         with pytest.raises(BlockingIOError):
             ours.recv(1)

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from netswap import Service, State, reference
+from netswap import Connection, Service, State, invariant, reference
+from netswap.errors import DeadlinePassed
 from netswap.events import Stage
 from netswap.hotswap import Change
 from netswap.ott import Entry
 from netswap.stack import Host
 from netswap.transfer import Migration
 from netswap.worker import trial as trial_module
-from netswap.worker.trial import Trial, refusal_of
+from netswap.worker.trial import Altered, Passed, Trial, Trials, refusal_of
 
 KIND = "test.desk"
 
@@ -44,12 +45,12 @@ class Desk2(Service[New]):
 
 def up(old: dict[str, Any]) -> dict[str, Any]:
     """Dict to pairs."""
-    return {"pairs": [list(row) for row in old["debts"].items()]}
+    return old | {"pairs": [list(row) for row in old["debts"].items()]}
 
 
 def down(new: dict[str, Any]) -> dict[str, Any]:
     """Pairs to dict."""
-    return {"debts": dict(new["pairs"])}
+    return new | {"debts": dict(new["pairs"])}
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def clock(*times: int) -> Any:
 def test_a_state_goes_there_and_back(entry: Entry) -> None:
     """What counts is how long the way there took; the object is as it was."""
     before = entry.target
-    assert Trial([change()], clock(100, 175)).run(entry) == 75
+    assert Trial([change()], clock(100, 175)).run(entry) == Passed(75)
     assert entry.target is before
     assert before.state == Old({"ann": 3, "bob": 4}, ["a"])
 
@@ -110,7 +111,7 @@ def test_a_step_that_changes_what_it_was_given_is_found(entry: Entry) -> None:
 
     def forth(old: dict[str, Any]) -> dict[str, Any]:
         debts = old["debts"]
-        return {"pairs": [list(debts.popitem())]}
+        return old | {"pairs": [list(debts.popitem())]}
 
     with pytest.raises(TypeError, match=r"from version 1 to 2 changed the old state; a step"):
         Trial([change(forth)], clock(0, 0)).run(entry)
@@ -119,7 +120,7 @@ def test_a_step_that_changes_what_it_was_given_is_found(entry: Entry) -> None:
 def test_what_is_handed_on_by_reference_may_be_shared(entry: Entry) -> None:
     """A step that keeps a container of the old state has changed nothing."""
     same = Change(KIND, Desk1, Desk1, ())
-    assert Trial([same], clock(0, 5)).run(entry) == 5
+    assert Trial([same], clock(0, 5)).run(entry) == Passed(5)
 
 
 def test_a_large_state_is_not_encoded(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +138,7 @@ def test_a_large_state_is_not_encoded(entry: Entry, monkeypatch: pytest.MonkeyPa
         ways.append("down")
         return down(new)
 
-    assert Trial([change(forth, back)], clock(10, 30)).run(entry) == 20
+    assert Trial([change(forth, back)], clock(10, 30)).run(entry) == Passed(20, large=True)
     assert ways == ["up", "down"]
 
 
@@ -149,3 +150,216 @@ def test_a_failure_is_refused_with_the_object_and_what_to_do(entry: Entry) -> No
     assert (refusal.kind, refusal.entry) == (KIND, str(entry.identity))
     assert "nothing was touched" in refusal.advice
     assert refusal_of(ValueError("no"), None, [change()]).entry is None
+
+
+def forgets(old: dict[str, Any]) -> dict[str, Any]:
+    """Up, without what ann owes."""
+    pairs = [list(row) for row in old["debts"].items() if row[0] != "ann"]
+    return old | {"pairs": pairs}
+
+
+def test_a_state_that_does_not_come_back_as_it_was_is_refused(entry: Entry) -> None:
+    """The field, both values, and what a step that means it has to say."""
+    with pytest.raises(Altered) as caught:
+        Trial([change(forgets)], clock(0, 0)).run(entry)
+    text = str(caught.value)
+    assert "debts was {'ann': 3, 'bob': 4} and comes back as {'bob': 4} from version 2" in text
+    assert 'lossy=["debts"]' in text
+
+
+@pytest.mark.parametrize(
+    ("up_gives_up", "down_gives_up", "allowed"),
+    [
+        ({"lossy": ("debts",)}, {}, False),
+        ({}, {"lossy": ("pairs",)}, False),
+        ({}, {}, True),
+    ],
+)
+def test_what_is_given_up_need_not_come_back(
+    entry: Entry, up_gives_up: Any, down_gives_up: Any, allowed: bool
+) -> None:
+    """A step says so in either direction, or the operator does; the report counts the object."""
+    steps = (
+        Migration(KIND, 1, 2, forgets, (), 1)._replace(**up_gives_up),
+        Migration(KIND, 2, 1, down, (), 1)._replace(**down_gives_up),
+    )
+    lossy = Change(KIND, Desk2, Desk1, steps)
+    passed = Trial([lossy], clock(0, 9), allow_lossy=allowed).run(entry)
+    assert passed == Passed(9, altered=("debts",))
+
+
+def test_what_is_made_again_from_the_rest_is_not_worth_a_word(entry: Entry) -> None:
+    """A cache or a hint may come back another."""
+    steps = (Migration(KIND, 1, 2, forgets, (), 1, ("debts",)), Migration(KIND, 2, 1, down, (), 1))
+    assert Trial([Change(KIND, Desk2, Desk1, steps)], clock(0, 9)).run(entry) == Passed(9)
+
+
+def test_an_older_version_need_not_keep_what_it_does_not_know(entry: Entry) -> None:
+    """A rollback is not refused for it; the report says which fields."""
+
+    def back(new: dict[str, Any]) -> dict[str, Any]:
+        return down(new) | {"debts": {}}
+
+    entry.target = Desk2.born(entry.target.host, entry, New([["ann", 3]]))
+    older = change(back=back)._replace(new=Desk1, before=Desk2)
+    trials = Trials(Trial([older], clock(0, 9)), [older], 0)
+    trials.run([entry], clock(0), 9)
+    assert trials.refusal() is None
+    assert trials.report().altered == {f"{KIND} pairs": 1}
+
+
+def test_another_field_than_the_one_given_up_has_to_come_back(entry: Entry) -> None:
+    """What is declared is meant by name."""
+
+    def forth(old: dict[str, Any]) -> dict[str, Any]:
+        return forgets(old) | {"log": []}
+
+    steps = (Migration(KIND, 1, 2, forth, ("debts",), 1), Migration(KIND, 2, 1, down, (), 1))
+    with pytest.raises(Altered, match="log was"):
+        Trial([Change(KIND, Desk2, Desk1, steps)], clock(0, 0)).run(entry)
+
+
+class Odd(State, kind=KIND, version=1):
+    """Values whose equality is not that of their bytes, or the other way round."""
+
+    names: set[str] = set()
+    worst: float = 0.0
+    pair: Any = ()
+    hidden: Any = reference(dict, lambda _: None, lambda _: {})
+
+
+class OddDesk(Service[Odd]):
+    """Keeps odd values."""
+
+
+def test_equal_is_what_has_the_same_canonical_form(entry: Entry) -> None:
+    """Sets in another order, a number that is not one, a tuple that came back as a list."""
+    names = {f"name {number}" for number in range(100)}
+    entry.target = OddDesk.born(
+        entry.target.host, entry, Odd(names, float("nan"), (1, 2), {"a": 1})
+    )
+    same = Change(KIND, OddDesk, OddDesk, ())
+    assert Trial([same], clock(0, 1)).run(entry) == Passed(1)
+
+
+def test_an_automatic_step_drops_a_field_and_says_so(entry: Entry) -> None:
+    """That is no failure: the verdict names the field, and the report counts the object."""
+
+    class Bare(State, kind=KIND, version=2):
+        log: Any = reference(list)
+
+    class BareDesk(Service[Bare]):
+        pass
+
+    passed = Trial([Change(KIND, BareDesk, Desk1, ())], clock(0, 2)).run(entry)
+    assert passed == Passed(2, altered=("debts",))
+
+
+class Bounded(State, kind=KIND, version=2):
+    """Pairs, of which there are few."""
+
+    pairs: list[list[Any]] = []
+    log: Any = reference(list)
+
+    @invariant
+    def pairs_are_few(self) -> bool:
+        return len(self.pairs) < 2
+
+
+class BoundedDesk(Service[Bounded]):
+    """The second version, with an invariant."""
+
+
+def test_the_invariants_of_the_new_class_are_asked(entry: Entry) -> None:
+    """The refusal names the method with its file and line, and the object."""
+    bounded = change()._replace(new=BoundedDesk)
+    trials = Trials(Trial([bounded], clock(0, 0)), [bounded], slot=3)
+    trials.run([entry], clock(0), 9)
+    refusal = trials.refusal()
+    assert refusal is not None
+    assert (
+        "after the conversion the invariant Bounded.pairs_are_few does not hold" in refusal.reason
+    )
+    assert (refusal.file or "").endswith("test_trial.py")
+    assert refusal.entry == f"3.{entry.identity}"
+    entry.target.state.debts.popitem()
+    assert Trial([bounded], clock(0, 1)).run(entry) == Passed(1)
+
+
+class Wakes(Connection[Old]):
+    """Has a method that a timer may name."""
+
+    def wake(self) -> None:
+        """For a timer."""
+
+
+class Sleeps(Connection[New]):
+    """Has no such method any more."""
+
+
+class Armed:
+    """A connection's timers, one of which is armed."""
+
+    def remaining(self, name: str) -> float | None:
+        """Seconds until it fires."""
+        return 5.0 if name == "wake" else None
+
+
+@pytest.mark.parametrize(("new", "says"), [(Sleeps, "its timer wake is armed"), (Wakes, "")])
+def test_an_armed_timer_has_to_find_its_method(entry: Entry, new: Any, says: str) -> None:
+    """It keeps a name, which the new version must know."""
+    old: Any = Wakes.__new__(Wakes)
+    old.state, old._timers, entry.target = Old(), Armed(), old
+    trials = Trials(Trial([change()._replace(new=new)], clock(0, 0)), [change()], 0)
+    trials.run([entry], clock(0), 9)
+    reasons = [failure.reason for failure in trials.failures]
+    assert (says in reasons[0]) if says else not reasons
+
+
+def test_all_objects_are_tried_and_the_first_failures_named(entry: Entry) -> None:
+    """One reason may be met by thousands, and others behind it are to be found in the same go."""
+    host = entry.target.host
+
+    def forth(old: dict[str, Any]) -> dict[str, Any]:
+        if old["debts"]["bob"] % 2:
+            raise ValueError("odd")
+        return up(old)
+
+    rows = []
+    for number in range(60):
+        row = host.table.create(KIND)
+        row.target = Desk1.born(host, row, Old({"bob": number}))
+        rows.append(row)
+    gone = host.table.create(KIND)
+    ticks = iter(range(10_000)).__next__
+    trials = Trials(Trial([change(forth)], ticks), [change(forth)], slot=1)
+    trials.run([*rows, gone], ticks, 10_000)
+    report, refusal = trials.report(), trials.refusal()
+    assert refusal is not None
+    assert (report.objects, report.failed, report.untried) == (30, 30, 0)
+    assert [failure.entry for failure in report.failures] == [
+        f"1.{row.identity}" for row in rows[1:20:2]
+    ]
+    assert f"(and 29 more objects: 1.{rows[3].identity}, " in refusal.reason
+    assert refusal.reason.endswith("…)")
+    assert report.us_per_object == 0.001
+    assert report.slowest_us == 0.001
+
+
+def test_objects_for_which_there_is_no_time_are_counted(entry: Entry) -> None:
+    """Nobody takes them for tried."""
+    trials = Trials(Trial([change()], clock(0, 1)), [change()], 0)
+    trials.run([entry, entry, entry], clock(5, 10, 11), 9)
+    assert (trials.report().objects, trials.report().untried) == (1, 2)
+
+
+@pytest.mark.parametrize("error", [DeadlinePassed("late"), MemoryError()])
+def test_what_may_not_go_on_ends_the_trials(entry: Entry, error: BaseException) -> None:
+    """Time and memory are over for all of them."""
+
+    def forth(old: dict[str, Any]) -> dict[str, Any]:
+        raise error
+
+    trials = Trials(Trial([change(forth)], lambda: 0), [change(forth)], 0)
+    trials.run([entry, entry], lambda: 0, 9)
+    assert trials.report().failed == 1

@@ -101,7 +101,12 @@ def verdicts(
     allow_lossy: bool = False,
 ) -> list[VerdictLine] | Refusal:
     """The judgement in a server that has rooms and a client of theirs."""
-    return judge(changes, PRESENT if present is None else present, live or {}, allow_lossy)
+    there = PRESENT if present is None else present
+    lines, refusal = judge(changes, there, live or {}, allow_lossy)
+    if refusal is not None:
+        assert Verdict.INCOMPATIBLE in [line.verdict for line in lines]
+        assert len(lines) == len(changes)
+    return lines if refusal is None else refusal
 
 
 def refused(outcome: list[VerdictLine] | Refusal) -> Refusal:
