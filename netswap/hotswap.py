@@ -38,7 +38,7 @@ from netswap.blame import blame, describe
 from netswap.clock import Clock
 from netswap.errors import TransitionError
 from netswap.events import Refusal, Stage, Verdict
-from netswap.mediator import InFront, mediator_of, present, row_of
+from netswap.mediator import InFront, interposed, mediator_of, present, row_of
 from netswap.ott import Entry, ObjectTranslationTable
 from netswap.transfer import Migration, State, plan_transfer
 
@@ -221,7 +221,7 @@ class Swap:
         try:
             with self._guard():
                 for entry, state in states.items():
-                    new = present(entry)
+                    new = _lifted(entry)
                     previous = self._goes_back_to(entry, new)
                     if previous is not None:
                         convert, follow = self._route(type(new), previous)
@@ -229,10 +229,14 @@ class Swap:
         except BaseException as error:  # authors' code, which may call sys.exit()
             for row, _, built in flips:
                 self._discard(row, built)
+            for row in states:
+                _settle(row)
             assert entry is not None
             return refusal_of(error, entry, present(entry), self.changes[entry.kind].new)
         for row, new, old in flips:
             self._flip(row, new, old)
+        for row in states:
+            _settle(row)
         return None
 
     def _goes_back_to(self, entry: Entry, new: Any) -> Any:
@@ -271,19 +275,24 @@ class Swap:
                 while pending:
                     entry = pending.popleft()
                     old = entry.target
-                    if isinstance(old, InFront):
-                        old = present(entry)
+                    is_behind = isinstance(old, InFront)
+                    if is_behind:
+                        old = _lifted(entry)
                     if old is None:
                         self.gone += 1
                         continue
                     new = changes[entry.kind].new
                     if type(old) is new or (old.may_suspend and not self._rests(entry, busy)):
+                        if is_behind:
+                            _settle(entry)
                         continue
                     convert, follow = routes.get((type(old), new)) or self._route(type(old), new)
                     ready.append((entry, old, follow(old, convert(old.state))))
                     if now() >= until:
                         break
         except BaseException as error:  # authors' code, which may call sys.exit()
+            if entry is not None:
+                _settle(entry)
             return self._failure(error, entry)
         return None
 
@@ -311,6 +320,14 @@ class Swap:
 
     def _flip(self, entry: Entry, old: Any, new: Any) -> None:
         """The point of no return for one object: pointers only."""
+        if entry.target is old:
+            entry.target = new
+            new.take_over(old)
+        else:
+            self._flip_behind(entry, old, new)
+
+    def _flip_behind(self, entry: Entry, old: Any, new: Any) -> None:
+        """The same when something stands in front of the object."""
         row = row_of(entry)
         if row.target is old:
             row.target = new
@@ -319,6 +336,7 @@ class Swap:
             assert mediator is not None
             mediator.flip(new)
         new.take_over(old)
+        _settle(entry)
 
     def _discard(self, entry: Entry, new: Any) -> None:
         """Undo what building ``new`` did; an object that fails there may not be whole any more."""
@@ -327,6 +345,7 @@ class Swap:
                 new.discard()
         except BaseException as error:  # authors' code, which may call sys.exit()
             self.stuck.append(refusal_of(error, entry, new, present(entry)))
+        _settle(entry)
 
     def _failure(self, error: BaseException, entry: Entry | None) -> Refusal:
         old = None if entry is None else present(entry)
@@ -342,7 +361,7 @@ class Swap:
             entry = self._pending.popleft()
             old = present(entry)
             if old is not None and (not old.may_suspend or self._rests(entry, busy)):
-                self._take_back(entry, old)
+                self._take_back(entry, _lifted(entry))
                 back += 1
         self._end_of_way_back()
         return Progress(self.phase, back, tuple(busy))
@@ -384,6 +403,19 @@ def _together(changes: Iterable[Change]) -> frozenset[str]:
         if cls is not None and cls.may_suspend and cls.scope == "worker"
     ]
     return frozenset(kinds) if len(set(kinds)) > 1 else frozenset()
+
+
+def _lifted(entry: Entry) -> Any:
+    """The object as it is with nothing in front of it, to be looked at by a swap."""
+    for row in interposed(entry):
+        row.lift()
+    return present(entry)
+
+
+def _settle(entry: Entry) -> None:
+    """The swap has looked, or has flipped."""
+    for row in interposed(entry):
+        row.settle()
 
 
 def refusal_of(error: BaseException, entry: Entry, source: Any, target: Any) -> Refusal:

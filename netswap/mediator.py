@@ -40,6 +40,7 @@ __all__ = [
     "Mediator",
     "Phase",
     "Ticket",
+    "interposed",
     "mediator_of",
     "present",
     "row_of",
@@ -119,11 +120,21 @@ class InFront:
 
 
 class Interposed(InFront):
-    """A row in front of an object, as long as it is wanted there; ``target`` is what is behind."""
+    """A row in front of an object, as long as it is wanted there; ``target`` is what is behind.
+
+    A swap calls ``lift`` before it looks at the object and ``settle`` when the next one, or the
+    same, is there; in between nothing calls the object.
+    """
 
     __slots__ = ("target",)
 
     target: Any
+
+    def lift(self) -> None:
+        """Give the object back as it would be with nothing in front. Can't fail."""
+
+    def settle(self) -> None:
+        """Take care of the object that is there now. Can't fail."""
 
 
 class Front(InFront):
@@ -310,6 +321,16 @@ def row_of(entry: Row) -> Row:
     while isinstance(row.target, Interposed):
         row = row.target
     return row
+
+
+def interposed(entry: Row) -> list[Interposed]:
+    """The rows in front of an entry's object, the outermost first."""
+    rows: list[Interposed] = []
+    row = entry
+    while isinstance(row.target, Interposed):
+        row = row.target
+        rows.append(row)
+    return rows
 
 
 def mediator_of(entry: Row) -> Mediator | None:

@@ -35,7 +35,7 @@ from netswap.blame import Place, blame, describe
 from netswap.errors import DeadlinePassed, ProtocolError
 from netswap.events import Refusal
 from netswap.interpose.effects import Effects, Outbox
-from netswap.interpose.monitor import Figures, Monitor
+from netswap.interpose.monitor import Choice, Figures, Monitor
 from netswap.interpose.segments import Segments
 from netswap.interpose.snapshot import Snapshot, snapshots_of
 from netswap.mediator import present
@@ -180,7 +180,7 @@ class Attempt:
         """
         self._outbox.drop()
         for member in self._members.values():
-            member.removed()
+            member.lift()
         states = {
             entry: copy.restore(present(entry))
             for entry, copy in self._before.items()
@@ -188,7 +188,7 @@ class Attempt:
         }
         refusal = take_back(states)
         for member in self._members.values():
-            member.placed()
+            member.settle()
         return refusal
 
 
@@ -197,8 +197,10 @@ class Guard(Monitor):
 
     __slots__ = ("_effects", "_has_grown", "_protection", "_segments")
 
-    def __init__(self, figures: Figures, protection: Protection) -> None:
-        super().__init__(figures)
+    def __init__(
+        self, figures: Figures, protection: Protection, choose: Choice | None = None
+    ) -> None:
+        super().__init__(figures, choose)
         self._protection = protection
         self._effects: Effects | None = None
         self._has_grown = False
@@ -209,9 +211,12 @@ class Guard(Monitor):
         """Whether a call into the object can be undone."""
         return self._effects is not None
 
-    def placed(self) -> None:
+    def settle(self) -> None:
         """The object gets stand-ins for all that it acts on."""
+        super().settle()
         target = present(self.entry)
+        if self._effects is not None or self._segments is not None:
+            return
         if isinstance(target, Session) and self._protection.on_watch(self.entry):
             self._segments = Segments(self.entry, self._protection.take_back, self._session_failed)
         elif target is not None and not target.may_suspend and is_small(target.state):
@@ -219,7 +224,7 @@ class Guard(Monitor):
             own = output is None or not self._protection.on_watch(output)
             self._effects = Effects(target, self._protection.outbox, writes_later=own)
 
-    def removed(self) -> None:
+    def lift(self) -> None:
         """The object gets the real things back."""
         effects, self._effects = self._effects, None
         if effects is not None:
@@ -231,7 +236,7 @@ class Guard(Monitor):
     def can_rewind(self) -> bool:
         """As ``rewinds``, after a look at what the state has become."""
         if self.rewinds and (self._has_grown or not is_small(present(self.entry).state)):
-            self.removed()
+            self.lift()
         return self.rewinds
 
     def copied(self, size: int) -> None:

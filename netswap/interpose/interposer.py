@@ -49,11 +49,11 @@ class Interposer(Interposed):
         """An ``async def`` method is called and awaited; its value."""
         return await getattr(self.target, name)(*args, **keywords)
 
-    def placed(self) -> None:
-        """It stands in its place, and calls will come."""
+    def settle(self) -> None:
+        """It stands in front of the present object, and calls will come; perhaps not the first."""
 
-    def removed(self) -> None:
-        """It stands there no more, and the object may live on."""
+    def lift(self) -> None:
+        """It stands there no more, or a swap looks at the object; perhaps not the first time."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "target":  # never set: asked for before it was placed
@@ -79,7 +79,7 @@ def put_in(entry: Entry, interposer: Interposer) -> None:
     interposer.target = entry.target
     entry.target = interposer
     present(entry).point_here()
-    interposer.placed()
+    interposer.settle()
 
 
 def take_out(interposer: Interposer) -> None:
@@ -88,7 +88,7 @@ def take_out(interposer: Interposer) -> None:
     row: Any = entry
     while row.target is not interposer:
         if not isinstance(row.target, Interposed):
-            interposer.removed()
+            interposer.lift()
             return
         row = row.target
     row.target = interposer.target
@@ -96,7 +96,7 @@ def take_out(interposer: Interposer) -> None:
     if mediator is not None:  # it may have leant on this row
         mediator.entry = row_of(entry)
     present(entry).point_here()
-    interposer.removed()
+    interposer.lift()
 
 
 def interposers_of(entry: Entry) -> list[Interposer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
@@ -9,8 +10,12 @@ import msgspec
 
 from netswap.errors import ProtocolError
 from netswap.interpose.interposer import Interposer
+from netswap.mediator import present
 
-__all__ = ["Figures", "Monitor"]
+__all__ = ["Choice", "Figures", "Monitor"]
+
+Choice = Callable[[Any], "Figures"]
+"""The record of the object that a monitor stands in front of."""
 
 
 class Figures(msgspec.Struct):
@@ -50,13 +55,20 @@ class Monitor(Interposer):
     """Counts each call of its object in ``figures``, which other monitors may share.
 
     A call that comes from inside another one of the same object counts by itself, and its time
-    counts twice: ``longest_ns`` is then still right.
+    counts twice: ``longest_ns`` is then still right. With ``choose`` the record is another one for
+    each object that a swap puts behind it.
     """
 
-    __slots__ = ("figures",)
+    __slots__ = ("_choose", "figures")
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: Figures, choose: Choice | None = None) -> None:
         self.figures = figures
+        self._choose = choose
+
+    def settle(self) -> None:
+        """Count for the object that is there now."""
+        if self._choose is not None and present(self.entry) is not None:
+            self.figures = self._choose(self)
 
     def call(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Count it and take its time."""

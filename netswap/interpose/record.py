@@ -104,15 +104,20 @@ class Record(Interposer):
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
+        self._target: Any = None
 
-    def placed(self) -> None:
+    def settle(self) -> None:
         """The object's host is stood in for."""
-        self._target = present(self.entry)
-        self._target.host = _Host(self._target.host, self._tape)
+        target = present(self.entry)
+        if target is not None and not isinstance(target.host, _Host):
+            target.host = _Host(target.host, self._tape)
+            self._target = target
 
-    def removed(self) -> None:
+    def lift(self) -> None:
         """It has its own host again."""
-        self._target.host = self._target.host._real
+        target, self._target = self._target, None
+        if target is not None:
+            target.host = target.host._real
 
     def call(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Note it, unless it follows from another one."""

@@ -13,6 +13,7 @@ long is not protected until it comes to the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import TYPE_CHECKING, Any
 
 from netswap.errors import ProtocolError
@@ -80,7 +81,7 @@ class Segments:
         self._box = _Box(self._session, self._is_too_long)
         self._box.intercept = self._failed
         self._effects = Effects(self._session, self._box)
-        if self._session.at_rest() and self._session._task is not None:
+        if self._session.at_rest() or self._has_not_begun():
             self._begin()
         self._session._tell = self._comes_to_swap_point
 
@@ -88,6 +89,7 @@ class Segments:
         """Something outside calls the session: that will be said again should it fail."""
         if not self._box.active:
             return
+        self._see_its_end()
         self._since.append((name, args, keywords))
         if self._session.at_rest():
             self._session.host.loop.call_soon(self._was_called_at_rest)
@@ -114,7 +116,15 @@ class Segments:
         self._before = snapshots_of(self._entry)
         self._since.clear()
         self._box.active = True
-        if self._task is None:
+        self._see_its_end()
+
+    def _has_not_begun(self) -> bool:
+        """Whether ``run`` is about to make its first step."""
+        return getcoroutinestate(self._session._task.get_coro()) == CORO_CREATED
+
+    def _see_its_end(self) -> None:
+        """The task is made after the session has entered the table."""
+        if self._task is None and self._session._task is not None:
             self._task = self._session._task
             self._task.add_done_callback(lambda _: self._leave())
 

@@ -189,6 +189,7 @@ class Watch:
         """Swap to ``classes`` and watch everything."""
         self.swap = self.place.swap(*classes)
         self.everywhere = Interposition(self.place.host, self._guard)
+        self.everywhere.place()
         return self
 
     def end(self) -> None:

@@ -191,6 +191,7 @@ async def test_an_interposition_is_in_front_of_later_objects_too(world: Any) -> 
     everywhere = Interposition(
         place.host, lambda entry: Monitor(figures) if entry.kind == KIND else None
     )
+    assert everywhere.place()
     late = await place.connect()
     for client in (early, late):
         await ask(client, "hello")

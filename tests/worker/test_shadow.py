@@ -112,7 +112,9 @@ async def shadow(place: World, tape: Tape, new: type[Any]) -> Shadow:
 
 def recorded(place: World, connections: int = 10, inputs: int = 100) -> tuple[Tape, Interposition]:
     tape = Tape(connections, inputs)
-    return tape, Interposition(place.host, tape.record)
+    everywhere = Interposition(place.host, tape.record)
+    everywhere.place()
+    return tape, everywhere
 
 
 async def test_what_answers_alike_has_no_diff(world: Any) -> None:
