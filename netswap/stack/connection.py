@@ -279,10 +279,13 @@ class Connection(Implementation[S], Generic[S]):
         if not self.uses and not old.uses:
             return
         self._wire()
-        kept = self._part_entries()
-        for name, entry in old._part_entries().items():
+        kept, had = self._part_entries(), old._part_entries()
+        for name, entry in had.items():
             if kept.get(name) is not entry:
                 self.host.table.remove(entry)
+        for name, entry in kept.items():
+            if had.get(name) is not entry:
+                self.host.entered(entry)
 
     def point_here(self) -> None:
         """The transport is a client that holds the object, or what stands in front of it."""
@@ -320,7 +323,8 @@ class Connection(Implementation[S], Generic[S]):
         self._bind()
         self._wire()
         self.entry.target = self
-        self.host.entered(self.entry)
+        for entry in (*self._part_entries().values(), self.entry):
+            self.host.entered(entry)
 
     def _bind(self) -> None:
         self._timers = None
@@ -350,7 +354,6 @@ class Connection(Implementation[S], Generic[S]):
         except BaseException:
             self.host.table.remove(entry)
             raise
-        self.host.entered(entry)
         return entry
 
     def _part_entries(self) -> dict[str, Entry]:

@@ -205,7 +205,7 @@ class Worker:
 
     async def _finish(self) -> None:
         transaction = self._present()
-        transaction.finish()
+        await transaction.finish()
         self._transaction = None
         await self._listen()
         self._take_part(messages.Finished(transaction.ask.tx, self._slot))

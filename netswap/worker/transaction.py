@@ -112,7 +112,7 @@ class Transaction:
 
     async def swap(self, ask: messages.Swap) -> messages.Swapped | messages.SwapFailed:
         """Flip the canary or all that is left, or restore all and say what was in the way."""
-        swap, driver = self._begun()
+        swap, driver = await self._begun()
         entries = self._stopped or self._install(ask)
         if isinstance(entries, Refusal):
             swap.give_up(entries)
@@ -125,7 +125,7 @@ class Transaction:
         self._installation.uninstall()
         return messages.SwapFailed(self.ask.tx, self._host.slot, self._placed(refusal), ask.canary)
 
-    def _begun(self) -> tuple[Swap, Driver]:
+    async def _begun(self) -> tuple[Swap, Driver]:
         """The one swap, which a canary begins and the rest widens, so that one way leads back."""
         host = self._host
         if self._swap is None or self._driver is None:
@@ -134,6 +134,10 @@ class Transaction:
             self._policy = None if judge is None else present(judge)
             self._swap = Swap(host.table, self._changes, (), host.clock, self._bounded)
             self._driver = Driver(host, self._swap, self._installation.restore)
+            if self.ask.probation:
+                take_back = self._swap.take_back_now
+                self._watch = Watch(host, self._changes, self._policy, take_back)
+                await self._watch.enter()
         return self._swap, self._driver
 
     def _install(self, ask: messages.Swap) -> list[Entry] | Refusal:
@@ -147,19 +151,19 @@ class Transaction:
         self, ask: messages.Watch, report: Callable[[list[WatchRow]], None]
     ) -> messages.Watched | messages.WatchFailed:
         """Watch the new code until the time is over, it was decided, or a rule is violated."""
-        assert self._swap is not None
-        host, take_back = self._host, self._swap.take_back_now
-        self._watch = watch = Watch(host, self._changes, self._policy, take_back)
+        host, watch = self._host, self._watch
+        assert watch is not None
         if self._stopped is not None:
             watch.end()
         refusal, rows = await watch.run(ask, report)
-        self._watch = self._stopped = None
+        self._stopped = None
         if refusal is None:
             return messages.Watched(ask.tx, host.slot, rows, ask.canary)
         return messages.WatchFailed(ask.tx, host.slot, refusal, rows, ask.canary)
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """The transaction is committed: the way back and what nobody uses any more goes."""
+        await self._leave()
         if self._swap is not None:
             self._swap.finish()
         if self.ask.only is None:
@@ -177,8 +181,14 @@ class Transaction:
                 self._installation.uninstall()
             if self._swap.stuck:
                 refusal = self._placed(self._swap.stuck[0])
+        await self._leave()
         self._forget()
         return refusal
+
+    async def _leave(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            await watch.leave()
 
     def stop(self, refusal: Refusal) -> None:
         """The supervisor decided while this worker was swapping or watching, or was about to."""

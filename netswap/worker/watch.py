@@ -1,11 +1,11 @@
 """The watch in one worker: new code is on probation, and a swappable policy judges its figures.
 
-For as long as it lasts a monitor stands in front of every object of the kinds that were changed,
-old and new, or a guard in front of every object that there is: what a call on watch does to others
-can be undone only then. What they count, and what the host is told of failures, is handed to the
-present ``watch.policy`` as plain data. A reason that it returns ends the watch. The policy is the
-one from before the swap, so a push of the policy is judged by the old one; if it raises, nothing
-can be said of the new code, and that is a failed watch.
+From before the swap until the transaction has ended, a monitor stands in front of every object of
+the kinds that are changed, old and new, or a guard in front of every object that there is: what a
+call on watch does to others can be undone only then. What they count, and what the host is told of
+failures, is handed to the present ``watch.policy`` as plain data. A reason that it returns ends the
+watch. The policy is the one from before the swap, so a push of the policy is judged by the old
+one; if it raises, nothing can be said of the new code, and that is a failed watch.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from netswap.mediator import present
 from netswap.stack import FACTORY, Host
 from netswap.transfer import State
 from netswap.worker.deadline import Deadline
+from netswap.worker.driver import SLICE_NS
 from netswap.worker.gauges import Pulse, resident_bytes
 
 if TYPE_CHECKING:
@@ -101,10 +102,25 @@ class Watch:
         self._protection = Protection(
             lambda: Deadline(CALL_S), self._is_on_watch, take_back, self._fired
         )
-        self._guards = False
-        self._ended = False
+        self._guards = True
+        self._interposition = Interposition(host, self._in_front)
+        self._ended = self._is_over = False
         self._kick = asyncio.Event()
         self._memory = resident_bytes()
+
+    async def enter(self) -> None:
+        """Place what counts and guards, before the swap: no call of new code goes without."""
+        while not self._interposition.place(SLICE_NS):
+            await asyncio.sleep(0)
+
+    async def leave(self) -> None:
+        """Take it out, after the end of the transaction: new code is guarded while it goes back.
+
+        What fails meanwhile fails; nothing is taken back any more.
+        """
+        self._is_over = True
+        while not self._interposition.remove(SLICE_NS):
+            await asyncio.sleep(0)
 
     async def run(
         self, ask: messages.Watch, report: Callable[[list[WatchRow]], None]
@@ -114,16 +130,23 @@ class Watch:
         The figures are those of that moment; ``report`` gets them on the way.
         """
         host = self._host
-        self._guards = ask.guard
+        await self._guard_or_not(ask.guard)
+        self._memory = resident_bytes()
         self._pulse = Pulse(host.loop)
         host.failures.append(self._on_failure)
-        interposition = Interposition(host, self._in_front)
         try:
             return await self._until(host.loop.time(), ask, report), self._rows()
         finally:
-            interposition.remove()
             host.failures.remove(self._on_failure)
             self._pulse.stop()
+            self._ended = False
+
+    async def _guard_or_not(self, guards: bool) -> None:
+        if guards is not self._guards:
+            await self.leave()
+            self._guards, self._is_over = guards, False
+            self._interposition = Interposition(self._host, self._in_front)
+        await self.enter()
 
     async def _until(
         self, began: float, ask: messages.Watch, report: Callable[[list[WatchRow]], None]
@@ -156,7 +179,7 @@ class Watch:
         return self._changes[cls.kind].new is cls
 
     def _is_on_watch(self, entry: Entry) -> bool:
-        change = self._changes.get(entry.kind)
+        change = None if self._is_over else self._changes.get(entry.kind)
         return change is not None and type(present(entry)) is change.new
 
     def _in_front(self, entry: Entry) -> Monitor | None:
@@ -164,10 +187,17 @@ class Watch:
         guarded = self._guards and entry.kind not in ONLY_COUNTED
         if not changed:
             return Guard(self._others, self._protection) if guarded else None
-        record = self._record(type(present(entry)))
-        monitor = Guard(record.figures, self._protection) if guarded else Monitor(record.figures)
+        if guarded:
+            return Guard(Figures(), self._protection, self._figures_of)
+        return Monitor(Figures(), self._figures_of)
+
+    def _figures_of(self, monitor: Monitor) -> Figures:
+        """Those of the implementation that the monitor's object has now."""
+        for record in self._records.values():
+            record.objects.discard(monitor)
+        record = self._record(type(present(monitor.entry)))
         record.objects.add(monitor)
-        return monitor
+        return record.figures
 
     def _on_failure(self, target: Any, error: BaseException) -> None:
         place = blame(error)

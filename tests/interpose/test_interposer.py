@@ -237,3 +237,30 @@ async def test_a_monitor_counts_calls_errors_and_time(world: Any) -> None:
     assert (figures.calls, figures.errors, figures.refusals, figures.timed) == (3, 2, 1, 2)
     assert 0 < figures.mean_ns <= figures.longest_ns <= figures.total_ns
     assert Figures().mean_ns == 0
+
+
+async def test_parts_that_are_born_are_interposed_on_with_their_owner(world: Any) -> None:
+    """At birth, and when a swap gives a connection a part that it had not."""
+
+    class Bare(Connection[Old], uses={"desk": "test.desk"}):
+        on_data = First.on_data
+        ring = First.ring
+
+    place = await world(Bare, Desk)
+    figures = Figures()
+    everywhere = Interposition(
+        place.host, lambda entry: Monitor(figures) if entry.kind == "buffer.send" else None
+    )
+    everywhere.place()
+    client = await place.connect()
+    assert await ask(client, "hello") == "1 1 1"
+    assert len(everywhere) == 0
+    place.swap(Second)
+    assert await ask(client, "hello") == "2 2 2"
+    assert len(everywhere) == 1
+    other = await place.connect()
+    assert await ask(other, "hello") == "2 1 3"
+    assert len(everywhere) == 2
+    assert figures.calls >= 2
+    everywhere.remove()
+    assert await ask(client, "hello") == "2 3 4"

@@ -116,6 +116,21 @@ def test_a_failure_under_guard_is_answered_by_the_old_version(either: OneWorker)
     assert say(client, b"x\n").startswith(b"v1 ")
 
 
+def test_new_code_is_guarded_before_its_watch_begins(either: OneWorker) -> None:
+    """The other workers may still be swapping; what fails meanwhile fails the watch."""
+    served(either)
+    client = either.connect()
+    assert say(client, b"a\n") == b"v1 1\n"
+    swap(either, MOODY)
+    assert say(client, b"b\n") == b"new 2\n"
+    assert say(client, b"raise\n") == b"v1 3\n"
+    either.send(messages.Watch(1, 60.0))
+    assert "the guard fired once" in either.expect(messages.WatchFailed).refusal.reason
+    either.send(messages.Revert(1))
+    assert either.expect(messages.Reverted) == messages.Reverted(1, 0)
+    assert say(client, b"x\n") == b"v1 4\n"
+
+
 def test_a_failure_without_guard_costs_that_connection_alone(either: OneWorker) -> None:
     """The others go back with their state."""
     other = watched(either, guard=False)
