@@ -219,6 +219,7 @@ def test_names_say_something():
     assert not empty
 
 
+@pytest.mark.timeout(300)
 def test_every_module_imports_alone():
     """Each module in a fresh interpreter: no hidden order, no output, nothing but an import."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
