@@ -15,12 +15,12 @@ TYPED = $(wildcard netswap protocols loadgen benchmarks)
 COVERAGE_FLOOR = 80
 PYTEST_OPTIONS ?=
 
-.PHONY: help demo test test-all lint unit bench gallery soak fuzz lock clean
+.PHONY: help demo test test-all lint unit bench gallery history soak fuzz lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'also: make lint, unit, bench, gallery, soak, fuzz, lock, clean'
+	@echo 'also: make lint, unit, bench, gallery, history, soak, fuzz, lock, clean'
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo 'no Python 3.11 or newer found; make PYTHON=/path/to/python'; exit 1; }
@@ -57,6 +57,9 @@ bench: $(STAMP)
 
 gallery: $(STAMP)
 	$(BIN)/python -m benchmarks.gallery
+
+history: $(STAMP)
+	$(BIN)/python -m benchmarks.history
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak

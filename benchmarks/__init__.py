@@ -1,8 +1,8 @@
 """Benchmarks: the same work on netswap and on what it is compared with, in one run.
 
-``python -m benchmarks`` runs the paired ones (``calls``, ``memory``, ``throughput``);
-``python -m benchmarks.swaps`` pushes and rolls back under ten thousand connections,
-``python -m benchmarks.redis`` under redis-benchmark, ``python -m benchmarks.soak`` pushes a
-thousand times, and ``python -m benchmarks.gallery`` pushes what is bad. Timings depend on the
+``python -m benchmarks`` runs the paired ones (``calls``, ``memory``, ``throughput``). Of the others
+each is a module to run: ``swaps`` pushes and rolls back under ten thousand connections, ``redis``
+under redis-benchmark, ``soak`` pushes a thousand times, ``gallery`` what is bad, ``history`` what
+the bundled protocols went through, and ``guard`` counts what a guard costs. Timings depend on the
 machine: quote the ratios, which are measured A B A B.
 """

@@ -84,16 +84,19 @@ class Netswap(NamedTuple):
 
 @contextmanager
 def netswap(
-    *protocols: str, workers: int = 1, cpus: Sequence[int] | None = None
+    *protocols: str, workers: int = 1, cpus: Sequence[int] | None = None, home: Path = ROOT
 ) -> Iterator[Netswap]:
-    """``netswap serve`` with these protocols on free ports."""
+    """``netswap serve`` with these protocols on free ports.
+
+    It begins with the bundled modules of ``home``, a folder with ``protocols`` in it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="netswap-bench-"))
     ports = {protocol: free_port() for protocol in protocols}
     words = [sys.executable, "-m", "netswap", "serve", "--workers", str(workers)]
     words += ["--state-dir", str(folder), "--socket", str(folder / "s")]
     for protocol, port in ports.items():
         words += ["--listen", f"{protocol}=127.0.0.1:{port}"]
-    with _process(words, "ready", cpus):
+    with _process(words, "ready", cpus, home):
         yield Netswap(folder / "s", ports)
     shutil.rmtree(folder)
 
@@ -118,11 +121,11 @@ def redis_server(cpus: Sequence[int] | None = None) -> Iterator[tuple[int, int]]
 
 @contextmanager
 def _process(
-    words: Sequence[str], ready: str, cpus: Sequence[int] | None
+    words: Sequence[str], ready: str, cpus: Sequence[int] | None, home: Path = ROOT
 ) -> Iterator[subprocess.Popen[str]]:
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            [*pinned(cpus), *words], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True
+            [*pinned(cpus), *words], cwd=home, stdout=log, stderr=subprocess.STDOUT, text=True
         )
         try:
             _wait_ready(process, log, ready)
