@@ -101,7 +101,8 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
     ``only`` is a selector, or None for all objects; ``timeout`` in seconds. With a ``canary`` a
     part of this worker goes first; on ``probation`` the way back must lose nothing, unless
     ``allow_lossy``. Without ``rehearse`` a sample is converted here instead of all objects in a
-    child, and with ``allow_stale`` a library that has changed on disk is no reason to refuse.
+    child, and with ``allow_stale`` a library that has changed on disk is no reason to refuse. With
+    ``guard`` a call that fails on probation is answered by the old code.
     """
 
     tx: int
@@ -114,6 +115,7 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
     probation: bool = False
     rehearse: bool = True
     allow_stale: bool = False
+    guard: bool = True
 
 
 class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -176,7 +178,6 @@ class SwapFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Watch(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """S→W: the new code is on probation for ``seconds``; report every ``interval`` seconds.
 
-    With ``guard`` a call that fails is answered by the old code, and fails the watch all the same.
     The next Swap, Finish or Revert ends it early.
     """
 
@@ -184,7 +185,6 @@ class Watch(msgspec.Struct, frozen=True, array_like=True, tag=True):
     seconds: float
     interval: float = 1.0
     canary: bool = False
-    guard: bool = True
 
 
 class Watching(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -178,7 +178,8 @@ def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def watch(rows: Iterable[dict[str, Any]]) -> str:
-    """The figures of a watch: old and new code of each worker side by side."""
+    """The figures of a watch: old and new code of each worker side by side, where both serve."""
+    rows = [row for row in rows if row["on_watch"] or row["objects"] or row["calls"]]
     return table(
         ("WORKER", "KIND", "VERSION", "OBJECTS", "CALLS", "ERRORS", "MEAN", "LONGEST", "STALL",
          "MEMORY"),

@@ -148,8 +148,9 @@ def figures_of(agreement: Agreement) -> list[WatchRow]:
 
 def watch_line(rows: Iterable[WatchRow]) -> str:
     """A worker's figures as a line of progress, of new and old code side by side."""
+    seen = [row for row in rows if row.on_watch or row.objects or row.calls]
     return "; ".join(
         f"{row.kind} v{row.version} {'new' if row.on_watch else 'old'}: {row.objects} objects, "
         f"{row.calls} calls, {row.errors} errors, {row.mean_us:.0f} µs a call"
-        for row in rows
+        for row in seen
     )

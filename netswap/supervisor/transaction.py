@@ -204,6 +204,7 @@ class Transaction:
             plan.dry_run,
             None if plan.canary is None else _local_canary(plan.canary, slot),
             plan.on_probation,
+            guard=plan.guard,
         )
 
     def _swap_canary(self, slot: int) -> messages.Message:
@@ -219,8 +220,7 @@ class Transaction:
         return self._probe(self.plan.watch, canary=False)
 
     def _probe(self, seconds: float, canary: bool) -> messages.Watch:
-        tx, guard = self.agreement.tx, self.plan.guard
-        return messages.Watch(tx, seconds, _interval(seconds), canary, guard)
+        return messages.Watch(self.agreement.tx, seconds, _interval(seconds), canary)
 
     def _journal(self, act: Act) -> list[Act]:
         if act is Act.JOURNAL_ABORT and not self._begun:

@@ -136,7 +136,9 @@ class Transaction:
             self._driver = Driver(host, self._swap, self._installation.restore)
             if self.ask.probation:
                 take_back = self._swap.take_back_now
-                self._watch = Watch(host, self._changes, self._policy, take_back)
+                self._watch = Watch(
+                    host, self._changes, self._policy, take_back if self.ask.guard else None
+                )
                 await self._watch.enter()
         return self._swap, self._driver
 

@@ -86,10 +86,13 @@ class Record:
 
 
 class Watch:
-    """One probation of ``changes``, judged by ``policy``; guards go back by ``take_back``."""
+    """One probation of ``changes``, judged by ``policy``.
+
+    Guards go back by ``take_back``; without it there are none.
+    """
 
     def __init__(
-        self, host: Host, changes: Iterable[Change], policy: Any, take_back: TakeBack
+        self, host: Host, changes: Iterable[Change], policy: Any, take_back: TakeBack | None
     ) -> None:
         self._host = host
         self._policy = policy
@@ -99,10 +102,9 @@ class Watch:
             for cls in filter(None, (change.before, change.new)):
                 self._record(cls)
         self._others = Figures()
-        self._protection = Protection(
+        self._protection = take_back and Protection(
             lambda: Deadline(CALL_S), self._is_on_watch, take_back, self._fired
         )
-        self._guards = True
         self._interposition = Interposition(host, self._in_front)
         self._ended = self._is_over = False
         self._kick = asyncio.Event()
@@ -110,6 +112,7 @@ class Watch:
 
     async def enter(self) -> None:
         """Place what counts and guards, before the swap: no call of new code goes without."""
+        self._host.failures.append(self._on_failure)
         while not self._interposition.place(SLICE_NS):
             await asyncio.sleep(0)
 
@@ -119,6 +122,7 @@ class Watch:
         What fails meanwhile fails; nothing is taken back any more.
         """
         self._is_over = True
+        self._host.failures.remove(self._on_failure)
         while not self._interposition.remove(SLICE_NS):
             await asyncio.sleep(0)
 
@@ -130,23 +134,13 @@ class Watch:
         The figures are those of that moment; ``report`` gets them on the way.
         """
         host = self._host
-        await self._guard_or_not(ask.guard)
         self._memory = resident_bytes()
         self._pulse = Pulse(host.loop)
-        host.failures.append(self._on_failure)
         try:
             return await self._until(host.loop.time(), ask, report), self._rows()
         finally:
-            host.failures.remove(self._on_failure)
             self._pulse.stop()
             self._ended = False
-
-    async def _guard_or_not(self, guards: bool) -> None:
-        if guards is not self._guards:
-            await self.leave()
-            self._guards, self._is_over = guards, False
-            self._interposition = Interposition(self._host, self._in_front)
-        await self.enter()
 
     async def _until(
         self, began: float, ask: messages.Watch, report: Callable[[list[WatchRow]], None]
@@ -183,12 +177,11 @@ class Watch:
         return change is not None and type(present(entry)) is change.new
 
     def _in_front(self, entry: Entry) -> Monitor | None:
-        changed = entry.kind in self._changes
-        guarded = self._guards and entry.kind not in ONLY_COUNTED
-        if not changed:
-            return Guard(self._others, self._protection) if guarded else None
-        if guarded:
-            return Guard(Figures(), self._protection, self._figures_of)
+        protection = None if entry.kind in ONLY_COUNTED else self._protection
+        if entry.kind not in self._changes:
+            return Guard(self._others, protection) if protection else None
+        if protection:
+            return Guard(Figures(), protection, self._figures_of)
         return Monitor(Figures(), self._figures_of)
 
     def _figures_of(self, monitor: Monitor) -> Figures:

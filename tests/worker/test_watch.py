@@ -47,21 +47,21 @@ def policy(answer: str, version: int = 1) -> str:
     return POLICY.replace("VERSION", str(version)).replace("ANSWER", answer)
 
 
-def watched(worker: OneWorker, seconds: float = 60.0, **how: Any) -> Any:
+def watched(worker: OneWorker, seconds: float = 60.0, guard: bool = True, **how: Any) -> Any:
     """Swap the moody version in and let it be watched; one client of it."""
     served(worker)
     client = worker.connect()
     assert say(client, b"a\n") == b"v1 1\n"
-    swap(worker, MOODY)
+    swap(worker, MOODY, guard=guard)
     worker.send(messages.Watch(1, seconds, **how))
     worker.until(lambda: say(client, b"b\n").startswith(b"new"))
     return client
 
 
-def swap(worker: OneWorker, source: str, kind: str = KIND, tx: int = 1) -> None:
+def swap(worker: OneWorker, source: str, kind: str = KIND, tx: int = 1, guard: bool = True) -> None:
     """Prepare and swap, on probation."""
     kinds = {kind: worker.put(source)}
-    worker.send(messages.Prepare(tx, kinds, timeout=20.0, probation=True))
+    worker.send(messages.Prepare(tx, kinds, timeout=20.0, probation=True, guard=guard))
     worker.expect(messages.Prepared)
     worker.send(messages.Swap(tx))
     worker.expect(messages.Swapped)
@@ -129,6 +129,20 @@ def test_new_code_is_guarded_before_its_watch_begins(either: OneWorker) -> None:
     either.send(messages.Revert(1))
     assert either.expect(messages.Reverted) == messages.Reverted(1, 0)
     assert say(client, b"x\n") == b"v1 4\n"
+
+
+def test_what_fails_before_its_watch_begins_fails_the_watch(either: OneWorker) -> None:
+    """Also without a guard: from its first call on new code is counted."""
+    served(either)
+    client, other = either.connect(), either.connect()
+    say(client, b"a\n")
+    swap(either, MOODY, guard=False)
+    assert say(client, b"raise\n") == b""
+    assert say(other, b"a\n").startswith(b"new")
+    either.send(messages.Watch(1, 60.0))
+    refusal = either.expect(messages.WatchFailed).refusal
+    assert "failed once" in refusal.reason
+    assert refusal.where.startswith(RAISES)
 
 
 def test_a_failure_without_guard_costs_that_connection_alone(either: OneWorker) -> None:
