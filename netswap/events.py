@@ -15,6 +15,7 @@ __all__ = [
     "Refusal",
     "Rehearsal",
     "Retiring",
+    "Shadow",
     "Stage",
     "Verdict",
     "VerdictLine",
@@ -84,6 +85,8 @@ class Refusal(msgspec.Struct, frozen=True):
     worker: int | None = None
     entry: str | None = None
     advice: str = ""
+    detail: str = ""
+    """More lines to read, such as a diff."""
 
     @property
     def where(self) -> str:
@@ -121,6 +124,26 @@ class WorkerReceipt(msgspec.Struct, frozen=True):
     slices: int = 0
 
 
+class Shadow(msgspec.Struct, frozen=True):
+    """How old and new code answered the same inputs, in one worker.
+
+    ``unstable`` connections are answered in two ways by the old code already; ``diff`` shows the
+    first of the ``differing`` ones, ``first`` in one line.
+    """
+
+    connections: int = 0
+    inputs: int = 0
+    unstable: int = 0
+    differing: int = 0
+    first: str = ""
+    diff: str = ""
+
+    def __str__(self) -> str:
+        asked = f"{self.inputs} inputs of {self.connections} connections asked of old and new code"
+        unstable = f", {self.unstable} can't be compared" if self.unstable else ""
+        return f"{asked}: {self.differing} answered differently{unstable}"
+
+
 class Rehearsal(msgspec.Struct, frozen=True):
     """What a worker has tried before a swap, and what it expects of the swap.
 
@@ -133,7 +156,8 @@ class Rehearsal(msgspec.Struct, frozen=True):
     ones could not be converted; ``failures`` names the first of them, each with a reason and its
     place. ``altered`` counts the objects in which a field (``kv.store last``) does not come back as
     it was, which a step says or the operator allows. ``sample``: there was no rehearsal, the
-    objects are a sample that the worker converted itself. ``output`` is the first line printed.
+    objects are a sample that the worker converted itself. ``output`` is the first line printed,
+    ``shadow`` what the shadow run found, if one was asked for.
     """
 
     worker: int = 0
@@ -151,6 +175,7 @@ class Rehearsal(msgspec.Struct, frozen=True):
     failures: list[Refusal] = []
     sample: bool = False
     output: str = ""
+    shadow: Shadow | None = None
 
 
 class WatchRow(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ BODY_LIMIT = 64 * 1024 * 1024
 
 
 class Choices(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What all three may be told; ``timeout``, ``watch`` and ``by_hand`` in seconds."""
+    """What all three may be told; ``timeout``, ``watch``, ``by_hand`` and ``shadow`` in seconds."""
 
     dry_run: bool = False
     timeout: float | None = None
@@ -28,6 +28,8 @@ class Choices(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_def
     watch: float | None = None
     by_hand: float | None = None
     guard: bool = True
+    shadow: float | None = None
+    expect_diff: bool = False
 
 
 class PushRequest(Choices, kw_only=True):

@@ -179,6 +179,8 @@ def _of(choices: Choices) -> Options:
         choices.watch or 0.0,
         choices.by_hand or 0.0,
         choices.guard,
+        choices.shadow or 0.0,
+        choices.expect_diff,
     )
 
 

@@ -103,6 +103,8 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
     ``allow_lossy``. Without ``rehearse`` a sample is converted here instead of all objects in a
     child, and with ``allow_stale`` a library that has changed on disk is no reason to refuse. With
     ``guard`` a call that fails on probation is answered by the old code.
+    Before a shadow run, connections are recorded for ``shadow`` seconds; ``expect_diff``: old and
+    new code may answer differently in it.
     """
 
     tx: int
@@ -116,6 +118,8 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
     rehearse: bool = True
     allow_stale: bool = False
     guard: bool = True
+    shadow: float = 0.0
+    expect_diff: bool = False
 
 
 class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -30,6 +30,8 @@ def _choices(function: Function) -> Function:
         click.option("--dry-run", is_flag=True, help="Prepare in every worker, then stop."),
         click.option("--only", metavar="SELECTOR", help="Swap only the live objects it matches."),
         click.option("--allow-lossy", is_flag=True, help="Allow a step that gives up data."),
+        click.option("--shadow", type=SECONDS, help="Record so long, ask old and new, compare."),
+        click.option("--expect-diff", is_flag=True, help="Old and new may answer otherwise."),
         click.option("--canary", metavar="PART", help="First 10%, worker=0 or a SELECTOR alone."),
         click.option("--watch", type=SECONDS, help="How long to watch it before it is committed."),
         click.option("--by-hand", type=SECONDS, help="A canary waits so long for a promote."),
@@ -112,7 +114,8 @@ def _probation(canary: str | None, by_hand: float | None) -> None:
 
 
 def _change(link: Link, resource: str, request: Choices | PromoteRequest) -> None:
-    client = AdminClient(link.socket, link.timeout + PATIENCE)
+    recorded = getattr(request, "shadow", None) or 0.0
+    client = AdminClient(link.socket, link.timeout + PATIENCE + recorded)
     result: dict[str, Any] = {}
     with failing(link):
         for line in client.post(resource, request):

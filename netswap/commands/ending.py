@@ -55,7 +55,10 @@ def _sentences(result: dict[str, Any]) -> Iterator[str]:
     for title, key in parts:
         if result.get(key):
             yield f"  {title + ':':<8}{result[key]}"
-    for refusal in result.get("refusals", [])[1:]:
+    refusals = result.get("refusals", [])
+    for detail in {row["detail"]: None for row in refusals if row.get("detail")}:
+        yield from ("    " + line for line in detail.splitlines())
+    for refusal in refusals[1:]:
         place = refusal.get("file") or ""
         place += f":{refusal['line']}" if refusal.get("line") else ""
         worker = f"worker {refusal['worker']}: " if refusal.get("worker") is not None else ""

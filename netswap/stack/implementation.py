@@ -81,6 +81,8 @@ class Implementation(Generic[S], metaclass=ImplementationMeta):
     uses: ClassVar[Mapping[str, str]] = {}
     scope: ClassVar[str] = "worker"
     may_suspend: ClassVar[bool] = False
+    expected_diff: ClassVar[str] = ""
+    """Why this version answers otherwise than the one before, if it does so on purpose."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

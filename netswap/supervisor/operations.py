@@ -45,7 +45,7 @@ log = structlog.get_logger("netswap.supervisor")
 class Options:
     """What a push, swap or rollback may be told; ``timeout`` None means the configured one.
 
-    ``watch`` and ``by_hand`` as in ``Plan``.
+    ``watch``, ``by_hand`` and ``shadow`` as in ``Plan``.
     """
 
     dry_run: bool = False
@@ -56,6 +56,8 @@ class Options:
     watch: float = 0.0
     by_hand: float = 0.0
     guard: bool = True
+    shadow: float = 0.0
+    expect_diff: bool = False
 
 
 class Operations:
@@ -239,6 +241,8 @@ class Operations:
             watch=options.watch,
             by_hand=options.by_hand,
             guard=options.guard,
+            shadow=options.shadow,
+            expect_diff=options.expect_diff,
         )
 
     def new_tx(self) -> int:

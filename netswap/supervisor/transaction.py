@@ -52,7 +52,8 @@ class Plan:
 
     ``watch`` is how long all of it is on probation, ``by_hand`` how long a canary waits for an
     operator to promote it; both in seconds, 0 for not at all. ``guard``: a call that fails
-    meanwhile is answered by the old code.
+    meanwhile is answered by the old code. ``shadow`` is how long connections are recorded before
+    old and new code are asked the same; ``expect_diff``: they may answer differently.
     """
 
     command: str
@@ -67,6 +68,8 @@ class Plan:
     watch: float = 0.0
     by_hand: float = 0.0
     guard: bool = True
+    shadow: float = 0.0
+    expect_diff: bool = False
 
     @property
     def on_probation(self) -> bool:
@@ -168,7 +171,7 @@ class Transaction:
     def _seconds(self, phase: Phase) -> float:
         plan = self.plan
         asked = {
-            Phase.PREPARING: plan.timeout,
+            Phase.PREPARING: plan.timeout + (plan.shadow and plan.shadow + plan.timeout),
             Phase.CANARY: plan.timeout,
             Phase.PROBATION: plan.canary_watch,
             Phase.SWAPPING: plan.timeout,
@@ -205,6 +208,8 @@ class Transaction:
             None if plan.canary is None else _local_canary(plan.canary, slot),
             plan.on_probation,
             guard=plan.guard,
+            shadow=plan.shadow,
+            expect_diff=plan.expect_diff,
         )
 
     def _swap_canary(self, slot: int) -> messages.Message:

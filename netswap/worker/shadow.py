@@ -20,44 +20,37 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from difflib import unified_diff
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import msgspec
 
-from netswap.blame import blame, describe
+from netswap.blame import blame, defined_at, describe
+from netswap.channel import messages
+from netswap.events import Refusal, Shadow, Stage
 from netswap.hotswap import Change, Phase, Swap
 from netswap.interpose import Tape, Window
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Connection, Host
 from netswap.worker.deadline import Deadline
+from netswap.worker.forked import in_fork
 
-__all__ = ["Shadow", "run_shadow"]
+__all__ = ["CONNECTIONS", "INPUTS", "run_shadow", "shadow"]
 
+CONNECTIONS = 64
+"""So many connections of a worker are recorded."""
+INPUTS = 2_000
+"""So many calls of them are in a window."""
 SHOWN = 3
-LINES = 12
-"""So many connections and lines of each are shown of what differs."""
+LINES = 4
+"""So many connections, and lines of each, are shown of what differs."""
 TURNS = 10_000
 """Of the child's loop after one input; what still wants to be called then calls itself."""
 
 Transcript = list[tuple[str, bytes]]
 """What one connection was given: ``out`` with bytes, ``closed``, ``raised`` with a sentence."""
 Transcripts = dict[str, Transcript]
-
-
-class Shadow(msgspec.Struct, frozen=True):
-    """How old and new code answered the same inputs.
-
-    ``unstable`` connections are answered in two ways by the old code already; ``diff`` shows the
-    first of the ``differing`` ones, ``first`` in one line.
-    """
-
-    connections: int = 0
-    inputs: int = 0
-    unstable: int = 0
-    differing: int = 0
-    first: str = ""
-    diff: str = ""
 
 
 class _Handle:
@@ -206,6 +199,50 @@ class _Stage:
         return {str(entry.identity): row.transcript for entry, row in rows if row.transcript}
 
 
+async def shadow(
+    host: Host, changes: list[Change], tape: Tape, ask: messages.Prepare
+) -> tuple[Shadow, Refusal | None]:
+    """Play the tape in a child, for at most ``ask.timeout`` seconds: what came of it.
+
+    With a refusal when it could not be played, or when old and new differ and neither the operator
+    nor the new code expects that.
+    """
+
+    def played() -> bytes:
+        try:
+            return msgspec.msgpack.encode(("", run_shadow(host, changes, tape)))
+        except RuntimeError as error:
+            return msgspec.msgpack.encode((str(error), Shadow()))
+
+    told = await in_fork(played, ask.timeout)
+    try:
+        said, found = msgspec.msgpack.decode(told.answer, type=tuple[str, Shadow])
+    except msgspec.DecodeError:
+        said = f"it took longer than {ask.timeout:g} s" if told.late else f"it died ({told.how})"
+        found = Shadow()
+    if said:
+        advice = "push again, with a longer --timeout or without --shadow"
+        return found, Refusal(Stage.PREPARE, f"no shadow run: {said}", advice=advice)
+    expected = ask.expect_diff or any(change.new.expected_diff for change in changes)
+    return found, _unexpected(found, changes) if found.differing and not expected else None
+
+
+def _unexpected(found: Shadow, changes: list[Change]) -> Refusal:
+    new = next((c.new for c in changes if issubclass(c.new, Connection)), changes[0].new)
+    file, line = defined_at(new)
+    return Refusal(
+        Stage.PREPARE,
+        f"{found.differing} of {found.connections} recorded connections are answered otherwise: "
+        f"{found.first}",
+        file,
+        line,
+        new.kind,
+        advice="if that is what you want, push with --expect-diff, or say why in the class: "
+        'expected_diff = "..."',
+        detail=found.diff,
+    )
+
+
 def run_shadow(host: Host, changes: list[Change], tape: Tape) -> Shadow:
     """Play the tape to old and new; in a forked child only, whose objects are spoilt by it.
 
@@ -280,10 +317,19 @@ def _compared(window: Window, old: Transcripts, again: Transcripts, new: Transcr
 
 
 def _diff(name: str, old: Transcript, new: Transcript) -> list[str]:
+    """A few lines of both from the first that differs, with the one before it."""
+    before, after = _lines(old), _lines(new)
+    agree = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
+    )
+    first = max(agree - 1, 0)
+    part = slice(first, agree + LINES)
     title = f"connection {name}"
-    rows = unified_diff(_lines(old), _lines(new), f"{title}, old", f"{title}, new", "", "", 1, "")
-    shown = list(rows)
-    return [*shown[:LINES], "..."] if len(shown) > LINES else shown
+    rows = list(
+        unified_diff(before[part], after[part], f"{title}, old", f"{title}, new", n=1, lineterm="")
+    )
+    left = max(len(before), len(after)) - part.stop
+    return [*rows, *([f"... and {left} more lines"] if left > 0 else [])]
 
 
 def _lines(transcript: Transcript) -> list[str]:

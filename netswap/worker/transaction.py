@@ -19,6 +19,7 @@ from netswap.channel import messages
 from netswap.errors import AuthorError, DeadlinePassed
 from netswap.events import Refusal, Rehearsal, Stage, VerdictLine, WatchRow, WorkerReceipt
 from netswap.hotswap import Change, Phase, Swap
+from netswap.interpose import Interposition, Tape
 from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import FACTORY, Host, Implementation
@@ -29,6 +30,7 @@ from netswap.worker.installation import Installation
 from netswap.worker.library import Library, classes_of
 from netswap.worker.play import try_all, try_sample
 from netswap.worker.rehearsal import Rehearsed, rehearse
+from netswap.worker.shadow import CONNECTIONS, INPUTS, shadow
 from netswap.worker.verdicts import Judgement, judge, unsplittable
 from netswap.worker.watch import POLICY, Watch
 
@@ -63,6 +65,7 @@ class Transaction:
     async def prepare(self) -> messages.Prepared | messages.Refused:
         """Load, judge, rehearse. Touches nothing; a refusal says why."""
         rehearsed = Rehearsed(None)
+        tape = await self._recorded()
         if self.ask.rehearse:
             rehearsed = await rehearse(self._play, self.ask.timeout)
         report = rehearsed.report
@@ -71,6 +74,10 @@ class Transaction:
             self._limit_s = max(self._limit_s, 4 * report.slowest_us / 1e6)
             self._library.use_compiled(rehearsed.compiled)
             rehearsed = await self._take_steps(rehearsed)
+        if rehearsed.refusal is None and tape is not None:
+            found, refusal = await shadow(self._host, self._changes, tape, self.ask)
+            report = msgspec.structs.replace(rehearsed.report, shadow=found)
+            rehearsed = msgspec.structs.replace(rehearsed, refusal=refusal, report=report)
         report = self._expected(rehearsed.report)
         if rehearsed.refusal is not None:
             return self._refused(rehearsed.refusal, rehearsed.verdicts, report)
@@ -84,6 +91,19 @@ class Transaction:
             connections,
             report,
         )
+
+    async def _recorded(self) -> Tape | None:
+        """What some connections are asked in the time before, if a shadow run is wanted."""
+        if not self.ask.shadow:
+            return None
+        tape = Tape(CONNECTIONS, INPUTS)
+        everywhere = Interposition(self._host, tape.record)
+        everywhere.place()
+        try:
+            await asyncio.sleep(self.ask.shadow)
+        finally:
+            everywhere.remove()
+        return tape
 
     async def _take_steps(self, rehearsed: Rehearsed) -> Rehearsed:
         """Load and judge here, as it was rehearsed, or try a sample in its place."""
