@@ -2,8 +2,8 @@
 
 A crash or an endless loop ends the child alone. An allocation, an output or a file without end
 would hurt the machine, so the child gets *soft* limits before that code runs: what passes one
-raises MemoryError or OSError at the author's line, and ``leave_room`` lifts them again so that the
-child can still say what happened.
+raises MemoryError or OSError at the author's line. Who catches a MemoryError calls ``leave_room``
+before anything else: it lifts the limits again, so that the child can still say what happened.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from netswap.blame import describe
 
-__all__ = ["OUTPUT_BYTES", "Confinement", "confine", "scratch"]
+__all__ = ["OUTPUT_BYTES", "Confinement", "confine", "leave_room", "scratch"]
 
 OUTPUT_BYTES = 64 * 1024
 """What stdout and stderr take together, and the size of any file that the child writes."""
@@ -26,7 +26,10 @@ OUTPUT_BYTES = 64 * 1024
 _MIB = 1024 * 1024
 _LEAST = 256 * _MIB
 """Bytes that a child may use beyond what it began with, however small that was."""
-_LIFTED = (resource.RLIMIT_AS, resource.RLIMIT_FSIZE)
+_before: dict[int, tuple[int, int]] = {}
+"""The limits of this process before ``confine``, soft and hard."""
+_ballast = bytearray()
+"""Let go first: where memory has run out, not even an integer may be left to lift a limit with."""
 
 
 class Confinement(NamedTuple):
@@ -62,12 +65,6 @@ class Confinement(NamedTuple):
         first = os.pread(self.output, 4096, 0).decode(errors="replace").strip().partition("\n")[0]
         return first[:200]
 
-    def leave_room(self) -> None:
-        """Lift the limits, so that what was found can be told."""
-        for limit in _LIFTED:
-            hard = resource.getrlimit(limit)[1]
-            resource.setrlimit(limit, (hard, hard))
-
 
 def confine(capture: bool) -> Confinement:
     """Limit this process, for good; with ``capture`` stdout and stderr go to a scratch file.
@@ -76,6 +73,7 @@ def confine(capture: bool) -> Confinement:
     machine can give; the kernel ends it before any other process should that be too much.
     """
     memory = _allowance()
+    _ballast.extend(bytes(8 * _MIB))
     with contextlib.suppress(OSError):  # not everywhere, and no more than a precaution
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     _soften(resource.RLIMIT_CORE, 0)
@@ -83,6 +81,13 @@ def confine(capture: bool) -> Confinement:
     output = _captured() if capture else -1
     _soften(resource.RLIMIT_FSIZE, OUTPUT_BYTES)
     return Confinement(memory, output)
+
+
+def leave_room() -> None:
+    """Lift what ``confine`` has limited, so that what was found can be told; else do nothing."""
+    _ballast.clear()
+    for limit, values in _before.items():
+        resource.setrlimit(limit, values)
 
 
 def scratch() -> int:
@@ -94,7 +99,9 @@ def scratch() -> int:
 
 
 def _soften(limit: int, value: int) -> None:
-    hard = resource.getrlimit(limit)[1]
+    soft, hard = _before[limit] = resource.getrlimit(limit)
+    if soft >= 0:
+        value = min(value, soft)
     resource.setrlimit(limit, (value if hard < 0 else min(value, hard), hard))
 
 

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from netswap.blame import Place, place_of_death, tell_where_it_dies
-from netswap.confine import confine, scratch
+from netswap.confine import confine, leave_room, scratch
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def main() -> None:
     except TimeoutError as error:  # between two bundles, or before the first
         probed.refusals.append(Refusal(Stage.LOAD, str(error)))
     flood = limits.flooded()
-    limits.leave_room()
+    leave_room()
     if flood:
         probed.refusals = [_flooded(flood, probed.refusals)]
     with os.fdopen(answer, "wb") as pipe:

@@ -30,6 +30,8 @@ class Choices(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_def
     guard: bool = True
     shadow: float | None = None
     expect_diff: bool = False
+    rehearse: bool = True
+    allow_stale: bool = False
 
 
 class PushRequest(Choices, kw_only=True):

@@ -181,6 +181,8 @@ def _of(choices: Choices) -> Options:
         choices.guard,
         choices.shadow or 0.0,
         choices.expect_diff,
+        choices.rehearse,
+        choices.allow_stale,
     )
 
 

@@ -32,6 +32,15 @@ def _choices(function: Function) -> Function:
         click.option("--allow-lossy", is_flag=True, help="Allow a step that gives up data."),
         click.option("--shadow", type=SECONDS, help="Record so long, ask old and new, compare."),
         click.option("--expect-diff", is_flag=True, help="Old and new may answer otherwise."),
+        click.option(
+            "--rehearsal/--no-rehearsal",
+            "rehearse",
+            default=True,
+            help="Try every live object in a forked child, or a sample without a fork.",
+        ),
+        click.option(
+            "--allow-stale", is_flag=True, help="Go on with libraries that have changed on disk."
+        ),
         click.option("--canary", metavar="PART", help="First 10%, worker=0 or a SELECTOR alone."),
         click.option("--watch", type=SECONDS, help="How long to watch it before it is committed."),
         click.option("--by-hand", type=SECONDS, help="A canary waits so long for a promote."),

@@ -166,6 +166,7 @@ def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"  {verdict(line)}"
     for change in result["changes"]:
         yield f"  {_revision(change)}"
+    yield from rehearsal(result.get("rehearsal", ()))
     counts = result["receipt"]
     if counts is not None:
         yield from _counts(counts, result["dry_run"])
@@ -175,6 +176,45 @@ def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"  only {result['only']}: new objects still get the committed version"
     if result["undo"]:
         yield f"  undo with: {result['undo']}"
+
+
+def rehearsal(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What all workers tried, together, and what they expect; a line more for each remark."""
+    objects = sum(row["objects"] for row in rows)
+    if not rows:
+        return
+    mean = sum(row["us_per_object"] * row["objects"] for row in rows) / max(objects, 1)
+    slowest = max(rows, key=lambda row: row["slowest_us"])
+    if any(row["sample"] for row in rows):
+        yield f"  no rehearsal: a sample of {objects} objects was converted in the workers"
+    else:
+        yield (
+            f"  rehearsed: {objects} objects up and down again in "
+            f"{sum(row['seconds'] for row in rows):.2f} s, fork "
+            f"{max(row['fork_us'] for row in rows) / 1000:.2f} ms"
+        )
+    yield (
+        f"  expected: {mean:.1f} µs an object, {slowest['slowest_us']:.0f} µs the slowest "
+        f"({slowest['slowest'] or '-'}), longest stall "
+        f"{max(row['stall_us'] for row in rows) / 1000:.2f} ms"
+    )
+    yield from (f"  {remark}" for row in rows for remark in _remarks(row))
+
+
+_TOLD = {
+    "large": "objects were too large to compare",
+    "untried": "objects had no time left to be tried: give it a longer --timeout",
+    "failed": "objects can't be converted",
+}
+
+
+def _remarks(row: dict[str, Any]) -> Iterator[str]:
+    worker = f"worker {row['worker']}:"
+    yield from (f"{worker} {row[name]} {said}" for name, said in _TOLD.items() if row[name])
+    for field, count in row["altered"].items():
+        yield f"{worker} {field} does not come back as it was in {count} objects"
+    if row["output"]:
+        yield f"{worker} it prints: {row['output']}"
 
 
 def watch(rows: Iterable[dict[str, Any]]) -> str:
@@ -210,8 +250,9 @@ def _counts(counts: dict[str, Any], dry_run: bool) -> Iterator[str]:
     verb = "to convert" if dry_run else "converted"
     yield f"  {verb}: {objects or 'no live objects'} in {counts['workers']} workers"
     if not dry_run:
+        each = counts["convert_us"] / max(sum(counts["objects"].values()), 1)
         yield (
-            f"  blackout {counts['blackout_us'] / 1000:.2f} ms, "
+            f"  it took: {each:.1f} µs an object, blackout {counts['blackout_us'] / 1000:.2f} ms, "
             f"longest stall {counts['stall_us'] / 1000:.2f} ms, "
             f"gone {counts['gone']}, dropped {counts['dropped']}"
         )

@@ -31,6 +31,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from netswap.blame import describe
+from netswap.confine import leave_room
 from netswap.errors import AuthorError, BundleError
 from netswap.events import Refusal, Stage
 from netswap.modules.bundle import Bundle
@@ -158,6 +159,8 @@ def _load(importer: Importer, on_trial: bool) -> _Resident:
         importer.remove()
         raise
     except BaseException as error:
+        if isinstance(error, MemoryError):
+            leave_room()
         failure = _failure(importer, error)
         importer.remove()
     else:

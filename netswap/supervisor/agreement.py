@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 
 from netswap.channel import messages
-from netswap.events import Refusal, Stage, VerdictLine, WatchRow, WorkerReceipt
+from netswap.events import Refusal, Rehearsal, Stage, VerdictLine, WatchRow, WorkerReceipt
 from netswap.outcome import Outcome
 
 __all__ = [
@@ -111,9 +111,10 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The time for a phase is over."""
+    """The time for a phase is over; of ``slot`` alone, where workers are asked one by one."""
 
     phase: Phase
+    slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +254,8 @@ class Agreement:
     nothing is written to the journal. A ``selective`` one is refused when it would convert nothing.
 
     Public results: ``outcome``, ``refusals`` (why it failed, per worker), ``stuck`` (workers that
-    may serve two versions), ``verdicts``, ``receipts`` and ``figures`` (the latest of a watch) by
-    slot.
+    may serve two versions), ``verdicts``, ``rehearsals``, ``receipts`` and ``figures`` (the latest
+    of a watch) by slot.
     """
 
     def __init__(
@@ -280,6 +281,7 @@ class Agreement:
         self.connections: dict[int, int] = {}
         self.receipts: dict[int, WorkerReceipt] = {}
         self.figures: dict[int, list[WatchRow]] = {}
+        self.rehearsals: dict[int, Rehearsal] = {}
         self._by_hand = probation.by_hand
         wanted = {Phase.CANARY: probation.canary, Phase.WATCHING: probation.watch}
         self._passed_by = {phase for phase, is_wanted in wanted.items() if not is_wanted}
@@ -363,6 +365,7 @@ class Agreement:
         if vote.tx != self.tx or vote.slot not in self.waiting:
             return None
         self._note_figures(vote)
+        self._note_tried(vote)
         if isinstance(vote, _NO.get(self.phase, ())):
             assert isinstance(vote, messages.Refused | messages.SwapFailed | messages.WatchFailed)
             self.refusals.append(vote.refusal)
@@ -395,7 +398,6 @@ class Agreement:
 
     def _note(self, vote: Vote) -> None:
         if isinstance(vote, messages.Prepared):
-            self.verdicts[vote.slot] = vote.verdicts
             self.objects[vote.slot] = vote.objects
             self.connections[vote.slot] = vote.connections
         elif isinstance(vote, messages.Swapped):
@@ -403,6 +405,12 @@ class Agreement:
         elif isinstance(vote, messages.Reverted) and vote.refusal is not None:
             self.stuck.add(vote.slot)
             self.refusals.append(vote.refusal)
+
+    def _note_tried(self, vote: Vote) -> None:
+        if isinstance(vote, messages.Prepared | messages.Refused):
+            self.verdicts[vote.slot] = vote.verdicts
+            if vote.rehearsal is not None:
+                self.rehearsals[vote.slot] = vote.rehearsal
 
     def _note_figures(self, vote: Vote) -> None:
         if isinstance(vote, messages.Watching | messages.Watched | messages.WatchFailed):
@@ -424,7 +432,7 @@ class Agreement:
     def _read_deadline(self, event: Deadline) -> Step | None:
         if event.phase is not self.phase or self.done:
             return None
-        for slot in sorted(self.waiting):
+        for slot in sorted(self.waiting if event.slot is None else {event.slot}):
             reason = f"worker {slot} did not answer in time while {self.phase.value}"
             self._refuse(reason, slot, "netswap blockers")
         return Step.LATE

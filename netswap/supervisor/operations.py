@@ -45,7 +45,7 @@ log = structlog.get_logger("netswap.supervisor")
 class Options:
     """What a push, swap or rollback may be told; ``timeout`` None means the configured one.
 
-    ``watch``, ``by_hand`` and ``shadow`` as in ``Plan``.
+    ``watch``, ``by_hand``, ``shadow``, ``rehearse`` and ``allow_stale`` as in ``Plan``.
     """
 
     dry_run: bool = False
@@ -58,6 +58,8 @@ class Options:
     guard: bool = True
     shadow: float = 0.0
     expect_diff: bool = False
+    rehearse: bool = True
+    allow_stale: bool = False
 
 
 class Operations:
@@ -243,6 +245,8 @@ class Operations:
             guard=options.guard,
             shadow=options.shadow,
             expect_diff=options.expect_diff,
+            rehearse=options.rehearse,
+            allow_stale=options.allow_stale or not bundles,  # what ran before may run again
         )
 
     def new_tx(self) -> int:
@@ -311,6 +315,7 @@ class Operations:
         result = _ending(agreement, plan)
         result.dry_run, result.only = plan.dry_run, plan.only
         result.verdicts, result.watch = verdicts_of(agreement), figures_of(agreement)
+        result.rehearsal = [agreement.rehearsals[slot] for slot in sorted(agreement.rehearsals)]
         revision = self._state.versions.revision
         result.changes = [
             msgspec.structs.replace(line, new_revision=revision(line.kind, line.sha256))

@@ -54,6 +54,8 @@ class Plan:
     operator to promote it; both in seconds, 0 for not at all. ``guard``: a call that fails
     meanwhile is answered by the old code. ``shadow`` is how long connections are recorded before
     old and new code are asked the same; ``expect_diff``: they may answer differently.
+    Without ``rehearse`` only a sample is tried; ``allow_stale``: a library that has changed on
+    disk is no reason to refuse.
     """
 
     command: str
@@ -70,6 +72,8 @@ class Plan:
     guard: bool = True
     shadow: float = 0.0
     expect_diff: bool = False
+    rehearse: bool = True
+    allow_stale: bool = False
 
     @property
     def on_probation(self) -> bool:
@@ -122,6 +126,7 @@ class Transaction:
         self._tell = tell
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._begun = False
+        self._asked: int | None = None
         self._kept: Decision | None = None
 
     def decide(self, decision: Decision) -> None:
@@ -145,26 +150,31 @@ class Transaction:
                 self._events.put_nowait(self._kept)
                 self._kept = None
             try:
-                async with asyncio.timeout(self._seconds(phase)):
-                    await self._collect(phase)
+                async with asyncio.timeout(self._seconds(phase)) as limit:
+                    await self._collect(phase, limit)
             except TimeoutError:
-                self.take(Deadline(phase))
+                self.take(Deadline(phase, self._asked if phase is Phase.PREPARING else None))
         return agreement
 
     def begin(self) -> None:
-        """What ``run`` does first: the begin record, then the first question to every worker."""
+        """What ``run`` does first: the begin record, then the question to the first worker."""
         self._perform(self.agreement.begin())
 
     def take(self, event: Event) -> None:
         """What ``run`` does with each event, records and messages included; it never waits."""
         self._report(event)
         self._perform(self.agreement.feed(event))
+        self._ask_next()
 
-    async def _collect(self, phase: Phase) -> None:
-        """Feed events until the phase is over."""
+    async def _collect(self, phase: Phase, limit: asyncio.Timeout) -> None:
+        """Feed events until the phase is over; each worker that is asked alone has its own time."""
+        loop = asyncio.get_running_loop()
         while self.agreement.phase is phase:
+            asked = self._asked
             event = await self._events.get()
             self.take(event)
+            if self._asked != asked:
+                limit.reschedule(loop.time() + self._seconds(phase))
             if isinstance(event, Decision) and self.agreement.phase is phase and not event.promote:
                 self._kept = event  # it came too late for one watch, and counts for the next
 
@@ -188,7 +198,22 @@ class Transaction:
             elif act is not Act.DONE:
                 self._send_all(act)
 
+    def _ask_next(self) -> None:
+        """Workers prepare one after the other.
+
+        Two rehearsals at once would slow down what is served, and a refusal of the first spares
+        the others.
+        """
+        waiting = self.agreement.waiting
+        is_next = self.agreement.phase is Phase.PREPARING and self._asked not in waiting
+        if is_next and waiting:
+            self._asked = min(waiting)
+            self._send(self._asked, self._prepare(self._asked))
+
     def _send_all(self, act: Act) -> None:
+        if act is Act.SEND_PREPARE:
+            self._ask_next()
+            return
         for slot in sorted(self.agreement.live):
             self._send(slot, self._message(act, slot))
 
@@ -210,6 +235,8 @@ class Transaction:
             guard=plan.guard,
             shadow=plan.shadow,
             expect_diff=plan.expect_diff,
+            rehearse=plan.rehearse,
+            allow_stale=plan.allow_stale,
         )
 
     def _swap_canary(self, slot: int) -> messages.Message:
@@ -288,7 +315,6 @@ def _interval(seconds: float) -> float:
 _DECIDABLE = frozenset({Phase.PROBATION, Phase.WATCHING})
 
 _SPECIAL: dict[Act, Callable[[Transaction, int], messages.Message]] = {
-    Act.SEND_PREPARE: Transaction._prepare,
     Act.SEND_CANARY: Transaction._swap_canary,
     Act.SEND_WATCH_CANARY: Transaction._watch_canary,
     Act.SEND_WATCH: Transaction._watch,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from netswap.blame import describe, place_of_death
-from netswap.confine import Confinement, confine
+from netswap.confine import Confinement, confine, leave_room
 from netswap.events import Refusal, Rehearsal, Stage, VerdictLine
 from netswap.worker.forked import Told, in_fork
 
@@ -65,10 +65,10 @@ def _played(play: Callable[[], Rehearsed]) -> bytes:
     try:
         rehearsed = play()
     except BaseException as error:
-        limits.leave_room()
+        leave_room()
         rehearsed = Rehearsed(Refusal(Stage.PREPARE, f"the rehearsal failed: {describe(error)}"))
     flood, said = limits.flooded(), limits.said()
-    limits.leave_room()
+    leave_room()
     report = msgspec.structs.replace(rehearsed.report, output=said)
     refusal = _limited(rehearsed.refusal, limits, flood)
     return msgspec.msgpack.encode(

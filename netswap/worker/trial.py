@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from netswap.blame import accuse, blame, describe
+from netswap.confine import leave_room
 from netswap.errors import DeadlinePassed
 from netswap.events import Refusal, Rehearsal, Stage
 from netswap.hotswap import Change
@@ -213,6 +214,8 @@ class Trials:
             try:
                 self._passed(entry, self.trial.run(entry))
             except BaseException as error:  # authors' code, which may call sys.exit()
+                if isinstance(error, MemoryError):
+                    leave_room()
                 self.fail(error, entry)
                 if isinstance(error, (DeadlinePassed, MemoryError, KeyboardInterrupt)):
                     return

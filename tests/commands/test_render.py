@@ -25,6 +25,7 @@ RECEIPT = {
     "workers": 2,
     "blackout_us": 1234.5,
     "stall_us": 999.0,
+    "convert_us": 12.0,
     "gone": 1,
     "dropped": 0,
 }
@@ -57,7 +58,7 @@ def test_a_receipt_names_verdict_revision_cost_and_the_way_back() -> None:
         "  a.kind  v1 → v2  by migration (steps 1 to 2), loses seen, name",
         "  a.kind  revision 4, bundle 0123456789ab",
         "  converted: a.kind 3, b.kind 0 in 2 workers",
-        "  blackout 1.23 ms, longest stall 1.00 ms, gone 1, dropped 0",
+        "  it took: 4.0 µs an object, blackout 1.23 ms, longest stall 1.00 ms, gone 1, dropped 0",
         "  undo with: netswap rollback",
     ]
 
@@ -212,3 +213,34 @@ def test_blockers_name_the_line_and_how_long() -> None:
 def test_a_table_of_nothing_is_its_head(show: Any) -> None:
     """A program that skips one line finds none."""
     assert len(show([]).splitlines()) == 1
+
+
+TRIED: dict[str, Any] = {
+    "worker": 0, "objects": 30, "seconds": 0.25, "us_per_object": 4.0, "slowest": "0.7",
+    "slowest_us": 90.0, "stall_us": 2100.0, "fork_us": 1500.0, "large": 0, "untried": 0,
+    "altered": {}, "failed": 0, "failures": [], "sample": False, "output": "",
+}  # fmt: skip
+
+
+def test_a_rehearsal_says_what_it_tried_and_what_it_expects() -> None:
+    """All workers together: sums, the mean over all objects, and the worst."""
+    other = TRIED | {"worker": 1, "objects": 10, "us_per_object": 8.0, "slowest": "1.9"}
+    other |= {"slowest_us": 120.0, "stall_us": 900.0}
+    assert list(render.rehearsal([TRIED, other])) == [
+        "  rehearsed: 40 objects up and down again in 0.50 s, fork 1.50 ms",
+        "  expected: 5.0 µs an object, 120 µs the slowest (1.9), longest stall 2.10 ms",
+    ]
+    assert list(render.rehearsal([])) == []
+
+
+def test_what_a_rehearsal_could_not_try_is_said() -> None:
+    """Too large, no time, not as it was, printed; and that there was none."""
+    row = TRIED | {"large": 2, "untried": 5, "altered": {"k last": 3}, "output": "hello"}
+    assert list(render.rehearsal([row]))[2:] == [
+        "  worker 0: 2 objects were too large to compare",
+        "  worker 0: 5 objects had no time left to be tried: give it a longer --timeout",
+        "  worker 0: k last does not come back as it was in 3 objects",
+        "  worker 0: it prints: hello",
+    ]
+    (first, *_) = render.rehearsal([TRIED | {"sample": True}])
+    assert first == "  no rehearsal: a sample of 30 objects was converted in the workers"

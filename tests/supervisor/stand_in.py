@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from netswap.channel import FrameReader, answers, encode_frame, messages
-from netswap.events import Refusal, VerdictLine, WatchRow, WorkerReceipt
+from netswap.events import Refusal, Rehearsal, VerdictLine, WatchRow, WorkerReceipt
 
 
 class StandIn:
@@ -66,17 +66,23 @@ class StandIn:
         self.send(messages.Ready(self.slot))
 
     def prepare(self, message: messages.Prepare) -> None:
+        if self.faulty("note prepare"):
+            with Path(os.environ["STAND_IN"]).with_name("prepared").open("a") as file:
+                file.write(f"{self.slot} {message.rehearse} {message.allow_stale}\n")
         self.die_if("die in prepare")
         if self.faulty("silent prepare"):
             return
         if self.faulty("refuse"):
             refusal = Refusal("prepare", "no way", "v2.py", 3, "k", self.slot)
-            self.send(messages.Refused(message.tx, self.slot, refusal))
+            lines = [VerdictLine("k", "incompatible", "no way", 1, 2)]
+            tried = Rehearsal(self.slot, 7, failed=2)
+            self.send(messages.Refused(message.tx, self.slot, refusal, lines, tried))
             return
         self.target = message.target
         lines = [VerdictLine(kind, "automatic", "adds x", 1, 2) for kind in message.target]
         counts = dict.fromkeys(message.target, 2)
-        self.send(messages.Prepared(message.tx, self.slot, lines, counts))
+        tried = Rehearsal(self.slot, 7, 0.25, 3.0, f"{self.slot}.5", 9.0, 500.0, 200.0)
+        self.send(messages.Prepared(message.tx, self.slot, lines, counts, rehearsal=tried))
 
     def swap(self, message: messages.Swap) -> None:
         self.die_if("die in swap")

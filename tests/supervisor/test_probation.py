@@ -12,8 +12,9 @@ import pytest
 
 from netswap.canary import WHOLE, Canary
 from netswap.channel import messages
+from netswap.events import WorkerReceipt
 from netswap.outcome import Outcome
-from netswap.supervisor.agreement import Act, Agreement
+from netswap.supervisor.agreement import Agreement
 from netswap.supervisor.transaction import Plan, Transaction
 from netswap.supervisor.versions import Change
 from tests.supervisor.conftest import Serve, bundle
@@ -176,12 +177,19 @@ def told(canary: Canary | None, *connections: int, **plan: Any) -> list[messages
     slots = range(len(connections))
     what = Plan("push", [Change("k", None, "b", 2)], canary=canary, **plan)
     agreement = Agreement(1, slots, probation=what.probation)
-    agreement.connections = dict(enumerate(connections))
     transaction = Transaction(
         agreement, what, lambda _slot, message: heard.append(message), lambda _record: None, print
     )
-    for act in ("SEND_PREPARE", "SEND_CANARY", "SEND_WATCH_CANARY", "SEND_SWAP", "SEND_WATCH"):
-        transaction._perform([Act[act]])
+    transaction.begin()
+    for slot in slots:  # one after the other: each is asked when the one before has answered
+        transaction.take(messages.Prepared(1, slot, [], {}, connections[slot]))
+    for vote in (
+        lambda slot: messages.Swapped(1, slot, WorkerReceipt(slot, {}), True),
+        lambda slot: messages.Watched(1, slot, [], True),
+        lambda slot: messages.Swapped(1, slot, WorkerReceipt(slot, {})),
+    ):
+        for slot in slots:
+            transaction.take(vote(slot))
     return heard
 
 

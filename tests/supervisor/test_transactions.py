@@ -74,6 +74,48 @@ async def test_one_faulty_worker_takes_back_all(
         assert (await server.push(bundle(2))).outcome is Outcome.DONE
 
 
+def prepares(serve_folder: Path) -> list[str]:
+    """What the workers were asked to prepare, in their order."""
+    file = serve_folder / "prepared"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+async def test_workers_prepare_one_after_the_other(serve: Serve, tmp_path: Path) -> None:
+    """A refusal of the first spares the second; the result says what it tried."""
+    async with serve() as server:
+        server.fault(0, "note prepare", "refuse")
+        server.fault(1, "note prepare")
+        result = await server.push(bundle())
+        assert result.outcome is Outcome.REFUSED
+        assert prepares(tmp_path) == ["0 True False"]
+        assert [(one.worker, one.failed) for one in result.rehearsal] == [(0, 2)]
+        assert [line.verdict for line in result.verdicts] == ["incompatible"]
+        server.fault(0, "note prepare")
+        result = await server.push(bundle(), rehearse=False, allow_stale=True)
+        assert result.outcome is Outcome.DONE
+        assert prepares(tmp_path)[1:] == ["0 False True", "1 False True"]
+        assert [one.slowest for one in result.rehearsal] == ["0.5", "1.5"]
+
+
+async def test_each_worker_has_its_own_time_to_prepare(serve: Serve) -> None:
+    """The one that is asked is blamed, not those whose turn has not come."""
+    async with serve() as server:
+        server.fault(0, "silent prepare")
+        result = await server.push(bundle(), timeout=0.5)
+        reasons = [refusal.reason for refusal in result.refusals]
+        assert reasons == ["worker 0 did not answer in time while preparing"]
+
+
+async def test_what_ran_before_may_run_again_with_what_it_had(serve: Serve, tmp_path: Path) -> None:
+    """A library that has changed on disk is no reason to refuse a rollback."""
+    async with serve() as server:
+        await server.push(bundle(1))
+        await server.push(bundle(2))
+        server.fault(0, "note prepare")
+        assert (await server.rollback()).outcome is Outcome.DONE
+        assert prepares(tmp_path) == ["0 True True"]
+
+
 async def test_a_failure_that_cannot_be_taken_back_is_told_as_such(serve: Serve) -> None:
     """Mixed versions have their own outcome and name the worker."""
     async with serve() as server:

@@ -6,11 +6,15 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from netswap.blame import blame, describe
+from netswap.confine import leave_room
 from netswap.events import Refusal, Rehearsal, Stage, VerdictLine
 from netswap.worker import forked
 from netswap.worker.rehearsal import Rehearsed, rehearse
@@ -198,3 +202,79 @@ async def test_no_process_and_no_descriptor_is_left() -> None:
     assert os.listdir("/proc/self/fd") == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+HOG = """
+import os
+
+def hog():
+    held = []
+    while True:
+        held.append(GREED)
+
+def flood():
+    while True:
+        os.write(1, b"x" * 1000)
+
+def whisper():
+    os.write(2, b"I was here")
+"""
+
+
+def bundled(source: str) -> dict[str, Play]:
+    """What a bundle's file of this source defines."""
+    module: dict[str, Play] = {}
+    exec(compile(source, "v2.py@0123456789ab", "exec"), module)
+    return module
+
+
+def failing(play: Callable[[], object]) -> Play:
+    """A play in which an object fails as this does."""
+
+    def played() -> Rehearsed:
+        try:
+            play()
+        except Exception as error:
+            leave_room()
+            file, line = blame(error)
+            return Rehearsed(Refusal(Stage.PREPARE, f"it failed: {describe(error)}", file, line))
+        return Rehearsed(None)
+
+    return played
+
+
+@pytest.mark.parametrize("greed", ["bytes(1 << 20)", "str(len(held))", "[held]"])
+async def test_an_allocation_without_end_meets_its_limit(greed: str) -> None:
+    """The refusal says that memory ran out and where, however small the pieces were."""
+    refusal = await refused(failing(bundled(HOG.replace("GREED", greed))["hog"]), 60.0)
+    assert "memory ran out: it asked for more than" in refusal.reason
+    assert (refusal.file, refusal.line) == ("v2.py", 7)
+
+
+async def test_an_output_without_end_meets_its_limit() -> None:
+    """The worker would write it for each object; the log has none of it."""
+    refusal = await refused(failing(bundled(HOG)["flood"]))
+    assert refusal.reason == "it wrote more than 64 KiB to stdout and stderr"
+    assert (refusal.file, refusal.line) == ("v2.py", 11)
+
+
+async def test_what_is_printed_is_told() -> None:
+    """A line does no harm, and the operator sees it."""
+    rehearsed = await rehearse(failing(bundled(HOG)["whisper"]), PATIENT)
+    assert rehearsed.refusal is None
+    assert rehearsed.report.output == "I was here"
+
+
+async def test_what_the_child_starts_ends_with_it(tmp_path: Path) -> None:
+    """Its session is ended with it."""
+    told = tmp_path / "pid"
+
+    def play() -> Rehearsed:
+        told.write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+        return Rehearsed(None)
+
+    assert (await rehearse(play, PATIENT)).refusal is None
+    deadline = time.monotonic() + PATIENT
+    while Path(f"/proc/{told.read_text()}/stat").exists():
+        assert time.monotonic() < deadline, "it still runs"
+        await asyncio.sleep(0)
