@@ -25,7 +25,7 @@ from netswap.stack import Connection
 if TYPE_CHECKING:
     from netswap.ott import Entry
 
-__all__ = ["Effects", "Outbox", "StandIn"]
+__all__ = ["Diverged", "Effects", "Outbox", "StandIn"]
 
 
 class Asked(NamedTuple):
@@ -43,6 +43,13 @@ class Answered(NamedTuple):
     asked: Asked
     value: Any
     effects: list[Callable[[], object]]
+
+
+class Diverged(BaseException):
+    """A second attempt asks a service for something else than the first, which it has answered.
+
+    Not an Exception, so that an author's ``except Exception`` does not swallow it.
+    """
 
 
 class Outbox:
@@ -84,11 +91,12 @@ class Outbox:
     def ask(self, asked: Asked) -> Any:
         """A service's answer, from the attempt before or from the service.
 
-        The first call that differs from the one before at its place ends the knowledge.
+        Raises Diverged when something else was answered at this place before: it may have been done
+        already, and nobody knows whether this would do it again.
         """
-        if self.known and self.known[0].asked != asked:
-            self.forget()
         if self.known:
+            if self.known[0].asked != asked:
+                raise Diverged(f"{asked.entry.kind}.{asked.method}")
             answered = self.known.popleft()
             self.held += answered.effects
             self.answered.append(answered)

@@ -8,7 +8,9 @@ runs longer than it may, or leaves a state that is violated, then
 1. the effects are dropped and every object that took part gets its state of before the call;
 2. those that are on watch are taken back to the version before, with that state;
 3. the call is made again there, and again if something else on watch fails in it. What services
-   outside of the attempt have answered already they are not asked again: the answers are known.
+   that can't be undone have answered already they are not asked again: the answers are known. If
+   the version before asks them for something else instead, nobody knows whether that is done
+   already; then the call is not made again, and its caller sees the failure.
 
 So the client gets what the old version answers and never sees the new one fail. A ProtocolError is
 the peer's fault and no failure. Guards belong in front of every object that those on watch may
@@ -34,7 +36,7 @@ import msgspec
 from netswap.blame import Place, blame, describe
 from netswap.errors import DeadlinePassed, ProtocolError
 from netswap.events import Refusal
-from netswap.interpose.effects import Effects, Outbox
+from netswap.interpose.effects import Diverged, Effects, Outbox
 from netswap.interpose.monitor import Choice, Figures, Monitor
 from netswap.interpose.segments import Segments
 from netswap.interpose.snapshot import Snapshot, snapshots_of
@@ -52,7 +54,7 @@ LARGE = 1_000
 LARGE_BYTES = 65_536
 """nor a state whose canonical form is longer, after the call that found it so."""
 
-FAILURES = (Exception, SystemExit, DeadlinePassed)
+FAILURES = (Exception, SystemExit, DeadlinePassed, Diverged)
 UNGUARDED = frozenset({"connection_made", "connection_lost"})
 """They end in the author's ``on_connect`` and ``on_close``, which are guarded by themselves."""
 
@@ -173,12 +175,16 @@ class Attempt:
         """Carry out what was held back."""
         self._outbox.keep()
 
+    def drop(self) -> None:
+        """Forget what was held back."""
+        self._outbox.drop()
+
     def undo(self, take_back: Callable[[Mapping[Entry, State]], Refusal | None]) -> Refusal | None:
         """Drop the effects, give every object its state of before, and take back what is on watch.
 
         The refusal of ``take_back`` if it has one: then only that has not been done.
         """
-        self._outbox.drop()
+        self.drop()
         for member in self._members.values():
             member.lift()
         states = {
@@ -287,26 +293,34 @@ class Guard(Monitor):
     def _attempts(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Try until a call is in order; each failure takes at least one object off the watch."""
         shared = self._protection
+        failures: list[tuple[Failure, int]] = []
+        answered = False
         try:
             while True:
                 attempt = shared.attempt = Attempt(shared.outbox)
+                version = present(self.entry).version
                 value = self._attempt(attempt, name, args, keywords)
                 failure = attempt.failure
                 if failure is None:
+                    answered = True
                     if name == "eof_received" and self._effects is not None:
                         self._effects.flush()  # the transport closes as soon as this returns
                     return value
-                version = present(self.entry).version
+                if isinstance(failure.error, Diverged):
+                    attempt.drop()
+                    raise failures[0][0].error
                 if not attempt.is_on_watch(shared):  # it would have failed as well without a guard
+                    answered = True
                     attempt.keep()
                     raise failure.error
-                refusal = attempt.undo(shared.take_back)
-                self._tell(name, failure, refusal is None, version)
-                if refusal is not None:
+                failures.append((failure, version))
+                if attempt.undo(shared.take_back) is not None:
                     raise failure.error
         finally:
             shared.attempt = None
             shared.outbox.forget()
+            for failure, version in failures:
+                self._tell(name, failure, answered, version)
 
     def _attempt(
         self, attempt: Attempt, name: str, args: tuple[Any, ...], keywords: dict[str, Any]

@@ -508,3 +508,27 @@ async def test_what_clients_hear_is_what_the_version_before_says(
     assert found == expected
     assert len(fired) > 0
     assert all(firing.answered for firing in fired)
+
+
+async def test_what_a_service_may_have_done_already_is_not_asked_in_other_words(world: Any) -> None:
+    """The new version counts by another call than the old one: nothing is counted twice."""
+
+    class Talk5(State, kind=KIND, version=2):
+        lines: int = 0
+        kept: list[str] = []
+
+    class Chat5(Chat1, Connection[Talk5], uses={"output": "buffer.send", "room": ROOM}):
+        def say(self, rest: str) -> None:
+            self.room.say(f"in other words {rest}")
+            raise ValueError("too late")
+
+    place = await world(Chat1, Room1)
+    client, other = await place.connect(), await place.connect()
+    room = present(place.host.services[ROOM])
+    room.state.people = [0] * (LARGE + 1)
+    watch = Watch(place).begin(Chat5)
+    client[1].write(b"say a\n")
+    assert await client[0].read() == b"", "closed, as without a guard"
+    assert room.state.said == 1
+    assert [(f.answered, f.reason) for f in watch.fired][0] == (False, "ValueError: too late")
+    assert await ask(other, "hello") == "2 hello 1"
