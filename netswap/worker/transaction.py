@@ -280,7 +280,9 @@ class Transaction:
             advice = "push a policy first, such as protocols/watch/v1.py, alone and without --watch"
             return Refusal(Stage.VERDICT, reason, kind=POLICY, advice=advice)
         split = ask.canary is not None and ask.canary.share > 0 and ask.canary.splits
-        return unsplittable(self._changes) if split else None
+        # Reading sources holds the loop; once is enough, and in the child it holds nobody.
+        here = self._library.on_trial or not ask.rehearse
+        return unsplittable(self._changes) if split and here else None
 
     def _change(self, kind: str, sha256: str) -> Change:
         library = self._library

@@ -10,6 +10,7 @@ from netswap.events import Refusal, Stage, Verdict, VerdictLine
 from netswap.hotswap import Change
 from netswap.stack import Connection, Implementation
 from netswap.transfer import Transfer, plan_transfer
+from netswap.worker.likeness import alike
 
 __all__ = ["Judgement", "judge", "unsplittable"]
 
@@ -55,9 +56,13 @@ def judge(
 
 
 def unsplittable(changes: Iterable[Change]) -> Refusal | None:
-    """Why a canary can't be less than a whole worker: there is one object of some kind in it."""
+    """Why a canary can't be less than a whole worker: there is one object of some kind in it.
+
+    One that is written as before does not have to be split; it follows with the rest.
+    """
     for change in changes:
-        if change.new.scope == "worker" and change.before is not None:
+        before = change.before
+        if before is not None and change.new.scope == "worker" and not alike(before, change.new):
             return _refuse(
                 change,
                 change.new,

@@ -142,6 +142,37 @@ def test_a_service_goes_first_with_a_whole_worker_only(worker: OneWorker) -> Non
     assert say(client, b"z\n") == b"3\n"
 
 
+def test_a_service_that_is_written_as_before_does_not_have_to_be_split(worker: OneWorker) -> None:
+    """A file with both, of which only the connection has changed: the service follows later."""
+    served(worker)
+    both = HALL.replace("START", "pass") + LATE
+    for tx, source in ((1, both), (2, both.replace('b"%d', 'b"new %d'))):
+        kinds = {kind: worker.put(source, "both.py") for kind in ("late.hall", "late.connection")}
+        canary = Canary.parse("50%") if tx == 2 else None
+        worker.send(messages.Prepare(tx, kinds, canary=canary, probation=tx == 2))
+        worker.expect(messages.Prepared)
+        if tx == 1:
+            worker.send(messages.Swap(1))
+            worker.expect(messages.Swapped)
+            worker.send(messages.Finish(1))
+            worker.expect(messages.Finished)
+            clients = [worker.connect("late") for _ in range(4)]
+            assert [say(client, b"x\n") for client in clients] == [b"1\n", b"2\n", b"3\n", b"4\n"]
+    worker.send(messages.Swap(2, True, WHOLE - 1))
+    assert worker.expect(messages.Swapped).receipt.objects == {
+        "late.hall": 0,
+        "late.connection": 2,
+    }
+    heard = [say(client, b"x\n") for client in clients]
+    assert heard == [b"new 5\n", b"6\n", b"new 7\n", b"8\n"]
+    worker.send(messages.Swap(2))
+    assert worker.expect(messages.Swapped).receipt.objects == {
+        "late.hall": 1,
+        "late.connection": 4,
+    }
+    assert say(clients[1], b"x\n") == b"new 9\n"
+
+
 def test_the_parts_of_a_connection_go_with_it(worker: OneWorker) -> None:
     """A buffer's canary is the buffers of every fifth connection, also of those that come."""
     served(worker)
