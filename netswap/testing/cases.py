@@ -20,19 +20,21 @@ MOST_FAULTS: Final = 200
 """Plays with a fault; each fault is tried at some cuts, and the next one at others."""
 FEWEST_CUTS: Final = 2
 """Cuts at which each fault is tried, however many faults there are."""
-SLICES: Final = (1, 2)
-"""After so many slices of a swap something happens in its middle."""
+SLICES: Final = (0, 1)
+"""After so many slices of a swap something happens in its middle, or before the first."""
+LATER: Final = 3
+"""So many steps after a swap that failed comes the next one."""
 
 
 class Move(NamedTuple):
-    """A swap to ``to`` at a cut; with ``meanwhile`` after so many slices the step is done.
+    """A swap to ``to`` at a cut; after ``meanwhile`` slices, if not None, the step is done.
 
     ``fault`` goes wrong in it; with ``back`` it is taken back in the end.
     """
 
     at: Cut
     to: str
-    meanwhile: int = 0
+    meanwhile: int | None = None
     fault: Fault | None = None
     back: bool = False
 
@@ -137,6 +139,7 @@ def _faults(transcript: Transcript, cuts: list[Cut], objects: int) -> Iterator[C
     stride = -(-len(cuts) // each)
     for number, (fault, begins) in enumerate(product(faults, (OLD, NEW))):
         for cut in cuts[number % stride :: stride]:
-            again = () if cut == last else (Move(Cut(cut.step + 1), other(begins)),)
+            later = Cut(cut.step + LATER)
+            again = (Move(later, other(begins)),) if later <= last else ()
             move = Move(cut, other(begins), fault=fault)
             yield Case(f"a swap in which {fault},", transcript, begins, (move, *again))

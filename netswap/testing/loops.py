@@ -117,10 +117,16 @@ class ManualLoop(asyncio.AbstractEventLoop):
             when, _, handle = heapq.heappop(self._alarms)
             if not handle.cancelled():
                 self.clock.move_to(when)
-                self.call_soon(handle._run)
+                self.call_soon(_run, handle)
                 return True
         self.clock.move_to(until_ns)
         return False
+
+
+def _run(handle: asyncio.TimerHandle) -> None:
+    """What was due; it may have been cancelled in the same turn."""
+    if not handle.cancelled():
+        handle._run()
 
 
 class _Asyncio(ManualLoop, asyncio.SelectorEventLoop):

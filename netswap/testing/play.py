@@ -103,7 +103,7 @@ class Play:
         """The swaps at a cut; one that a step is to come in the middle of is returned."""
         for move in self.case.moves:
             if move.at == cut:
-                if move.meanwhile:
+                if move.meanwhile is not None:
                     return move
                 await self._move(move, None)
                 self._note(row)
@@ -113,11 +113,12 @@ class Play:
         world = self.world
         before = snapshot(world)
         common = {} if move.at.byte else shared(world)
-        push = Push(world, move.to, bool(move.meanwhile or (move.fault and move.fault.sliced)))
+        sliced = act is not None or (move.fault is not None and move.fault.sliced)
+        push = Push(world, move.to, sliced)
         with move.fault.around(push) if move.fault else nullcontext():
             task = push.start(revert=move.back)
             if act is not None:
-                while push.slices < move.meanwhile and not task.done():
+                while push.slices < (move.meanwhile or 0) and not task.done():
                     await asyncio.sleep(0)
                 await act()
             await push.finish(task)
@@ -133,23 +134,29 @@ class Play:
             self._problems([f"the swap was {push.refusal}"])
         restored = push.refusal is not None or move.back
         self.stages += _served(begins, move.to, restored, acted)
-        if not restored:
-            self._problems(self._not_swapped(push))
-        elif not acted:
+        self._problems(self._strangers(push))
+        if restored and not acted:
             self._problems(differences(self.world, before, begins))
         if self._last is not None and self._last[0].at == move.at and not acted:
             self._problems(differences(self.world, self._last[1], move.to))
         self._last = (move, before)
         self._problems(unsound(self.world))
 
-    def _not_swapped(self, push: Push) -> list[str]:
-        new = {change.kind: change.new for part in push.parts for change in part.changes}
-        return [
-            f"{entry.kind} {entry.identity} is of {type(present(entry)).__name__} after the swap, "
-            f"and not of {new[entry.kind].__name__}"
-            for entry in self.world.entries()
-            if entry.kind in new and type(present(entry)) is not new[entry.kind]
-        ]
+    def _strangers(self, push: Push) -> list[str]:
+        """Objects that are not of the code that the swap has left present."""
+        wrong = []
+        for part in push.parts:
+            for change in part.changes:
+                now = part.host.present.get(change.kind)
+                for entry in part.host.table.of_kind(change.kind):
+                    found = present(entry)
+                    if found is not None and type(found) is not now:
+                        code = "new" if type(found) is change.new else "other"
+                        wrong.append(
+                            f"{change.kind} {entry.identity} is of {code} code, as no "
+                            "object of its kind should be after the swap"
+                        )
+        return wrong
 
     def _problems(self, problems: Iterable[str]) -> None:
         self.seen.problems += problems

@@ -8,6 +8,7 @@ back what was flipped.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
@@ -47,11 +48,15 @@ class Part:
         self.changes = changes
         self.guard: AbstractContextManager[Any] = nullcontext()
         self.clock: Any = OneEach() if sliced else host.clock
-        rows = [row for change in changes for row in host.table.of_kind(change.kind)]
-        self.concerned: list[Entry] = [row for row in rows if row.target is not None]
         self.driver: Driver
         self.swap: Swap
         self._installed: list[Change] = []
+
+    @property
+    def concerned(self) -> list[Entry]:
+        """The live objects of the kinds that change, in the order of the changes."""
+        rows = [row for change in self.changes for row in self.host.table.of_kind(change.kind)]
+        return [row for row in rows if row.target is not None]
 
     async def run(self) -> None:
         """Until it is done, restored or mixed."""
@@ -122,16 +127,22 @@ class Push:
 
     async def run(self, *, revert: bool = False) -> None:
         """Swap in every worker; all of them go back when one can't, or to ``revert``."""
-        await asyncio.gather(*(part.run() for part in self.parts))
+        await self._at_once([part.run() for part in self.parts])
         failed = [part.swap.refusal for part in self.parts if part.swap.phase is not Phase.DONE]
         self.refusal = failed[0] if failed else None
         if failed or revert:
             why = self.refusal or Refusal(Stage.AGREEMENT, "reverted")
-            await asyncio.gather(*(part.take_back(why) for part in self.parts))
+            await self._at_once([part.take_back(why) for part in self.parts])
         for part in self.parts:
             self.stuck += part.swap.stuck
             if part.swap.phase is Phase.DONE:
                 part.swap.finish()
+
+    async def _at_once(self, works: list[Coroutine[Any, Any, None]]) -> None:
+        """All of them beside each other; the first one begins now, not in a later turn."""
+        others = [self.world.loop.create_task(work) for work in works[1:]]
+        await works[0]
+        await asyncio.gather(*others)
 
     def start(self, *, revert: bool = False) -> asyncio.Task[None]:
         """``run`` beside what else goes on."""

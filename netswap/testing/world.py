@@ -310,17 +310,27 @@ class World:
         """End everything; what is left over then."""
         for client in self.clients.values():
             client.close()
-        for entry in self.entries():
-            if isinstance(present(entry), Connection):
-                present(entry).abort()
+        served = [e for e in self.entries() if isinstance(present(e), Connection)]
+        for entry in served:
+            present(entry).abort()
+        hosts = [present(entry).host for entry in served]
         await self.settle()
         left = [f"{entry.kind} {entry.identity}" for entry in self.entries() if _of_client(entry)]
+        left += [row for pair in zip(hosts, served, strict=True) for row in self._armed(*pair)]
         for host in self.hosts:
             for entry in [*host.services.values(), *host.factories.values()]:
                 host.guarded(entry, "on_stop")
         await self.settle()
         left += [f"a task: {task.get_coro()}" for task in asyncio.all_tasks() - self._own()]
         return left
+
+    def _armed(self, host: Host, entry: Entry) -> list[str]:
+        """The timers of a connection that is gone."""
+        timers = present(host.service("timer.service"))
+        classes = [kinds.get(entry.kind) for kinds in self.subject.of.values()]
+        names = {name for cls in classes if cls is not None for name in vars(cls)}
+        left = [name for name in names if timers.remaining(entry, name) is not None]
+        return [f"the timer {name!r} of {entry.kind} {entry.identity}" for name in left]
 
     def _own(self) -> set[asyncio.Task[Any]]:
         me = asyncio.current_task()
