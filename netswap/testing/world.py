@@ -61,7 +61,8 @@ class Log:
         """What goes wrong is compared, too."""
         what = fields.get("error") or fields.get("message") or event
         at = f" at {fields['at']}" if fields.get("at") else ""
-        self.errors.append(f"{fields.get('doing', event)}: {what}{at}")
+        advice = f" ({fields['advice']})" if fields.get("advice") else ""
+        self.errors.append(f"{fields.get('doing', event)}: {what}{at}{advice}")
 
     exception = error
 

@@ -43,7 +43,7 @@ MISTAKES = {
     "has no method for a timer that is armed": (
         [("too_quiet", "idle")],
         "a swap from old to new behind byte 1 of step 1 of 10",
-        "AttributeError: 'Lines' object has no attribute 'too_quiet'",
+        "too_quiet: callback_missing (keep the methods that timers",
     ),
     "forgets a field on the way down": (
         [('"count": new["total"]', '"count": 0')],

@@ -74,19 +74,6 @@ async def test_flow_control_survives_a_swap(serve):
     assert got == sent
 
 
-async def test_a_swap_at_every_cut_is_not_seen(serve):
-    """Whatever byte a swap falls behind, up or down, the client's transcript is the same."""
-    server = await serve(v1, kind=KIND)
-    text = b"one two three"
-    for cut in range(len(text) + 1):
-        client = await server.connect()
-        await client.send(text[:cut])
-        await server.swap(v2)
-        await client.send(text[cut:])
-        await server.swap(v1)
-        assert await client.read(len(text)) == text
-
-
 def test_the_state_goes_up_and_down_unchanged():
     """Waiting time survives the change of its unit."""
     rows = [*v2.__netswap_migrations__]

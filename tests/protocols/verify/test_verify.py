@@ -75,23 +75,6 @@ async def test_any_cut_of_the_stream_gives_the_same_replies(serve, module):
         assert written == expected, f"cut at {cut}"
 
 
-@pytest.mark.parametrize(("first", "second"), [(v1, v2), (v2, v1), (v1, v1), (v2, v2)])
-async def test_a_swap_at_every_cut_carries_count_hash_and_partial_request(serve, first, second):
-    """Whatever byte a swap falls behind, each request is answered once, by one version."""
-    server = await serve(first, kind=KIND)
-    bodies = SOME[:2]
-    stream = b"".join(map(frame, bodies))
-    for cut in range(len(stream) + 1):
-        client = await server.connect()
-        await client.send(stream[:cut])
-        await server.swap(second)
-        await client.send(stream[cut:])
-        done = 0 if cut < len(frame(bodies[0])) else 1 if cut < len(stream) else 2
-        expected = replies(bodies, [first.VERSION] * done + [second.VERSION] * (2 - done))
-        assert await client.read(len(expected)) == expected, f"cut at {cut}"
-        await server.swap(first)
-
-
 @BOTH
 @pytest.mark.parametrize("length", [0, 23, "limit", 2**32 - 1])
 async def test_a_malformed_length_closes_the_connection_after_the_answers(serve, module, length):
