@@ -4,6 +4,7 @@
 
     NetswapError
     ├── CallerError            the operator or the calling program
+    │   ├── CallCancelledError an operator ended a suspended call of a service
     │   └── UsageError         a wrong word in a command, a flag or the configuration
     ├── AuthorError            the author of a pushed module; carries a Refusal
     │   └── BundleError        the files do not make a bundle that can be loaded
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthorError",
     "BundleError",
+    "CallCancelledError",
     "CallerError",
     "ChannelError",
     "DeadlinePassed",
@@ -59,6 +61,18 @@ class UsageError(CallerError):
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
         return f"{self.what}{place}" + (f"; {self.advice}" if self.advice else "")
+
+
+class CallCancelledError(CallerError):
+    """An operator ended a call that was suspended; its caller sees this instead of a value."""
+
+    def __init__(self, kind: str, method: str) -> None:
+        super().__init__(kind, method)
+        self.kind = kind
+        self.method = method
+
+    def __str__(self) -> str:
+        return f"an operator cancelled {self.method}() of {self.kind}"
 
 
 class AuthorError(NetswapError):

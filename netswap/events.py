@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 __all__ = [
+    "Acted",
     "Blocker",
     "Refusal",
     "Rehearsal",
@@ -63,15 +64,28 @@ class VerdictLine(msgspec.Struct, frozen=True):
 
 
 class Blocker(msgspec.Struct, frozen=True):
-    """A suspended call that keeps an object from becoming quiescent; ``age`` in seconds."""
+    """A suspended call that keeps an object from becoming quiescent; ``age`` in seconds.
+
+    ``id`` names it: a session's entry (``0.42``), or a service's entry and the call (``0.7#3``).
+    """
 
     kind: str
     entry: str
     where: str
     age: float
+    id: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.entry} is suspended at {self.where} for {self.age:.1f} s"
+
+
+class Acted(msgspec.Struct, frozen=True):
+    """What became of a nudge or a cancel: ``done`` or not, and ``what`` happened or why not."""
+
+    id: str
+    kind: str
+    done: bool
+    what: str
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -21,9 +21,12 @@ __all__ = ["Call", "Generations", "call_chain", "is_awaited"]
 
 
 class Call:
-    """One suspended call into an object; ``started`` in nanoseconds of the caller's clock."""
+    """One suspended call into an object; ``started`` in nanoseconds of the caller's clock.
 
-    __slots__ = ("coroutine", "generation", "method", "owner", "started")
+    ``number`` tells it from others of the same object; ``cancel`` is what its driver put there.
+    """
+
+    __slots__ = ("cancel", "coroutine", "generation", "method", "number", "owner", "started")
 
     def __init__(self, owner: Generations, method: str, started: int, coroutine: Any) -> None:
         self.owner = owner
@@ -31,6 +34,8 @@ class Call:
         self.started = started
         self.coroutine = coroutine
         self.generation = -1
+        self.number = 0
+        self.cancel: Callable[[], None] | None = None
 
     @property
     def open(self) -> bool:
@@ -70,11 +75,12 @@ def is_awaited() -> bool:
 class Generations:
     """The generations of one object; ``draining`` while somebody waits for its calls to end."""
 
-    __slots__ = ("_counts", "_open", "_waiting", "current", "draining")
+    __slots__ = ("_counts", "_entered", "_open", "_waiting", "current", "draining")
 
     def __init__(self) -> None:
         self.current = 0
         self.draining = False
+        self._entered = 0
         self._counts: dict[int, int] = {}
         self._open: set[Call] = set()
         self._waiting: list[tuple[int, Callable[[], None]]] = []
@@ -82,13 +88,16 @@ class Generations:
     def enter(self, call: Call) -> None:
         """Count a call in the present generation."""
         call.generation = self.current
+        self._entered = call.number = self._entered + 1
         self._counts[self.current] = self._counts.get(self.current, 0) + 1
         self._open.add(call)
 
     def leave(self, call: Call) -> None:
         """The call has ended; whoever waits for its generation is told when it was the last."""
         generation, call.generation = call.generation, -1
-        call.coroutine = None  # chains outlive their calls in the contexts of tasks and timers
+        call.coroutine = call.cancel = (
+            None  # chains outlive their calls in the contexts of tasks and timers
+        )
         self._open.remove(call)
         self._counts[generation] -= 1
         if self._counts[generation] == 0:

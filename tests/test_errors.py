@@ -17,6 +17,10 @@ SENTENCES = [
         errors.BundleError(Refusal(Stage.LOAD, "it raised", "v2.py", 3)),
         "refused at load: it raised (v2.py:3)",
     ),
+    (
+        errors.CallCancelledError("kv.store", "scan"),
+        "an operator cancelled scan() of kv.store",
+    ),
     (errors.ProtocolError("too long", b"-ERR\r\n"), "too long"),
     (
         errors.TransitionError("swap", "done", "give up"),

@@ -9,7 +9,12 @@ afford aiohttp, so a server is imported from ``netswap.admin.server``.
 """
 
 from netswap.admin.client import AdminClient, BadRequest, Interrupted, Unreachable
-from netswap.admin.requests import PromoteRequest, PushRequest, RollbackRequest, SwapRequest
+from netswap.admin.requests import (
+    PromoteRequest,
+    PushRequest,
+    RollbackRequest,
+    SwapRequest,
+)
 
 __all__ = [
     "AdminClient",

@@ -6,6 +6,7 @@ import msgspec
 
 __all__ = [
     "BODY_LIMIT",
+    "BlockersRequest",
     "Choices",
     "PromoteRequest",
     "PushRequest",
@@ -56,3 +57,11 @@ class RollbackRequest(Choices, kw_only=True):
 
 class PromoteRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /v1/promote``: what is on probation has stood it."""
+
+
+class BlockersRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``POST /v1/blockers``, one of the three; ``nudge`` is an id or ``all``, ``cancel`` an id."""
+
+    nudge: str | None = None
+    cancel: str | None = None
+    abort: bool = False

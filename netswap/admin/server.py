@@ -18,6 +18,7 @@ from aiohttp import web
 
 from netswap.admin.requests import (
     BODY_LIMIT,
+    BlockersRequest,
     Choices,
     PromoteRequest,
     PushRequest,
@@ -35,7 +36,7 @@ __all__ = ["AdminServer"]
 
 log = structlog.get_logger("netswap.admin")
 
-R = TypeVar("R", bound=Choices | PromoteRequest)
+R = TypeVar("R", bound=Choices | PromoteRequest | BlockersRequest)
 Tell = Callable[[Progress], None]
 Run = Callable[[Tell], Awaitable[Result]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -90,6 +91,7 @@ class AdminServer:
         app.router.add_post("/v1/swap", self._swap)
         app.router.add_post("/v1/rollback", self._rollback)
         app.router.add_post("/v1/promote", self._promote)
+        app.router.add_post("/v1/blockers", self._intervene)
         return app
 
     async def _objects(self, request: web.Request) -> web.StreamResponse:
@@ -129,6 +131,23 @@ class AdminServer:
     async def _promote(self, request: web.Request) -> web.StreamResponse:
         await _body(request, PromoteRequest)
         return await self._stream(request, self._supervisor.operations.promote)
+
+    async def _intervene(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, BlockersRequest)
+        if sum((body.nudge is not None, body.cancel is not None, body.abort)) != 1:
+            raise UsageError("nudge, cancel and abort are one of three")
+        if body.abort:
+            return await self._stream(request, self._supervisor.operations.abort)
+        intervention = self._supervisor.intervention
+        if body.nudge is not None:
+            result = await intervention.nudge(body.nudge)
+        else:
+            result = await intervention.cancel(body.cancel or "")
+
+        async def ready(_tell: Tell) -> Result:
+            return result
+
+        return await self._stream(request, ready)
 
     async def _stream(self, request: web.Request, run: Run) -> web.StreamResponse:
         lines: asyncio.Queue[bytes | None] = asyncio.Queue()

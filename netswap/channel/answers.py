@@ -8,6 +8,8 @@
 ``inspect``      an identity within the slot  ``Inspection``, or nil: no such object
 ``versions``     unused                       list of ``VersionRow``
 ``blockers``     unused                       list of ``Blocker``
+``nudge``        as ``Intervene.argument``    list of ``Acted``
+``cancel``       as ``Intervene.argument``    list of ``Acted``
 ================ ============================ =======================================
 """
 
@@ -17,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from netswap.events import Blocker, Retiring
+from netswap.events import Acted, Blocker, Retiring
 
 __all__ = [
     "SHAPES",
@@ -89,6 +91,8 @@ SHAPES: dict[str, Any] = {
     "inspect": Inspection | None,
     "versions": list[VersionRow],
     "blockers": list[Blocker],
+    "nudge": list[Acted],
+    "cancel": list[Acted],
 }
 
 _DECODERS = {what: msgspec.msgpack.Decoder(shape) for what, shape in SHAPES.items()}

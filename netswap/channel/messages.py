@@ -11,6 +11,7 @@ The order of a transaction on the control channel::
     S→W Finish     W→S Finished                      committed: old code may go
     S→W Revert     W→S Reverted                      not committed: the old objects come back
     S→W Query      W→S Answer                        looks, at any time
+    S→W Intervene  W→S Answer                        acts on what is suspended
     W→S Heartbeat  S→W Drain      W→S Drained
 
 Fields are encoded by position: add new ones at the end, with a default.
@@ -35,6 +36,7 @@ __all__ = [
     "Finished",
     "Heartbeat",
     "Hello",
+    "Intervene",
     "Join",
     "ListenerSpec",
     "Message",
@@ -254,6 +256,17 @@ class Query(msgspec.Struct, frozen=True, array_like=True, tag=True):
     argument: str = ""
 
 
+class Intervene(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: act on what is suspended; ``what`` is ``nudge`` or ``cancel``, answered by an Answer.
+
+    ``argument`` is an identity within the slot, perhaps with a call's number (``7#3``); empty: all.
+    """
+
+    id: int
+    what: str
+    argument: str = ""
+
+
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """W→S: ``data`` is msgpack in the shape of ``answers.SHAPES``, empty when ``error`` is set."""
 
@@ -336,6 +349,7 @@ Message = (
     | Revert
     | Reverted
     | Query
+    | Intervene
     | Answer
     | Heartbeat
     | Drain

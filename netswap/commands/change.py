@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from netswap.admin import AdminClient, PromoteRequest, PushRequest, RollbackRequest, SwapRequest
-from netswap.admin.requests import Choices
 from netswap.commands import render
 from netswap.commands.ending import fail, failing, write_json
 from netswap.commands.options import SECONDS, Link, for_all
 from netswap.errors import UsageError
 from netswap.outcome import Outcome
 
-__all__ = ["promote", "push", "rollback", "swap"]
+__all__ = ["change", "promote", "push", "rollback", "swap"]
 
 PATIENCE = 30.0
 """Seconds of silence beyond a transaction's own deadline after which its end is unknown."""
@@ -71,7 +71,7 @@ def push(paths: tuple[Path, ...], link: Link, **choices: Any) -> None:
         from netswap.modules import Bundle
 
         bundles = [Bundle.from_paths([path]).to_message() for path in paths]
-    _change(link, "push", PushRequest(bundles=bundles, timeout=link.timeout, **choices))
+    change(link, "push", PushRequest(bundles=bundles, timeout=link.timeout, **choices))
 
 
 @click.command()
@@ -85,7 +85,7 @@ def swap(target: str, link: Link, **choices: Any) -> None:
         if not (at and kind and revision):
             raise UsageError(f"{target!r} is not KIND@REV", "", "`netswap versions` lists both")
     request = SwapRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
-    _change(link, "swap", request)
+    change(link, "swap", request)
 
 
 @click.command()
@@ -102,14 +102,14 @@ def rollback(kind: str | None, revision: str | None, link: Link, **choices: Any)
         if revision is not None and kind is None:
             raise UsageError("--to needs a KIND", "", "netswap rollback KIND --to REV")
     request = RollbackRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
-    _change(link, "rollback", request)
+    change(link, "rollback", request)
 
 
 @click.command()
 @for_all("10s", "How long to wait for a line of the server, beyond half a minute.")
 def promote(link: Link) -> None:
     """Commit what is on probation without waiting any longer: all of it gets the new code."""
-    _change(link, "promote", PromoteRequest())
+    change(link, "promote", PromoteRequest())
 
 
 def _probation(canary: str | None, by_hand: float | None) -> None:
@@ -122,7 +122,8 @@ def _probation(canary: str | None, by_hand: float | None) -> None:
         raise UsageError("--by-hand needs a canary", "", "netswap push --canary 10% --by-hand 10m")
 
 
-def _change(link: Link, resource: str, request: Choices | PromoteRequest) -> None:
+def change(link: Link, resource: str, request: msgspec.Struct) -> None:
+    """Post ``request``, show the lines of its progress, and end as its result says."""
     recorded = getattr(request, "shadow", None) or 0.0
     client = AdminClient(link.socket, link.timeout + PATIENCE + recorded)
     result: dict[str, Any] = {}

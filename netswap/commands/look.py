@@ -1,4 +1,4 @@
-"""The looks: one GET each, written as a table or as JSON."""
+"""The looks: one GET each, written as a table or as JSON; acting on blockers is a POST."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from netswap.admin import AdminClient
 from netswap.commands import render
 from netswap.commands.ending import failing
 from netswap.commands.options import Link, for_all
+from netswap.errors import UsageError
 
 __all__ = ["blockers", "history", "inspect", "objects", "status", "versions", "workers"]
 
@@ -81,7 +82,25 @@ def history(link: Link) -> None:
 
 
 @click.command()
+@click.option("--nudge", metavar="ID|all", help="Ask it to go on to where it may be swapped.")
+@click.option("--cancel", metavar="ID", help="End that call, or that session's connection.")
+@click.option("--abort", is_flag=True, help="Give up the transaction under way; all goes back.")
 @_shared
-def blockers(link: Link) -> None:
-    """Suspended calls that a swap would have to wait for."""
-    _look(link, "blockers", lambda page: render.blockers(page["blockers"]))
+def blockers(nudge: str | None, cancel: str | None, abort: bool, link: Link) -> None:
+    """Suspended calls that a swap would have to wait for, and what can be done about them.
+
+    A swap waits for them until its deadline. A cancelled call raises CallCancelledError where it
+    was called; a cancelled session's client gets what was written, and then the end of its
+    connection.
+    """
+    asked = [nudge is not None, cancel is not None, abort]
+    if not any(asked):
+        _look(link, "blockers", lambda page: render.blockers(page["blockers"]))
+        return
+    from netswap.admin.requests import BlockersRequest
+    from netswap.commands.change import change
+
+    with failing(link):
+        if sum(asked) > 1:
+            raise UsageError("--nudge, --cancel and --abort are one of three")
+    change(link, "blockers", BlockersRequest(nudge=nudge, cancel=cancel, abort=abort))

@@ -150,8 +150,11 @@ def _change(change: dict[str, Any]) -> str:
 def blockers(rows: Iterable[dict[str, Any]]) -> str:
     """One line a suspended call."""
     return table(
-        ("WORKER", "KIND", "OBJECT", "SUSPENDED AT", "AGE"),
-        ((r["worker"], r["kind"], r["entry"], r["where"], f"{r['age']:.1f} s") for r in rows),
+        ("WORKER", "KIND", "ID", "SUSPENDED AT", "AGE"),
+        (
+            (r["worker"], r["kind"], r.get("id") or r["entry"], r["where"], f"{r['age']:.1f} s")
+            for r in rows
+        ),
     )
 
 
@@ -167,6 +170,8 @@ def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
     for change in result["changes"]:
         yield f"  {_revision(change)}"
     yield from rehearsal(result.get("rehearsal", ()))
+    for row in result.get("acted", ()):
+        yield f"  {row['kind']} {row['id']}: {row['what']}"
     counts = result["receipt"]
     if counts is not None:
         yield from _counts(counts, result["dry_run"])

@@ -19,7 +19,7 @@ from netswap.transfer import State
 from netswap.transfer.invariant import is_invariant
 
 if TYPE_CHECKING:
-    from netswap.events import Blocker
+    from netswap.events import Acted, Blocker
     from netswap.ott import Entry
     from netswap.stack.host import Host
 
@@ -134,6 +134,14 @@ class Implementation(Generic[S], metaclass=ImplementationMeta):
 
     def blockers(self) -> list[Blocker]:
         """The suspended calls inside the object."""
+        return []
+
+    def nudge_suspended(self, number: int | None) -> list[Acted]:  # noqa: ARG002
+        """Ask what is suspended inside, or the call of that number, to go on."""
+        return []
+
+    def cancel_suspended(self, number: int | None) -> list[Acted]:  # noqa: ARG002
+        """End what is suspended inside, or the call of that number."""
         return []
 
     def attributes(self) -> dict[str, str | int]:

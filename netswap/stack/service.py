@@ -13,7 +13,8 @@ from inspect import getattr_static, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from netswap.blame import describe
-from netswap.events import Blocker
+from netswap.errors import CallCancelledError
+from netswap.events import Acted, Blocker
 from netswap.mediator import Mediator, Ticket, mediator_of, present, row_of
 from netswap.quiescence import Call, Generations, call_chain, is_awaited
 from netswap.stack.host import Reply
@@ -28,6 +29,8 @@ __all__ = ["Cluster", "Service"]
 
 S = TypeVar("S", bound=State)
 
+CANNOT_NUDGE = "it waits at {} and has no on_nudge(): wait, cancel it, or abort the swap"
+
 
 class Service(Implementation[S], Generic[S]):
     """Base of a worker's one object of a kind: ``class Rooms(Service[Hall], clustered=True)``.
@@ -35,7 +38,8 @@ class Service(Implementation[S], Generic[S]):
     Hooks: on_start and on_stop (of this implementation, so also around a swap: they make and
     release what is derived from the state, each undoes the other; the old one's on_stop runs
     before the new one's on_start, and a failure of either refuses the swap), on_peer_joined and
-    on_peer_lost (clustered: another worker's part is there, or gone).
+    on_peer_lost (clustered: another worker's part is there, or gone), on_nudge (a swap waits for
+    suspended calls: wake what they wait for).
     """
 
     __slots__ = ("_timers", "generations")
@@ -65,6 +69,9 @@ class Service(Implementation[S], Generic[S]):
 
     def on_peer_lost(self, slot: int) -> None:
         """Another worker's part, and all that it held, is gone."""
+
+    def on_nudge(self) -> None:
+        """An operator wants the suspended calls to end soon: wake what they wait for."""
 
     @property
     def timers(self) -> Timers:
@@ -135,9 +142,47 @@ class Service(Implementation[S], Generic[S]):
         now = self.host.clock.monotonic_ns()
         name = f"{self.host.slot}.{self.entry.identity}"
         return [
-            Blocker(self.kind, name, call.where(), (now - call.started) / 1e9)
+            Blocker(
+                self.kind, name, call.where(), (now - call.started) / 1e9, f"{name}#{call.number}"
+            )
             for call in self.generations.open_calls()
         ]
+
+    def nudge_suspended(self, number: int | None) -> list[Acted]:
+        """Call ``on_nudge``, if the author has written one; it is for all calls inside."""
+        calls = self._suspended_calls(number)
+        if not calls:
+            return []
+        if type(self).on_nudge is Service.on_nudge:
+            return [
+                self._acted_on(call, False, CANNOT_NUDGE.format(call.where())) for call in calls
+            ]
+        self.host.guarded(self.entry, "on_nudge")
+        what = "nudged: on_nudge() was called, the call ends when the author's code lets it"
+        return [self._acted_on(call, True, what) for call in calls]
+
+    def cancel_suspended(self, number: int | None) -> list[Acted]:
+        """End calls with CallCancelledError, which their callers see."""
+        return [self._end_call(call) for call in self._suspended_calls(number)]
+
+    def _end_call(self, call: Call) -> Acted:
+        where = call.where()
+        if call.cancel is None:
+            return self._acted_on(
+                call, False, f"it runs in no task, at {where}: it can't be cancelled"
+            )
+        call.cancel()
+        return self._acted_on(
+            call, True, f"cancelled at {where}: its caller gets CallCancelledError"
+        )
+
+    def _suspended_calls(self, number: int | None) -> list[Call]:
+        calls = self.generations.open_calls()
+        return [call for call in calls if number is None or call.number == number]
+
+    def _acted_on(self, call: Call, done: bool, what: str) -> Acted:
+        name = f"{self.host.slot}.{self.entry.identity}#{call.number}"
+        return Acted(name, self.kind, done, what)
 
     def _bind(self) -> None:
         super()._bind()
@@ -256,13 +301,49 @@ def _tracked(method: Callable[..., Any]) -> Callable[..., Any]:
         call = Call(self.generations, method.__name__, self.host.clock.monotonic_ns(), coroutine)
         token = call_chain.set((*call_chain.get(), call))
         call.owner.enter(call)
+        ending = _Ending(call)
         try:
             return await coroutine
+        except asyncio.CancelledError:
+            if ending.is_ours():
+                raise CallCancelledError(self.kind, call.method) from None
+            raise
         finally:
+            ending.close()
             call.owner.leave(call)
             call_chain.reset(token)
 
     return tracked
+
+
+class _Ending:
+    """Lets one call be cancelled and not the task that it is a part of, as asyncio.timeout does."""
+
+    __slots__ = ("_before", "_task")
+
+    def __init__(self, call: Call) -> None:
+        self._before: int | None = None
+        try:
+            self._task = asyncio.current_task()
+        except RuntimeError:  # no loop runs: somebody steps the call by hand
+            self._task = None
+        if self._task is not None:
+            call.cancel = self._cancel
+
+    def _cancel(self) -> None:
+        if self._task is not None and self._before is None:
+            self._before = self._task.cancelling()
+            self._task.cancel()
+
+    def is_ours(self) -> bool:
+        """Whether nobody else has cancelled the task meanwhile."""
+        before, task = self._before, self._task
+        return task is not None and before is not None and task.cancelling() == before + 1
+
+    def close(self) -> None:
+        """Take the cancellation back, whether the call ended by it or not."""
+        if self._task is not None and self._before is not None:
+            self._task.uncancel()
 
 
 async def wait_for_ticket(ticket: Ticket) -> None:

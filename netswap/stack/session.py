@@ -16,9 +16,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from netswap.events import Blocker
+from netswap.events import Acted, Blocker
+from netswap.mediator import present
 from netswap.quiescence import suspended_at
 from netswap.stack.connection import Connection
+from netswap.stack.service import CANNOT_NUDGE
 from netswap.transfer import State
 
 if TYPE_CHECKING:
@@ -79,6 +81,12 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
             self._left_at = self.host.clock.monotonic_ns()
             if asyncio.iscoroutine(awaitable):
                 awaitable.close()
+
+    def on_nudge(self) -> None:
+        """A swap waits for this session: do what leads to its next swap point sooner.
+
+        Called for an operator, when the session is suspended elsewhere.
+        """
 
     async def read_line(self, limit: int = 65536) -> bytes:
         """The next line without its end; the rest, perhaps b"", at the end of the stream.
@@ -180,7 +188,38 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         where = suspended_at(self._task.get_coro()) or "?:0"
         name = f"{self.host.slot}.{self.entry.identity}"
         age = (self.host.clock.monotonic_ns() - self._left_at) / 1e9
-        return [Blocker(self.kind, name, where, age)]
+        return [Blocker(self.kind, name, where, age, name)]
+
+    def nudge_suspended(self, number: int | None) -> list[Acted]:  # noqa: ARG002
+        """Call ``on_nudge``, if the author has written one, and let every read look again."""
+        blockers = self.blockers()
+        if not blockers:
+            return []
+        if type(self).on_nudge is Session.on_nudge:
+            what = CANNOT_NUDGE.format(f"{blockers[0].where}, outside of a swap point,")
+            return [Acted(blockers[0].id, self.kind, False, what)]
+        self.host.guarded(self.entry, "on_nudge")
+        self._wake()
+        what = "nudged: on_nudge() was called, it stops at its next swap point"
+        return [Acted(blockers[0].id, self.kind, True, what)]
+
+    def cancel_suspended(self, number: int | None) -> list[Acted]:  # noqa: ARG002
+        """End the conversation where it is; its connection closes after what was written."""
+        blockers = self.blockers()
+        if not blockers or self._task is None:
+            return []
+        self._task.add_done_callback(self._end_of_cancelled)
+        self._task.cancel()
+        what = (
+            f"cancelled at {blockers[0].where}: the client gets what was written, then the end of "
+            "its connection"
+        )
+        return [Acted(blockers[0].id, self.kind, True, what)]
+
+    def _end_of_cancelled(self, task: asyncio.Task[None]) -> None:
+        """One that a swap has stopped meanwhile has a follower, to whom the connection belongs."""
+        if task is self._task and present(self.entry) is self:
+            self.close()
 
     def take_over(self, old: Any) -> None:
         """Stop the old conversation and start this one around the state."""

@@ -3,8 +3,8 @@
 Reading order: ``supervisor`` (start and stop), ``operations`` (push, swap, rollback, promote) and
 ``running`` (the one under way), ``agreement`` (the two-phase decision, pure) and ``transaction``
 (its driver), ``versions`` (what the journal means, pure), ``fleet``, ``slots`` and ``lifecycle``
-(workers), ``listening`` (sockets), ``enquiry`` and ``looks`` (what is seen), ``state`` (the
-directory), ``firstset`` (the first start).
+(workers), ``listening`` (sockets), ``enquiry`` and ``looks`` (what is seen), ``intervention``
+(nudge and cancel), ``state`` (the directory), ``firstset`` (the first start).
 
 It never imports an author's code and is never in the data path.
 """

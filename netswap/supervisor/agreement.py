@@ -84,6 +84,7 @@ class Step(StrEnum):
     PROMOTED = auto()  # an operator has seen enough
     TAKEN_BACK = auto()  # an operator wants the old code back
     UNDECIDED = auto()  # nobody promoted a canary that waits for it
+    STOPPED = auto()  # an operator does not want to wait any longer
 
 
 class Act(StrEnum):
@@ -126,6 +127,13 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopped:
+    """An operator aborts it, whatever it waits for, and says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Probation:
     """What a transaction has to stand: a ``canary`` first, a ``watch`` over all afterwards."""
 
@@ -153,7 +161,7 @@ Vote = (
     | messages.Finished
     | messages.Reverted
 )
-Event = Vote | Lost | Deadline | Decision | Written
+Event = Vote | Lost | Deadline | Decision | Stopped | Written
 
 TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (Phase.OPENING, Step.WRITTEN): Phase.PREPARING,
@@ -162,10 +170,12 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (Phase.PREPARING, Step.NO): Phase.REVERTING,
     (Phase.PREPARING, Step.LOST): Phase.REVERTING,
     (Phase.PREPARING, Step.LATE): Phase.REVERTING,
+    (Phase.PREPARING, Step.STOPPED): Phase.REVERTING,
     (Phase.CANARY, Step.ALL): Phase.PROBATION,
     (Phase.CANARY, Step.NO): Phase.REVERTING,
     (Phase.CANARY, Step.LOST): Phase.REVERTING,
     (Phase.CANARY, Step.LATE): Phase.REVERTING,
+    (Phase.CANARY, Step.STOPPED): Phase.REVERTING,
     (Phase.PROBATION, Step.ALL): Phase.SWAPPING,
     (Phase.PROBATION, Step.PROMOTED): Phase.SWAPPING,
     (Phase.PROBATION, Step.NO): Phase.REVERTING,
@@ -173,16 +183,19 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (Phase.PROBATION, Step.LATE): Phase.REVERTING,
     (Phase.PROBATION, Step.TAKEN_BACK): Phase.REVERTING,
     (Phase.PROBATION, Step.UNDECIDED): Phase.REVERTING,
+    (Phase.PROBATION, Step.STOPPED): Phase.REVERTING,
     (Phase.SWAPPING, Step.ALL): Phase.WATCHING,
     (Phase.SWAPPING, Step.NO): Phase.REVERTING,
     (Phase.SWAPPING, Step.LOST): Phase.REVERTING,
     (Phase.SWAPPING, Step.LATE): Phase.REVERTING,
+    (Phase.SWAPPING, Step.STOPPED): Phase.REVERTING,
     (Phase.WATCHING, Step.ALL): Phase.COMMITTING,
     (Phase.WATCHING, Step.PROMOTED): Phase.COMMITTING,
     (Phase.WATCHING, Step.NO): Phase.REVERTING,
     (Phase.WATCHING, Step.LOST): Phase.REVERTING,
     (Phase.WATCHING, Step.LATE): Phase.REVERTING,
     (Phase.WATCHING, Step.TAKEN_BACK): Phase.REVERTING,
+    (Phase.WATCHING, Step.STOPPED): Phase.REVERTING,
     (Phase.COMMITTING, Step.WRITTEN): Phase.FINISHING,
     (Phase.COMMITTING, Step.UNWRITTEN): Phase.REVERTING,
     (Phase.FINISHING, Step.ALL): Phase.COMMITTED,
@@ -312,6 +325,8 @@ class Agreement:
                 return self._read_deadline(event)
             case Decision():
                 return self._read_decision(event)
+            case Stopped():
+                return self._read_stopped(event)
             case Written():
                 return self._read_written(event)
             case _:
@@ -444,6 +459,14 @@ class Agreement:
         if not event.promote:
             self._refuse(event.reason, None, "")
         return step
+
+    def _read_stopped(self, event: Stopped) -> Step | None:
+        if (self.phase, Step.STOPPED) not in TRANSITIONS:
+            return None
+        self._refuse(
+            event.reason, None, "push it again; `netswap blockers` shows what is in the way"
+        )
+        return Step.STOPPED
 
     def _read_written(self, event: Written) -> Step:
         if not event.ok:

@@ -1,4 +1,4 @@
-"""Looks: one question to every worker, and their answers put together."""
+"""One question or order to every worker, and their answers put together."""
 
 from __future__ import annotations
 
@@ -40,15 +40,21 @@ class Enquiry:
                 future.cancel()
 
     async def ask(
-        self, slots: Iterable[Slot], what: str, argument: Callable[[int], str]
+        self,
+        slots: Iterable[Slot],
+        what: str,
+        argument: Callable[[int], str],
+        shape: type[messages.Query | messages.Intervene] = messages.Query,
     ) -> dict[int, Any]:
         """What each worker answers, by slot, in the shape of ``answers.SHAPES[what]``.
 
-        ``argument(slot)`` is what the worker of ``slot`` is asked about.
+        ``argument(slot)`` is what the worker of ``slot`` is asked about, in a message of ``shape``.
 
         :raises UsageError: a worker says that the argument is wrong.
         """
-        asked = {slot.number: self._send(slot, what, argument(slot.number)) for slot in slots}
+        asked = {
+            slot.number: self._send(slot, shape(0, what, argument(slot.number))) for slot in slots
+        }
         if not asked:
             return {}
         await asyncio.wait([task for _, task in asked.values()], timeout=self._timeout)
@@ -60,12 +66,12 @@ class Enquiry:
         return found
 
     def _send(
-        self, slot: Slot, what: str, argument: str
+        self, slot: Slot, question: messages.Query | messages.Intervene
     ) -> tuple[int, asyncio.Future[messages.Answer]]:
         identity = next(self._ids)
         future: asyncio.Future[messages.Answer] = asyncio.get_running_loop().create_future()
         self._open[identity] = (slot.number, future)
-        if not slot.send(messages.Query(identity, what, argument)):
+        if not slot.send(msgspec.structs.replace(question, id=identity)):
             future.cancel()
         return identity, future
 

@@ -125,16 +125,30 @@ class Operations:
 
     async def _take_back(self, running: Running, tell: Tell) -> Result:
         running.decide(Decision(False, "taken back by `netswap rollback`"))
+        return await self._undone(running, "taken back", tell)
+
+    async def abort(self, tell: Tell) -> Result:
+        """End what is under way in favour of the old code, whatever it waits for."""
+        running = self._running
+        if running is None:
+            advice = "`netswap rollback` undoes the last transaction"
+            refusal = Refusal(Stage.AGREEMENT, "no transaction is under way", advice=advice)
+            return failure(Outcome.REFUSED, [refusal])
+        running.stop("aborted by `netswap blockers --abort`")
+        return await self._undone(running, "aborted", tell)
+
+    async def _undone(self, running: Running, how: str, tell: Tell) -> Result:
+        """What came of undoing ``running`` while it was under way."""
         result = await running.wait_result(tell)
         if result is None:
             return _unknown(running)
-        if result.outcome is Outcome.DONE:
-            reason = f"`{running.command}` was committed before it could be taken back"
+        if result.outcome is Outcome.DONE and not result.dry_run:
+            reason = f"`{running.command}` was committed before it could be {how}"
             refusal = Refusal(Stage.AGREEMENT, reason, advice="netswap rollback undoes it")
             return failure(Outcome.REFUSED, [refusal], result.transaction)
-        if result.outcome is not Outcome.ROLLED_BACK:
+        if result.outcome not in (Outcome.ROLLED_BACK, Outcome.REFUSED):
             return result
-        what = f"{running.command}: taken back"
+        what = f"{running.command}: {how}"
         return Result(
             Outcome.DONE, what, state=result.state, transaction=result.transaction,
             watch=result.watch,

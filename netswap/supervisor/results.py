@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from netswap.events import Refusal, Rehearsal, VerdictLine, WatchRow, WorkerReceipt
+from netswap.events import Acted, Refusal, Rehearsal, VerdictLine, WatchRow, WorkerReceipt
 from netswap.outcome import SERVER_STATE, Outcome
 from netswap.supervisor.agreement import Agreement
 
@@ -70,6 +70,7 @@ class Result(msgspec.Struct):
     refusals: list[Refusal] = []
     undo: str = ""
     rehearsal: list[Rehearsal] = []
+    acted: list[Acted] = []
 
     def __post_init__(self) -> None:
         self.state = self.state or SERVER_STATE[self.outcome]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from netswap.supervisor.agreement import Decision, Phase
+from netswap.supervisor.agreement import Decision, Phase, Stopped
 from netswap.supervisor.results import Progress, Result, Tell
 from netswap.supervisor.transaction import Transaction
 
@@ -26,6 +26,7 @@ class Running:
         self._over = asyncio.Event()
         self._transaction: Transaction | None = None
         self._decision: Decision | None = None
+        self._stopped: Stopped | None = None
 
     def __str__(self) -> str:
         phase = None if self._transaction is None else self._transaction.agreement.phase
@@ -47,12 +48,20 @@ class Running:
         self._transaction = transaction
         if self._decision is not None:
             transaction.decide(self._decision)
+        if self._stopped is not None:
+            transaction.offer(self._stopped)
 
     def decide(self, decision: Decision) -> None:
         """Promote it or take it back, as soon as that can be."""
         self._decision = decision
         if self._transaction is not None:
             self._transaction.decide(decision)
+
+    def stop(self, reason: str) -> None:
+        """Abort it, at once or as soon as it has begun; too late is no error."""
+        self._stopped = Stopped(reason)
+        if self._transaction is not None:
+            self._transaction.offer(self._stopped)
 
     def end(self) -> None:
         """It has ended, with its result or without."""

@@ -23,6 +23,7 @@ from netswap.modules import Bundle
 from netswap.probe import run_probe
 from netswap.supervisor.firstset import first_paths
 from netswap.supervisor.fleet import Fleet
+from netswap.supervisor.intervention import Intervention
 from netswap.supervisor.lifecycle import WorkerState
 from netswap.supervisor.listening import Listeners, Mesh, raise_descriptor_limit
 from netswap.supervisor.looks import Looks
@@ -72,6 +73,7 @@ class Supervisor:
         settings = [replace(self._settings(n), **(worker or {})) for n in range(config.workers)]
         self.fleet = Fleet(settings, self._boot)
         self.operations = Operations(self.state, self.fleet, config.timeout)
+        self.intervention = Intervention(self.fleet)
         self.looks = Looks(self.state, self.fleet, self.operations, self.listeners)
 
     def _settings(self, slot: int) -> SlotSettings:

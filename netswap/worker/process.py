@@ -18,6 +18,7 @@ from netswap.errors import NetswapError
 from netswap.events import Refusal, Stage, WatchRow
 from netswap.mediator import present
 from netswap.stack import Connection, Host
+from netswap.worker.interventions import Interventions
 from netswap.worker.library import Library
 from netswap.worker.looks import Looks
 from netswap.worker.mesh import Links
@@ -62,6 +63,7 @@ class Worker:
             messages.Finish: self._take_part,
             messages.Revert: self._take_part,
             messages.Query: self._on_query,
+            messages.Intervene: self._on_query,
             messages.Drain: lambda m: self._work.put_nowait(lambda: self._drain(m)),
         }
         loop.set_exception_handler(self._host.on_loop_exception)
@@ -107,13 +109,14 @@ class Worker:
             reason = "another worker could not swap"
             self._transaction.stop(Refusal(Stage.AGREEMENT, reason, worker=self._slot))
 
-    def _on_query(self, message: messages.Query) -> None:
+    def _on_query(self, message: messages.Query | messages.Intervene) -> None:
         data, error = b"", None
         if self._host.mesh is None:
             self._link.send(messages.Answer(message.id, self._slot, b"", "the worker is starting"))
             return
         try:
-            data = self._looks.answer(message.what, message.argument)
+            asked = self._looks if isinstance(message, messages.Query) else self._interventions
+            data = asked.answer(message.what, message.argument)
         except (NetswapError, KeyError, TypeError, ValueError) as problem:
             error = str(problem)
         try:
@@ -147,6 +150,7 @@ class Worker:
         host.slots = tuple(sorted(message.slots))
         self._library = Library(Path(message.store), self._retirement.watch)
         self._looks = Looks(host, self._library, self._retirement)
+        self._interventions = Interventions(host)
         self._links = Links(host, message.mesh)
         host.mesh = self._links
         self._specs = message.listeners

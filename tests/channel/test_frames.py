@@ -42,6 +42,7 @@ EVERY_MESSAGE: list[messages.Message] = [
     messages.Revert(1),
     messages.Reverted(1, 0, REFUSAL),
     messages.Query(7, "objects", "kind=k"),
+    messages.Intervene(8, "nudge", "7#3"),
     messages.Answer(7, 0, b"\xc0"),
     messages.Heartbeat(0, 12),
     messages.Drain(3.0),

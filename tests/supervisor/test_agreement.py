@@ -22,6 +22,7 @@ from netswap.supervisor.agreement import (
     Phase,
     Probation,
     Step,
+    Stopped,
     Written,
 )
 
@@ -103,6 +104,7 @@ EVENTS: dict[str, Event] = {
     "watch failed": messages.WatchFailed(TX, 0, NO, [row(0, errors=1)]),
     "promoted": Decision(True),
     "taken back": Decision(False, "netswap rollback"),
+    "stopped": Stopped("netswap blockers --abort"),
     "swap failed": messages.SwapFailed(TX, 0, NO),
     "finished": messages.Finished(TX, 0),
     "reverted": messages.Reverted(TX, 0),
@@ -116,6 +118,11 @@ MOVES: dict[tuple[Phase, str], Phase] = {
     (Phase.OPENING, "unwritten"): Phase.ABORTED,
     (Phase.PREPARING, "refused"): Phase.REVERTING,
     (Phase.PREPARING, "lost"): Phase.REVERTING,
+    (Phase.PREPARING, "stopped"): Phase.REVERTING,
+    (Phase.CANARY, "stopped"): Phase.REVERTING,
+    (Phase.PROBATION, "stopped"): Phase.REVERTING,
+    (Phase.SWAPPING, "stopped"): Phase.REVERTING,
+    (Phase.WATCHING, "stopped"): Phase.REVERTING,
     (Phase.CANARY, "swap failed"): Phase.REVERTING,
     (Phase.CANARY, "lost"): Phase.REVERTING,
     (Phase.PROBATION, "watch failed"): Phase.REVERTING,
