@@ -49,7 +49,10 @@ class Verdict(StrEnum):
 
 
 class VerdictLine(msgspec.Struct, frozen=True):
-    """The verdict on one kind: from format version ``old`` (None: a new kind) to ``new``."""
+    """The verdict on one kind: from format version ``old`` (None: a new kind) to ``new``.
+
+    ``new`` is 0 for netswap, which is no kind.
+    """
 
     kind: str
     verdict: str
@@ -59,8 +62,9 @@ class VerdictLine(msgspec.Struct, frozen=True):
     lossy: list[str] = []
 
     def __str__(self) -> str:
-        versions = f"v{self.new}" if self.old is None else f"v{self.old} → v{self.new}"
-        return f"{self.kind} {versions}: {self.verdict} ({self.reason})"
+        versions = f" v{self.new}" if self.old is None else f" v{self.old} → v{self.new}"
+        versions = versions if self.new else ""
+        return f"{self.kind}{versions}: {self.verdict} ({self.reason})"
 
 
 class Blocker(msgspec.Struct, frozen=True):

@@ -366,7 +366,7 @@ def test_a_receipt_says_what_changed_and_how_to_undo_it() -> None:
         ],
         "changes": [{"kind": "k", "new_revision": 2, "sha256": "ab" * 32}],
         "receipt": {"objects": {"k": 7}, "workers": 2, "blackout_us": 1500.0, "stall_us": 400.0,
-                    "gone": 1, "dropped": 0},
+                    "convert_us": 21.0, "gone": 1, "dropped": 0},
         "dry_run": False,
         "only": None,
         "undo": "netswap rollback",
@@ -376,6 +376,6 @@ def test_a_receipt_says_what_changed_and_how_to_undo_it() -> None:
         "  k  v1 → v2  by migration (steps 1 to 2), loses seen",
         "  k  revision 2, bundle abababababab",
         "  converted: k 7 in 2 workers",
-        "  blackout 1.50 ms, longest stall 0.40 ms, gone 1, dropped 0",
+        "  it took: 3.0 µs an object, blackout 1.50 ms, longest stall 0.40 ms, gone 1, dropped 0",
         "  undo with: netswap rollback",
     ]

@@ -239,7 +239,8 @@ def watch(rows: Iterable[dict[str, Any]]) -> str:
 
 def verdict(line: dict[str, Any]) -> str:
     """One verdict as a line."""
-    arrow = f"v{line['new']}" if line["old"] is None else f"v{line['old']} → v{line['new']}"
+    was = "" if line["old"] is None else f"v{line['old']} → "
+    arrow = f"{was}v{line['new']}" if line["new"] else "-"
     lossy = f", loses {', '.join(line['lossy'])}" if line["lossy"] else ""
     return f"{line['kind']}  {arrow}  {line['verdict']} ({line['reason']}){lossy}"
 

@@ -83,12 +83,21 @@ class Loaded:
     Drop the Loaded after ``unload``: it still holds the classes.
     """
 
-    __slots__ = ("__weakref__", "_resident", "implementations", "migrations", "modules", "sha256")
+    __slots__ = (
+        "__weakref__",
+        "_resident",
+        "bundle",
+        "implementations",
+        "migrations",
+        "modules",
+        "sha256",
+    )
 
     def __init__(self, resident: _Resident) -> None:
         resident.holders += 1
         self._resident: _Resident | None = resident
-        self.sha256 = resident.importer.bundle.sha256
+        self.bundle = resident.importer.bundle
+        self.sha256 = self.bundle.sha256
         self.implementations = resident.contents.implementations
         self.migrations = list(resident.contents.migrations)
         self.modules = resident.contents.modules

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
 from netswap.modules.bundle import Bundle
+from netswap.modules.misplaced import misplaced
 from netswap.modules.reach import beyond_itself
 from netswap.modules.syntax import File, derived
 
@@ -121,6 +122,7 @@ def check_source(bundle: Bundle) -> list[Refusal]:
         refusals.extend(_kept_defaults(file))
         refusals.extend(_kept_objects(file, changing, states))
     refusals.extend(beyond_itself(files))
+    refusals.extend(misplaced(bundle, files))
     return sorted(refusals, key=lambda refusal: (refusal.file or "", refusal.line or 0))
 
 

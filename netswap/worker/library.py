@@ -10,7 +10,8 @@ from typing import Any
 from netswap.errors import BundleError
 from netswap.events import Refusal, Retiring, Stage
 from netswap.mediator import InFront, present
-from netswap.modules import BundleStore, Loaded, load_bundle
+from netswap.modules import Bundle, BundleStore, Loaded, load_bundle
+from netswap.modules.outside import Outside
 from netswap.ott import ObjectTranslationTable
 from netswap.stack import Implementation
 from netswap.transfer import Migration
@@ -43,6 +44,8 @@ class Library:
         self._compiled: dict[str, dict[str, bytes]] = {}
         self.active: dict[str, str] = {}
         self.on_trial = False
+        self.outside = Outside()
+        self.outside.note()
 
     def load(self, sha256: str) -> Loaded:
         """The bundle's code, imported on first use. Raises BundleError."""
@@ -51,7 +54,13 @@ class Library:
             compiled = self._compiled.get(sha256)
             loaded = load_bundle(self._store.get(sha256), None, compiled, self.on_trial)
             self._loaded[sha256] = loaded
+            if not self.on_trial:
+                self.outside.note()
         return loaded
+
+    def bundle(self, sha256: str) -> Bundle:
+        """The bundle's files. Raises BundleError."""
+        return self.load(sha256).bundle
 
     def compiled(self, bundles: Iterable[str]) -> dict[str, dict[str, bytes]]:
         """The code of these bundles, which are loaded here, for the parent's ``use_compiled``."""

@@ -30,6 +30,7 @@ from netswap.worker.installation import Installation
 from netswap.worker.library import Library, classes_of
 from netswap.worker.play import try_all, try_sample
 from netswap.worker.rehearsal import Rehearsed, rehearse
+from netswap.worker.remarks import Remarks
 from netswap.worker.shadow import CONNECTIONS, INPUTS, shadow
 from netswap.worker.verdicts import Judgement, judge, unsplittable
 from netswap.worker.watch import POLICY, Watch
@@ -269,8 +270,10 @@ class Transaction:
             return _hangs(error)
         live = {change.kind: self._classes(change.kind) for change in self._changes}
         ask, known = self.ask, self._host.present
-        outcome = judge(self._changes, known, live, ask.allow_lossy, ask.probation)
-        return self._no_probation() or outcome
+        judged = judge(self._changes, known, live, ask.allow_lossy, ask.probation)
+        if self._library.on_trial or not ask.rehearse:  # else the child has done it
+            judged = Remarks(self._library, self._host.table, ask).on(judged, self._changes)
+        return self._no_probation() or judged
 
     def _no_probation(self) -> Refusal | None:
         """Why the new code can't be on probation here, if it is to be."""

@@ -1,0 +1,71 @@
+"""Which files of a bundle an implementation needs, and what of them differs between two bundles.
+
+A folder is one bundle: a change in a file that several kinds import is a change of all of them.
+Only the syntax counts, so a comment changes nothing; a data file counts for every kind, since
+nobody can say who reads it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from importlib.util import resolve_name
+
+from netswap.modules.bundle import Bundle
+from netswap.modules.importer import Importer, Unit
+from netswap.modules.syntax import parse
+
+__all__ = ["Relations", "differences"]
+
+
+class Relations:
+    """The files of ``bundle`` and how they import each other. Raises BundleError."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._units = Importer(bundle, None).units
+        self._package = next(iter(self._units)).partition(".")[0]
+        self.trees = {name: parse(name, text) for name, text in bundle.python_files().items()}
+        self.data = {n: data for n, data in bundle.files.items() if n not in self.trees}
+        self._syntax = {name: ast.dump(tree) for name, tree in self.trees.items()}
+        self._direct = {
+            unit.file: frozenset(self._imported(unit)) for unit in self._units.values() if unit.file
+        }
+
+    def files_of(self, module: str) -> dict[str, str]:
+        """The files that a module of this bundle needs, itself included, and their syntax.
+
+        ``module`` is its name in the interpreter; the bundle's part of it may be another's.
+        """
+        pending = list(self._files(f"{self._package}.{module.partition('.')[2]}"))
+        found: dict[str, str] = {}
+        while pending:
+            file = pending.pop()
+            if file not in found:
+                found[file] = self._syntax[file]
+                pending += self._direct[file]
+        return found
+
+    def _imported(self, unit: Unit) -> Iterator[str]:
+        package = unit.module if unit.folder is not None else unit.module.rpartition(".")[0]
+        for node in ast.walk(self.trees[unit.file]):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                try:
+                    source = resolve_name("." * node.level + (node.module or ""), package)
+                except ImportError:  # beyond the bundle's own folder: the import will say so
+                    continue
+                for alias in node.names:
+                    yield from self._files(f"{source}.{alias.name}")
+
+    def _files(self, module: str) -> Iterator[str]:
+        """The file of a module and those of the packages above it."""
+        while module:
+            unit = self._units.get(module)
+            if unit is not None and unit.file:
+                yield unit.file
+            module = module.rpartition(".")[0]
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """The names whose content differs, or that only one side has."""
+    names = sorted(before.keys() | after.keys())
+    return [name for name in names if before.get(name) != after.get(name)]
