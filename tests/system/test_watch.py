@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.harness import PATIENCE, PUSHED, Client, Process, Server, until
+from tests.system.harness import PATIENCE, PUSHED, ROOT, Client, Process, Server, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -127,6 +128,36 @@ def test_what_raises_without_guard_costs_one_connection(server: Server, tmp_path
         assert clients[1].ask("add 1").endswith("total 1")
 
 
+@pytest.mark.parametrize("part", [(), ("--canary", "25%")], ids=["all", "canary"])
+def test_under_checked_load_a_version_that_fails_on_watch_loses_nothing(
+    make_server: Make, tmp_path: Path, part: tuple[str, ...]
+) -> None:
+    """Every request is answered once and in order, also those in which the new code raised."""
+    server = make_server(("verify",))
+    source = (ROOT / "protocols/verify/v2.py").read_text()
+    done = "        state.answered, state.digest = answered, LENGTH.pack(rolling)\n"
+    fails = "        if answered % 40 == 39:\n            raise RuntimeError('every fortieth')\n"
+    path = tmp_path / "verify.py"
+    path.write_text(source.replace(done, done + fails))
+    words = ["run", "--protocol", "verify", "--json", "--port", str(server.ports["verify"])]
+    words += ["--connections", "20", "--rate", "400", "--duration", "60m"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadgen", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as load:
+        try:
+            until(lambda: sum(row["connections"] for row in server.workers()) >= 20, "connected")
+            answer = server.netswap("push", path, *part, "--watch", "10m")
+            until(lambda: server.kinds()["verify.connection"]["by_version"] == {"1": 20}, "v1")
+            load.terminate()
+            report = json.loads(load.communicate(timeout=60)[0])
+        finally:
+            load.kill()
+    assert (answer.code, answer.page["outcome"]) == (21, "rolled back")
+    assert "RuntimeError: every fortieth" in answer.page["what"]
+    assert report["exit_code"] == 0, report
+    server.stop()
+
+
 def test_a_slow_version_violates_the_latency(server: Server, tmp_path: Path) -> None:
     """A call that holds the loop longer than the policy allows."""
     path = changed(tmp_path, "slow.py", SLOW)
@@ -140,17 +171,27 @@ def test_a_slow_version_violates_the_latency(server: Server, tmp_path: Path) -> 
         assert client.ask("add 1").startswith("v1 ")
 
 
-def test_a_worker_killed_on_watch_leaves_the_old_set(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "phase"),
+    [
+        (("--watch", "10m"), "watching"),
+        (("--canary", "worker=1", "--by-hand", "10m"), "watching the canary"),
+    ],
+    ids=["watch", "canary"],
+)
+def test_a_worker_killed_on_probation_leaves_the_old_set(
+    server: Server, tmp_path: Path, part: tuple[str, ...], phase: str
+) -> None:
     """In the workers that live, and in the successor of the one that died."""
     path = changed(tmp_path, "well.py", WELL)
     with server.clients("counter", pid_of) as clients:
         pids = [row["pid"] for row in server.workers()]
-        with on_probation(server, path, "--watch", "10m") as push:
+        with on_probation(server, path, *part) as push:
             assert clients[1].ask("mark x") == "new"
             with Process(pids[0]) as victim:
                 victim.kill()
             code, page = ended(push)
-        assert (code, page["what"]) == (21, "worker 0 died while watching")
+        assert (code, page["what"]) == (21, f"worker 0 died while {phase}")
         assert clients[1].ask("mark x") == "v1 marked"
         server.wait_serving(without=[pids[0]])
     assert server.kinds()[SET]["revision"] == 1
