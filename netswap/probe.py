@@ -45,23 +45,31 @@ class Probed(msgspec.Struct):
 
 
 class _Job(msgspec.Struct):
-    """What the child is given: bundles as messages; ``known`` are those to compare with."""
+    """What the child is given: bundles as messages; ``known`` are those to compare with.
+
+    ``named``: these were named for that, so a kind that is only there is left behind.
+    """
 
     bundles: list[bytes]
     known: list[bytes]
     timeout: float
+    named: bool = False
 
 
 def run_probe(
-    bundles: Iterable[Bundle], known: Iterable[Bundle] = (), timeout: float = 10.0
+    bundles: Iterable[Bundle],
+    known: Iterable[Bundle] = (),
+    timeout: float = 10.0,
+    named: bool = False,
 ) -> Probed:
     """Load ``bundles`` in a child and report; blocks for at most ``timeout`` and two seconds.
 
     With ``known``, every kind that a known bundle provides too is compared: verdict up and down,
-    and a round trip of the default state.
+    and a round trip of the default state. ``named``: a kind that only they provide is told, too.
     """
     bundles = list(bundles)
-    job = _Job([b.to_message() for b in bundles], [b.to_message() for b in known], timeout)
+    sent, others = ([bundle.to_message() for bundle in some] for some in (bundles, known))
+    job = _Job(sent, others, timeout, named)
     # Files, not pipes: a process that the module started could keep a pipe open.
     with os.fdopen(scratch(), "w+b") as answer, os.fdopen(scratch(), "w+b") as noise:
         child = subprocess.Popen(
@@ -186,6 +194,8 @@ def _probe(job: _Job, probed: Probed) -> None:
             probed.refusals.append(error.refusal)
         except TimeoutError as error:
             probed.refusals.append(Refusal(Stage.LOAD, str(error)))
+    if job.named and not probed.refusals:
+        _left_behind(job, probed)
 
 
 def _load(bundle: Bundle, probed: Probed) -> Loaded | None:
@@ -212,7 +222,9 @@ def _compare(loaded: Loaded, known: list[bytes], probed: Probed) -> None:
     for kind in sorted(left):
         version = loaded.implementations[kind].version
         probed.verdicts.append(
-            VerdictLine(kind, Verdict.NEW, "no bundled version to compare with", None, version)
+            VerdictLine(
+                kind, Verdict.NEW, "there is no other version to compare with", None, version
+            )
         )
 
 
@@ -223,8 +235,11 @@ def _compare_kind(kind: str, old: Loaded, new: Loaded, probed: Probed) -> None:
     before, after = old.implementations[kind].state_type, new.implementations[kind].state_type
     steps = [*old.migrations, *new.migrations]
     up = plan_transfer(before, after, steps)
+    reason = up.reason
+    if up.verdict is Verdict.AS_IS:
+        reason = f"{reason}; {_what_changed(kind, old, new)}"
     probed.verdicts.append(
-        VerdictLine(kind, up.verdict, up.reason, up.source, up.target, list(up.lossy))
+        VerdictLine(kind, up.verdict, reason, up.source, up.target, list(up.lossy))
     )
     ways = ((before, after), (after, before))
     file, line = defined_at(after)
@@ -233,6 +248,28 @@ def _compare_kind(kind: str, old: Loaded, new: Loaded, probed: Probed) -> None:
         for source, target in ways
         if (refusal := _round_trip(kind, source, target, steps)) is not None
     ]
+
+
+def _what_changed(kind: str, old: Loaded, new: Loaded) -> str:
+    from netswap.modules.relations import Relations, what_changed
+
+    before, after = (
+        Relations(one.bundle).content_of(one.implementations[kind].__module__) for one in (old, new)
+    )
+    return what_changed(before, after)
+
+
+def _left_behind(job: _Job, probed: Probed) -> None:
+    """Kinds of the other version that the new one has not: a server keeps their old code."""
+    from netswap.modules import Bundle, load_bundle
+
+    provided = {kind for kinds in probed.kinds for kind in kinds}
+    for message in job.known:
+        for kind, cls in load_bundle(Bundle.from_message(message), None).implementations.items():
+            if kind not in provided:
+                reason = "not in what is checked: a server keeps its old code"
+                line = VerdictLine(kind, Verdict.AS_IS, reason, cls.version, cls.version)
+                probed.verdicts.append(line)
 
 
 def _round_trip(

@@ -20,8 +20,15 @@ __all__ = ["check"]
 @click.argument(
     "paths", nargs=-1, required=True, type=click.Path(exists=True, readable=True, path_type=Path)
 )
+@click.option(
+    "--against",
+    "old",
+    multiple=True,
+    type=click.Path(exists=True, readable=True, path_type=Path),
+    help="A file or folder to compare with, instead of the bundled modules; repeat for several.",
+)
 @for_all("10s", "How long loading may take.")
-def check(paths: tuple[Path, ...], link: Link) -> None:
+def check(paths: tuple[Path, ...], old: tuple[Path, ...], link: Link) -> None:
     """Load each of PATHS, compare it with the bundled module of its kind, and try its migrations.
 
     Needs no server. Exits with 20 when a push would be refused.
@@ -33,8 +40,9 @@ def check(paths: tuple[Path, ...], link: Link) -> None:
 
         bundles = [Bundle.from_paths([path]) for path in paths]
         protocols = sorted(path.name for path in bundled_modules().iterdir() if path.is_dir())
-        known = [Bundle.from_paths([path]) for path in first_paths(protocols, ())]
-        probed = run_probe(bundles, known, link.timeout)
+        others = old or first_paths(protocols, ())
+        known = [Bundle.from_paths([path]) for path in others]
+        probed = run_probe(bundles, known, link.timeout, named=bool(old))
     found = msgspec.to_builtins(probed)
     if probed.refusals:
         fail(_refused(found), link.as_json)

@@ -15,7 +15,7 @@ from netswap.modules.bundle import Bundle
 from netswap.modules.importer import Importer, Unit
 from netswap.modules.syntax import parse
 
-__all__ = ["Relations", "differences"]
+__all__ = ["Relations", "differences", "what_changed"]
 
 
 class Relations:
@@ -45,6 +45,11 @@ class Relations:
                 pending += self._direct[file]
         return found
 
+    def content_of(self, module: str) -> dict[str, str]:
+        """What the code of a module depends on: its files and all data, with their content."""
+        data = {name: content.hex() for name, content in self.data.items()}
+        return self.files_of(module) | data
+
     def _imported(self, unit: Unit) -> Iterator[str]:
         package = unit.module if unit.folder is not None else unit.module.rpartition(".")[0]
         for node in ast.walk(self.trees[unit.file]):
@@ -63,6 +68,12 @@ class Relations:
             if unit is not None and unit.file:
                 yield unit.file
             module = module.rpartition(".")[0]
+
+
+def what_changed(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """The difference between two contents as a part of a sentence."""
+    names = differences(before, after)
+    return f"changed: {', '.join(names)}" if names else "none of its code has changed"
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

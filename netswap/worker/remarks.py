@@ -14,7 +14,7 @@ from netswap.channel import messages
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 from netswap.hotswap import Change
 from netswap.modules.outside import Stale
-from netswap.modules.relations import Relations, differences
+from netswap.modules.relations import Relations, what_changed
 from netswap.ott import ObjectTranslationTable
 from netswap.worker.library import Library, classes_of
 from netswap.worker.verdicts import Judgement
@@ -51,9 +51,7 @@ class Remarks:
 
     def _files(self, sha256: str, module: str) -> dict[str, str]:
         """The files of a kind's code and the bundle's data, with their content."""
-        relations = self._relations(sha256)
-        data = {name: content.hex() for name, content in relations.data.items()}
-        return relations.files_of(module) | data
+        return self._relations(sha256).content_of(module)
 
     def _changed(self, line: VerdictLine, by_kind: dict[str, Change]) -> VerdictLine:
         """Says which files make the difference, where the shape of the state makes none."""
@@ -62,8 +60,7 @@ class Remarks:
             return line
         now = self._ask.target[line.kind]
         old = self._files(before, change.before.__module__)
-        names = differences(old, self._files(now, change.new.__module__))
-        what = f"changed: {', '.join(names)}" if names else "none of its code has changed"
+        what = what_changed(old, self._files(now, change.new.__module__))
         return msgspec.structs.replace(line, reason=f"{line.reason}; {what}")
 
     def _stale(self, change: Change) -> list[Stale]:

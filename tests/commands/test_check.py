@@ -53,7 +53,7 @@ def test_what_can_be_pushed_is_shown_with_its_verdicts(file: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
         "ok: a server would take it, as far as can be seen without one",
-        "  test.hall  v1  new (no bundled version to compare with)",
+        "  test.hall  v1  new (there is no other version to compare with)",
     ]
     page = json.loads(check(file, "--json").stdout)
     assert (page["outcome"], page["kinds"]) == ("done", {"test.hall": 1})
@@ -99,3 +99,22 @@ def test_what_is_no_module_is_refused(tmp_path: Path) -> None:
     done = check(tmp_path)
     assert done.exit_code == 20
     assert done.stderr.startswith("netswap: ")
+
+
+def test_two_versions_are_compared_with_each_other(tmp_path: Path) -> None:
+    """What changed, and which kinds the new one has no more."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder, mark in ((old, 1), (new, 2)):
+        folder.mkdir()
+        (folder / "hall.py").write_text(f"from .shared import MARK\n{GOOD}")
+        (folder / "shared.py").write_text(f"MARK = {mark}\n")
+    (old / "gone.py").write_text(GOOD.replace("test.hall", "test.gone"))
+    (new / "same.py").write_text(GOOD.replace("test.hall", "test.same"))
+    (old / "same.py").write_text(GOOD.replace("test.hall", "test.same") + "# a comment\n")
+    done = CliRunner().invoke(root, ["check", str(new), "--against", str(old)])
+    assert done.exit_code == 0, done.output
+    assert sorted(done.stdout.splitlines()[1:]) == [
+        "  test.gone  v1 → v1  as is (not in what is checked: a server keeps its old code)",
+        "  test.hall  v1 → v1  as is (same format, version 1; changed: shared.py)",
+        "  test.same  v1 → v1  as is (same format, version 1; none of its code has changed)",
+    ]
