@@ -1,0 +1,28 @@
+"""A step that opens a file for each object and never closes it."""
+
+import os
+
+from netswap import Connection, State, migration
+
+
+class Count(State, kind="counter.connection", version=2):
+    lines: int = 0
+    total: int = 0
+    partial: bytes = b""
+    seen: list[str] = []
+
+
+@migration("counter.connection", 1, 2)
+def up(old):  # <<
+    os.open(os.devnull, os.O_RDONLY)
+    return old
+
+
+@migration("counter.connection", 2, 1)
+def down(new):
+    return new
+
+
+class Counter(Connection[Count]):
+    def on_data(self, data: bytes) -> None:
+        self.state.partial += data
