@@ -166,9 +166,9 @@ class Rehearsal(msgspec.Struct, frozen=True):
     """What a worker has tried before a swap, and what it expects of the swap.
 
     ``objects`` were converted there and back, in ``seconds`` from the fork to the child's answer;
-    ``us_per_object`` is the mean time of the way there and ``slowest`` the object that took
-    ``slowest_us``. ``stall_us`` is the longest time that the loop is expected to be held,
-    ``fork_us`` of it by the fork; all in microseconds.
+    ``us_per_object`` is the mean processor time of the way there and ``slowest`` the object that
+    took ``slowest_us`` of it. ``stall_us`` is the longest time that the loop is expected to be
+    held, ``fork_us`` of it by the fork; all in microseconds.
 
     ``large`` objects were too large to compare, ``untried`` ones had no time left and ``failed``
     ones could not be converted; ``failures`` names the first of them, each with a reason and its

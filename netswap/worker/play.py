@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from time import thread_time_ns
 
 import msgspec
 
@@ -34,7 +35,8 @@ def try_all(
     """In the child: convert all of them, build what follows them, and look at what that left."""
     now = host.clock.monotonic_ns
     until = now() + int(ask.timeout * REHEARSED_S * 1e9)
-    trials = Trials(Trial(changes, now, ask.allow_lossy, build=True), changes, host.slot)
+    trial = Trial(changes, thread_time_ns, ask.allow_lossy, build=True)
+    trials = Trials(trial, changes, host.slot)
     for change in changes:  # the child's own copy: new objects find their new parts
         host.present[change.kind] = change.new
     refusal = None
@@ -70,7 +72,7 @@ def try_sample(
     """
     chosen = _sample([entry for entry in entries if entry.target is not None])
     now = host.clock.monotonic_ns
-    trials = Trials(Trial(changes, now, ask.allow_lossy), changes, host.slot)
+    trials = Trials(Trial(changes, thread_time_ns, ask.allow_lossy), changes, host.slot)
     try:
         with Deadline(limit):
             trials.run(chosen, now, now() + int(limit * 1e9))

@@ -57,7 +57,8 @@ class Passed(NamedTuple):
 
 
 class Trial:
-    """Tries objects of the changed kinds; ``now`` gives nanoseconds.
+    """Tries objects of the changed kinds; ``now`` gives nanoseconds, best of processor time: the
+    child gives way to the workers that serve.
 
     With ``allow_lossy`` a state need not come back as it was; with ``build`` the new object is
     built too and given up again, which only a child may do.
