@@ -1,7 +1,8 @@
 """The whole story in under a minute, told by the commands that a user would type.
 
 A server of two workers carries checked load on ``verify`` and ``kv`` while new versions are
-pushed, one push is taken back and a broken module is refused. Every line that is printed comes
+pushed, one push is taken back, a broken module is refused and one that fails later is taken back
+by the watch. Every line that is printed comes
 from what really ran: the server, the pushes and the load generator are processes of their own.
 """
 
@@ -25,7 +26,8 @@ from typing import Any
 __all__ = ["main"]
 
 READY_S = 30.0
-LOAD_S = 14
+LOAD_S = 600
+"""Seconds after which the load ends by itself; the story ends it before."""
 CHATTERS = 20
 LOADS = (("verify", 200, 2000), ("kv", 50, 2000))
 SERVED = ("echo", "chat", "kv", "verify")
@@ -51,6 +53,11 @@ class Verify(Connection[Tally]):
     def on_data(self, data):
         self.write(data)
 '''
+SOUND = "        state.answered, state.digest = answered, LENGTH.pack(rolling)\n"
+FAILS = """\
+        if answered % 50 == 49:
+            raise RuntimeError("every fiftieth request")
+"""
 
 
 @dataclass(frozen=True)
@@ -81,31 +88,41 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _story(folder: Path, protocols: Path, ports: dict[str, int], quiet: bool) -> dict[str, Any]:
-    broken = folder / "broken.py"
-    broken.write_text(BROKEN, encoding="utf-8")
+    broken, failing = _bad_modules(folder, protocols)
     say = (lambda *_: None) if quiet else print
     chatters = [socket.create_connection(("127.0.0.1", ports["chat"])) for _ in range(CHATTERS)]
     say(f"Two workers serve {', '.join(f'{name} on {port}' for name, port in ports.items())}.")
-    loads = [_load(name, ports[name], *how) for name, *how in LOADS]
-    for name, connections, rate in LOADS:
-        say(f"{connections} connections of checked load on {name}, {rate:,} operations a second.")
-    say(f"{CHATTERS} people are in the chat.")
-    _wait_connected(folder, sum(connections for _, connections, _ in LOADS) + len(chatters))
-    scenes = []
-    for scene in _scenes(protocols, broken):
-        scenes.append(_play(scene, folder, say))
-        time.sleep(0.8)
-    say("\nThe load ends. What its clients saw, through all of this:")
-    reports = [
-        json.loads(load.communicate(timeout=60)[0].strip().splitlines()[-1]) for load in loads
-    ]
+    with _loads(ports) as loads:
+        _announce(say)
+        _wait_connected(folder, sum(connections for _, connections, _ in LOADS) + len(chatters))
+        scenes = []
+        for scene in _scenes(protocols, broken, failing):
+            scenes.append(_play(scene, folder, say))
+            time.sleep(0.8)
+        say("\nThe load ends. What its clients saw, through all of this:")
+        reports = [_report(load) for load in loads]
     for chatter in chatters:
         chatter.close()
     ok = all(s["as_expected"] for s in scenes) and all(r["exit_code"] == 0 for r in reports)
     return {"schema": "netswap/1", "ok": ok, "scenes": scenes, "loads": reports}
 
 
-def _scenes(protocols: Path, broken: Path) -> Iterator[Scene]:
+def _bad_modules(folder: Path, protocols: Path) -> tuple[Path, Path]:
+    """One that is refused, and one that fails when it is asked."""
+    broken, failing = folder / "broken.py", folder / "failing.py"
+    broken.write_text(BROKEN, encoding="utf-8")
+    sound = (protocols / "verify/v2.py").read_text(encoding="utf-8")
+    failing.write_text(sound.replace(SOUND, SOUND + FAILS), encoding="utf-8")
+    return broken, failing
+
+
+def _announce(say: Any) -> None:
+    for name, connections, rate in LOADS:
+        say(f"{connections} connections of checked load on {name}, {rate:,} operations a second.")
+    say(f"{CHATTERS} people are in the chat.")
+
+
+def _scenes(protocols: Path, broken: Path, failing: Path) -> Iterator[Scene]:
     def push(*names: str) -> tuple[str, ...]:
         return ("push", *(str(protocols / name / "v2.py") for name in names))
 
@@ -115,6 +132,11 @@ def _scenes(protocols: Path, broken: Path) -> Iterator[Scene]:
     yield Scene("And forward again.", push("kv", "echo"))
     yield Scene("chat gets history.", push("chat"))
     yield Scene("A module that can't convert what lives is refused.", ("push", str(broken)), 20)
+    yield Scene(
+        "One that fails later goes to a few first; their requests are answered by the old code.",
+        ("push", str(failing), "--canary", "10%", "--watch", "20s"),
+        21,
+    )
     yield Scene("Receive buffers become chunked.", ("push", str(protocols / "buffers/chunked.py")))
 
 
@@ -174,6 +196,25 @@ def _netswap(folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     lines = done.stdout.strip().splitlines()
     return done.returncode, json.loads(lines[-1]) if lines else {"what": done.stderr.strip()}
+
+
+@contextmanager
+def _loads(ports: dict[str, int]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Checked load on each protocol; none of it outlives the story, however that ends."""
+    loads = [_load(name, ports[name], *how) for name, *how in LOADS]
+    try:
+        yield loads
+    finally:
+        for load in loads:
+            load.kill()
+            load.communicate()
+
+
+def _report(load: subprocess.Popen[str]) -> dict[str, Any]:
+    """End the load in order: what it saw."""
+    load.terminate()
+    report: dict[str, Any] = json.loads(load.communicate(timeout=60)[0].strip().splitlines()[-1])
+    return report
 
 
 def _load(protocol: str, port: int, connections: int, rate: int) -> subprocess.Popen[str]:

@@ -20,7 +20,8 @@ from netswap.probe import run_probe
 
 ROOT = Path(__file__).parents[1]
 BROKEN_FILE = Path("broken.py")
-SCENES = [*demo._scenes(ROOT / "protocols", BROKEN_FILE)]
+FAILING_FILE = Path("failing.py")
+SCENES = [*demo._scenes(ROOT / "protocols", BROKEN_FILE, FAILING_FILE)]
 RECEIPT = {"objects": {"kv.connection": 50, "kv.store": 2}, "blackout_us": 1500.0, "dropped": 0}
 
 
@@ -36,6 +37,7 @@ def test_a_scene_is_a_command_with_words_that_it_takes(
     """What is typed can be typed, and the files are there."""
     monkeypatch.chdir(tmp_path)
     BROKEN_FILE.touch()
+    FAILING_FILE.touch()
     name, *words = scene.words
     assert name in COMMANDS
     command = root.get_command(root.make_context("netswap", ["status"]), name)
@@ -46,11 +48,18 @@ def test_a_scene_is_a_command_with_words_that_it_takes(
 
 
 def test_the_story_has_a_push_a_way_back_and_a_refusal() -> None:
-    """Everything ends with 0 but the broken module, which ends with 20."""
+    """Everything ends with 0 but the broken module, and the one that fails on watch."""
     codes = {(scene.words[0], scene.expected) for scene in SCENES}
-    assert codes == {("push", 0), ("rollback", 0), ("push", 20)}
-    (broken,) = [scene for scene in SCENES if scene.expected]
+    assert codes == {("push", 0), ("rollback", 0), ("push", 20), ("push", 21)}
+    broken, failing = [scene for scene in SCENES if scene.expected]
     assert broken.words == ("push", str(BROKEN_FILE))
+    assert failing.words[:2] == ("push", str(FAILING_FILE))
+
+
+def test_the_module_that_fails_later_is_one_that_serves_but_for_one_line() -> None:
+    """Else the scene would show a push like any other."""
+    sound = (ROOT / "protocols/verify/v2.py").read_text()
+    assert sound.count(demo.SOUND) == 1
 
 
 def test_what_is_pushed_is_under_load_or_at_least_served() -> None:
