@@ -148,7 +148,9 @@ def _loaded_server() -> Iterator[tuple[Netswap, list[Any]]]:
         ]
         for _ in range(8):
             address = ("127.0.0.1", server.ports["counter"])
-            stack.enter_context(socket.create_connection(address))
+            client = stack.enter_context(socket.create_connection(address))
+            client.sendall(b"add 1\n")
+            client.recv(64)  # it has a state to be lost
         yield server, loads
 
 

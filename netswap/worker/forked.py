@@ -25,7 +25,7 @@ __all__ = ["Told", "in_fork"]
 NICER = 10
 """The child gives way to the workers that serve."""
 
-LAST_WORDS_S = 1.0
+LAST_WORDS_S = 0.5
 LIMIT = 64 * 1024 * 1024
 """Bytes of an answer; a child that says more is ended."""
 

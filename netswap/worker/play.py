@@ -8,7 +8,7 @@ from time import thread_time_ns
 
 import msgspec
 
-from netswap.blame import defined_at, describe
+from netswap.blame import Place, defined_at, describe
 from netswap.channel import messages
 from netswap.errors import DeadlinePassed
 from netswap.events import Refusal, Stage
@@ -44,7 +44,7 @@ def try_all(
         with Deadline(ask.timeout * 2 * REHEARSED_S):
             before = look()
             trials.run(entries, now, until)
-            refusal = _effect(difference(before), changes)
+            refusal = _effect(difference(before), changes) or _too_long(trials, ask.timeout)
     except DeadlinePassed as error:
         refusal = Refusal(Stage.PREPARE, f"the rehearsal hangs: {describe(error)}")
     return Rehearsed(trials.refusal() or refusal, trials.report())
@@ -55,12 +55,31 @@ def _effect(found: tuple[str, str] | None, changes: list[Change]) -> Refusal | N
     if found is None:
         return None
     what, advice = found
-    steps = [row.step for change in changes for row in change.migrations]
-    places = (defined_at(thing) for thing in [*steps, *(c.new.state_type for c in changes)])
-    file, line = next((place for place in places if place[0]), (None, None))
+    file, line = _place_of_steps(changes)
     kinds = ", ".join(change.kind for change in changes)
     reason = f"converting {kinds} {what}: a step returns a new state and does nothing else"
     return Refusal(Stage.PREPARE, reason, file, line, changes[0].kind, advice=advice)
+
+
+def _too_long(trials: Trials, timeout: float) -> Refusal | None:
+    """The swap would not end in its time: it is known before it begins."""
+    report = trials.report()
+    count = report.objects + report.untried
+    seconds = report.us_per_object * count / 1e6
+    if seconds <= timeout:
+        return None
+    each = f"{report.us_per_object / 1e6:.4f} s each, {report.slowest_us / 1e6:.4f} s the slowest"
+    reason = f"converting {count} objects takes {seconds:.1f} s ({each}), and it has {timeout:g} s"
+    advice = "make the step cheaper, or give it a longer --timeout: nobody is served meanwhile"
+    file, line = _place_of_steps(trials.changes)
+    return Refusal(Stage.PREPARE, reason, file, line, trials.changes[0].kind, advice=advice)
+
+
+def _place_of_steps(changes: list[Change]) -> Place:
+    """The first step of the authors', or else their first state."""
+    steps = [row.step for change in changes for row in change.migrations]
+    places = (defined_at(thing) for thing in [*steps, *(c.new.state_type for c in changes)])
+    return next((place for place in places if place[0]), (None, None))
 
 
 def try_sample(
