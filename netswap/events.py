@@ -128,8 +128,8 @@ class WorkerReceipt(msgspec.Struct, frozen=True):
 
     ``objects`` maps a kind to the number of its objects converted; ``gone`` closed by themselves
     meanwhile (a success); ``blackout_us`` is the longest time that any call was held, ``stall_us``
-    the longest time that the loop was held, ``convert_us`` the processor time of all slices; all in
-    microseconds.
+    the longest time that the loop was held, ``convert_us`` the processor time of all slices,
+    ``held_us`` the time in which nothing was served, which was asked for; all in microseconds.
     """
 
     worker: int
@@ -140,6 +140,7 @@ class WorkerReceipt(msgspec.Struct, frozen=True):
     stall_us: float = 0.0
     convert_us: float = 0.0
     slices: int = 0
+    held_us: float = 0.0
 
 
 class Shadow(msgspec.Struct, frozen=True):

@@ -33,6 +33,7 @@ class Choices(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_def
     expect_diff: bool = False
     rehearse: bool = True
     allow_stale: bool = False
+    atomic: bool = False
 
 
 class PushRequest(Choices, kw_only=True):

@@ -189,6 +189,8 @@ def _look(look: Callable[[], Awaitable[dict[str, Any]]]) -> Handler:
 def _of(choices: Choices) -> Options:
     if choices.by_hand is not None and choices.canary is None:
         raise UsageError("by hand without a canary", "", "netswap push --canary 10% --by-hand 10m")
+    if choices.atomic and choices.canary is not None:
+        raise UsageError("atomic with a canary, which serves beside the old code", "", "leave one")
     return Options(
         choices.dry_run,
         choices.timeout,
@@ -202,6 +204,7 @@ def _of(choices: Choices) -> Options:
         choices.expect_diff,
         choices.rehearse,
         choices.allow_stale,
+        choices.atomic,
     )
 
 

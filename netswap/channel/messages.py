@@ -6,6 +6,7 @@ The order of a transaction on the control channel::
     S→W Prepare    W→S Prepared | Refused            first phase: nothing is touched
     S→W Swap       W→S Swapped | SwapFailed          of the canary alone, if there is one
     S→W Watch      W→S Watching* Watched | WatchFailed   the canary is on probation
+    S→W Hold       W→S Held | SwapFailed             if nothing may be served until all have swapped
     S→W Swap       W→S Swapped | SwapFailed          second phase: failed means restored
     S→W Watch      W→S Watching* Watched | WatchFailed   all of it is, if it was asked for
     S→W Finish     W→S Finished                      committed: old code may go
@@ -35,7 +36,9 @@ __all__ = [
     "Finish",
     "Finished",
     "Heartbeat",
+    "Held",
     "Hello",
+    "Hold",
     "Intervene",
     "Join",
     "ListenerSpec",
@@ -152,6 +155,19 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
     rehearsal: Rehearsal | None = None
 
 
+class Hold(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: serve nothing until the next Watch, Finish or Revert."""
+
+    tx: int
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: nothing is served here, and no call is inside of any object."""
+
+    tx: int
+    slot: int
+
+
 class Swap(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """S→W: build the new objects and flip, of the ``canary`` alone or of all that is left.
 
@@ -228,10 +244,11 @@ class Finish(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """W→S: they are gone."""
+    """W→S: they are gone; ``held_us`` is for how long nothing was served, if that was asked for."""
 
     tx: int
     slot: int
+    held_us: float = 0.0
 
 
 class Revert(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -337,6 +354,8 @@ Message = (
     | Prepare
     | Prepared
     | Refused
+    | Hold
+    | Held
     | Swap
     | Swapped
     | SwapFailed

@@ -49,6 +49,9 @@ def _choices(function: Function) -> Function:
             default=True,
             help="While it is watched, a call that fails is answered by the old code.",
         ),
+        click.option(
+            "--atomic", is_flag=True, help="Serve nothing until every worker has swapped."
+        ),
     ]
     for option in reversed(options):
         function = option(function)
@@ -67,7 +70,7 @@ def push(paths: tuple[Path, ...], link: Link, **choices: Any) -> None:
     nothing is changed at all.
     """
     with failing(link):
-        _probation(choices["canary"], choices["by_hand"])
+        _probation(choices["canary"], choices["by_hand"], choices["atomic"])
         from netswap.modules import Bundle
 
         bundles = [Bundle.from_paths([path]).to_message() for path in paths]
@@ -81,7 +84,7 @@ def swap(target: str, link: Link, **choices: Any) -> None:
     """Bring a revision of KIND that the server already has; REV is a number or part of a hash."""
     kind, at, revision = target.rpartition("@")
     with failing(link):
-        _probation(choices["canary"], choices["by_hand"])
+        _probation(choices["canary"], choices["by_hand"], choices["atomic"])
         if not (at and kind and revision):
             raise UsageError(f"{target!r} is not KIND@REV", "", "`netswap versions` lists both")
     request = SwapRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
@@ -98,7 +101,7 @@ def rollback(kind: str | None, revision: str | None, link: Link, **choices: Any)
     While something is on probation, that is taken back instead.
     """
     with failing(link):
-        _probation(choices["canary"], choices["by_hand"])
+        _probation(choices["canary"], choices["by_hand"], choices["atomic"])
         if revision is not None and kind is None:
             raise UsageError("--to needs a KIND", "", "netswap rollback KIND --to REV")
     request = RollbackRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
@@ -112,8 +115,11 @@ def promote(link: Link) -> None:
     change(link, "promote", PromoteRequest())
 
 
-def _probation(canary: str | None, by_hand: float | None) -> None:
+def _probation(canary: str | None, by_hand: float | None, atomic: bool) -> None:
     """Raises UsageError before anything is sent."""
+    if atomic and canary is not None:
+        what = "--atomic and --canary exclude each other: a canary serves beside the old code"
+        raise UsageError(what, "", "--watch goes with both")
     if canary is not None:
         from netswap.canary import Canary
 

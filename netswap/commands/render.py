@@ -262,6 +262,8 @@ def _counts(counts: dict[str, Any], dry_run: bool) -> Iterator[str]:
             f"longest stall {counts['stall_us'] / 1000:.2f} ms, "
             f"gone {counts['gone']}, dropped {counts['dropped']}"
         )
+    if counts.get("held_us"):
+        yield f"  atomic: nothing was served for {counts['held_us'] / 1000:.2f} ms"
 
 
 def duration(seconds: float) -> str:

@@ -145,6 +145,9 @@ class Connection(Implementation[S], Generic[S]):
 
         Both loops call this a turn after ``accepted``; a swap may have come in between.
         """
+        gate = self.host.gate
+        if gate is not None and gate.takes(self, transport):
+            return
         if self.host.canary is None:
             self.begin_as_present(transport)
         else:
@@ -288,8 +291,13 @@ class Connection(Implementation[S], Generic[S]):
                 self.host.entered(entry)
 
     def point_here(self) -> None:
-        """The transport is a client that holds the object, or what stands in front of it."""
-        self.transport.set_protocol(self.entry.target)
+        """The transport is a client that holds the object, or what stands in front of it.
+
+        While a gate has the transport in its hands, it does this when it opens.
+        """
+        gate = self.host.gate
+        if gate is None or not gate.keeps(self.entry):
+            self.transport.set_protocol(self.entry.target)
 
     def discard(self) -> None:
         """Remove the parts that were made for this successor and its predecessor had not."""

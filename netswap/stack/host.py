@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from netswap.stack.connection import Connection
     from netswap.stack.implementation import Implementation
 
-__all__ = ["FACTORY", "Canary", "Host", "Mesh", "Reply"]
+__all__ = ["FACTORY", "Canary", "Gate", "Host", "Mesh", "Reply"]
 
 FACTORY = "connection.factory"
 
@@ -40,6 +40,35 @@ class Canary(Protocol):
 
     def admit(self, connection: Connection[Any], transport: asyncio.BaseTransport) -> None:
         """Call the connection's ``begin_as_present``, perhaps with other ``Host.favoured``."""
+
+
+class Gate(Protocol):
+    """What stands between a worker's objects and the world while all workers convert theirs."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether calls that come now are held."""
+
+    def hold(self, call: Callable[..., object], *args: Any) -> None:
+        """Make a call of the stack's own when the gate opens."""
+
+    def hold_call(self, entry: Entry, method: str, args: tuple[Any, ...]) -> None:
+        """Make the call ``Host.guarded(entry, method, *args)`` when the gate opens."""
+
+    def hold_first(self, entry: Entry, method: str, *args: Any) -> None:
+        """The same, before anything else that is held."""
+
+    def keeps(self, entry: Entry) -> bool:
+        """Whether a connection's transport is in the gate's hands."""
+
+    def takes(self, connection: Connection[Any], transport: asyncio.BaseTransport) -> bool:
+        """Whether a new connection begins later, when the gate opens."""
+
+    async def wait_open(self) -> None:
+        """Return when it is open."""
+
+    def abandon(self) -> None:
+        """The worker ends."""
 
 
 class Reply:
@@ -68,6 +97,7 @@ class Host:
         self.factories: dict[str, Entry] = {}
         self.mesh: Mesh | None = None
         self.canary: Canary | None = None
+        self.gate: Gate | None = None
         self.favoured: Mapping[str, type[Implementation[Any]]] = {}
         self.births: list[Callable[[Entry], None]] = []
         self.failures: list[Callable[[Any, BaseException], None]] = []
@@ -111,7 +141,7 @@ class Host:
         cls = self.present.pop(kind)
         if cls.scope == "worker" and kind in self.services:
             entry = self.services[kind]
-            self.guarded(entry, "on_stop")
+            self._call(entry, "on_stop")
             entry.target = None
 
     def add_listener(self, listener: str) -> None:
@@ -148,10 +178,22 @@ class Host:
 
     def later(self, call: Callable[..., Any], *args: Any) -> None:
         """Call a function of the stack's own in the next turn of the loop."""
-        self.loop.call_soon(call, *args)
+        self.loop.call_soon(self._pass, call, *args)
+
+    def _pass(self, call: Callable[..., Any], *args: Any) -> None:
+        if self.gate is not None and self.gate.closed:
+            self.gate.hold(call, *args)
+        else:
+            call(*args)
 
     def guarded(self, entry: Entry, method: str, *args: Any) -> Any:
         """Call a method of a live object from the loop; a failure is that object's, not ours."""
+        if self.gate is not None and self.gate.closed:
+            self.gate.hold_call(entry, method, args)
+            return None
+        return self._call(entry, method, *args)
+
+    def _call(self, entry: Entry, method: str, *args: Any) -> Any:
         target = entry.target
         if target is None or entry not in self.table:
             return None
@@ -180,6 +222,11 @@ class Host:
             doing=method,
             advice="keep the methods that timers and requests of the version before name",
         )
+
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[None]]:
+        """Coroutines that were called from the loop and have not ended."""
+        return frozenset(self._tasks)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine as a task of the host; it answers for its own failures."""

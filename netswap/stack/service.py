@@ -290,11 +290,14 @@ def _tracked(method: Callable[..., Any]) -> Callable[..., Any]:
     """Count each call of an ``async def`` method in a generation of its object.
 
     A call begins with its coroutine's first step. One that was made before a swap and begins
-    after it, or while it holds calls, goes the way of the new ones.
+    after it, or while it holds calls, goes the way of the new ones. None begins at a closed gate.
     """
 
     @functools.wraps(method)
     async def tracked(self: Service[Any], *args: Any, **keywords: Any) -> Any:
+        gate = self.host.gate
+        if gate is not None and gate.closed:
+            await gate.wait_open()
         if self.entry.target is not self and _comes_late(self):
             return await getattr(self.entry.target, method.__name__)(*args, **keywords)
         coroutine = method(self, *args, **keywords)

@@ -8,6 +8,9 @@ take bytes out of the receive buffer only when the coroutine goes on, never whil
 A session that is elsewhere when a swap comes is *brought to rest*: at its next swap point it is
 held, even if input is there. What stands in a ``finally`` of the old ``run()`` runs after the
 flip with no state and no way to write; put clean-up in ``on_close``.
+
+While a gate is there, a session that is at a swap point, comes to one or is about to begin stays
+where it is until the gate is open: what it awaits may end, but nothing goes on by that.
 """
 
 from __future__ import annotations
@@ -52,10 +55,11 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     may_suspend: ClassVar[bool] = True
 
-    __slots__ = ("_at_swap_point", "_held", "_left_at", "_task", "_tell", "_waiters")
+    __slots__ = ("_at_swap_point", "_ends", "_held", "_left_at", "_task", "_tell", "_waiters")
 
     input: Any
     _at_swap_point: bool
+    _ends: bool
     _left_at: int
     _task: asyncio.Task[None] | None
     _tell: Callable[[], None] | None
@@ -75,7 +79,13 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         try:
             if self._tell is not None:
                 await self._hold()
-            return await awaitable
+            try:
+                if self.host.gate is not None:
+                    await self._pass_gate()
+                return await awaitable
+            finally:
+                if self.host.gate is not None and not self._ends:
+                    await self._pass_gate()
         finally:
             self._at_swap_point = False
             self._left_at = self.host.clock.monotonic_ns()
@@ -161,6 +171,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: the conversation ends where it is."""
+        self._ends = True
         if self._task is not None:
             self._task.cancel()
         super().connection_lost(error)
@@ -228,35 +239,47 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     def retire(self, follower: Connection[Any]) -> None:
         """Stop the conversation; a follower with callbacks is called for what was not used."""
+        self._ends = True
         if self._task is not None:
             self._task.cancel()
         del self.state, self.write
         self.transport = cast("asyncio.Transport", _Retired())
         if not isinstance(follower, Session):
             follower.pause_reading()  # so that nothing overtakes it
-            self.host.call_soon(self.entry, "take_up", self.input.take_all())
+            gate = self.host.gate
+            soon = self.host.call_soon if gate is None else gate.hold_first
+            soon(self.entry, "take_up", self.input.take_all())
 
     def _bind_after(self, old: Implementation[Any]) -> None:
         self._nothing_runs()
         super()._bind_after(old)
 
     def _nothing_runs(self) -> None:
-        self._at_swap_point = False
+        self._at_swap_point = self._ends = False
         self._left_at = self.host.clock.monotonic_ns()
         self._task = self._tell = self._held = None
         self._waiters = []
 
     def _start(self) -> None:
         if not self.transport.is_closing():
+            self._at_swap_point = self.host.gate is not None
             self._task = self.host.loop.create_task(self._converse())
 
     async def _converse(self) -> None:
         try:
+            if self.host.gate is not None:
+                self._at_swap_point = True
+                await self._pass_gate()
+            self._at_swap_point = False
             await self.run()
         except Exception as error:
             self.host.failed(self, error, "run")
         else:
             self.close()
+
+    async def _pass_gate(self) -> None:
+        while (gate := self.host.gate) is not None:
+            await gate.wait_open()
 
     async def _hold(self) -> None:
         self._held = self.host.loop.create_future()
@@ -278,6 +301,8 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+        if self._at_swap_point and self.host.gate is not None:
+            await self._pass_gate()
 
     def _wake(self) -> None:
         for waiter in self._waiters:

@@ -20,6 +20,10 @@ way back, so a watch that fails is a revert like any other. A transaction withou
 by (``_OPTIONAL``). An operator may end a probation by a ``Decision``; with ``by_hand`` only that
 promotes the canary.
 
+An *atomic* one asks every worker to hold all that would be served before any is told to swap, so
+that two versions never serve at the same moment; what lets them serve again is the next watch,
+finish or revert. It has no canary, which is there to serve beside the old code.
+
 A vote is counted once, and only in the phase that asked for it: duplicates, answers that come too
 late and answers from workers that do not take part change nothing. Two phases that ask the same
 are told apart by the answer's ``canary``. A deadline is an event like
@@ -35,9 +39,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+import msgspec
+
 from netswap.channel import messages
 from netswap.events import Refusal, Rehearsal, Stage, VerdictLine, WatchRow, WorkerReceipt
 from netswap.outcome import Outcome
+from netswap.supervisor.inputs import Decision, Lost, Probation, Stopped, Written
 
 __all__ = [
     "TRANSITIONS",
@@ -50,6 +57,7 @@ __all__ = [
     "Phase",
     "Probation",
     "Step",
+    "Stopped",
     "Vote",
     "Written",
 ]
@@ -62,6 +70,7 @@ class Phase(StrEnum):
     PREPARING = auto()
     CANARY = "swapping the canary"
     PROBATION = "watching the canary"
+    HOLDING = auto()
     SWAPPING = auto()
     WATCHING = auto()
     COMMITTING = auto()
@@ -94,6 +103,7 @@ class Act(StrEnum):
     SEND_PREPARE = auto()
     SEND_CANARY = auto()
     SEND_WATCH_CANARY = auto()
+    SEND_HOLD = auto()
     SEND_SWAP = auto()
     SEND_WATCH = auto()
     JOURNAL_COMMIT = auto()
@@ -104,13 +114,6 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A worker died."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
 class Deadline:
     """The time for a phase is over; of ``slot`` alone, where workers are asked one by one."""
 
@@ -118,41 +121,10 @@ class Deadline:
     slot: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """An operator promotes what is on probation, or takes it back and says why."""
-
-    promote: bool
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """An operator aborts it, whatever it waits for, and says why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Probation:
-    """What a transaction has to stand: a ``canary`` first, a ``watch`` over all afterwards."""
-
-    canary: bool = False
-    watch: bool = False
-    by_hand: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The journal took the record that was asked for, or did not."""
-
-    ok: bool = True
-    reason: str = ""
-
-
 Vote = (
     messages.Prepared
     | messages.Refused
+    | messages.Held
     | messages.Swapped
     | messages.SwapFailed
     | messages.Watching
@@ -184,6 +156,11 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (Phase.PROBATION, Step.TAKEN_BACK): Phase.REVERTING,
     (Phase.PROBATION, Step.UNDECIDED): Phase.REVERTING,
     (Phase.PROBATION, Step.STOPPED): Phase.REVERTING,
+    (Phase.HOLDING, Step.ALL): Phase.SWAPPING,
+    (Phase.HOLDING, Step.NO): Phase.REVERTING,
+    (Phase.HOLDING, Step.LOST): Phase.REVERTING,
+    (Phase.HOLDING, Step.LATE): Phase.REVERTING,
+    (Phase.HOLDING, Step.STOPPED): Phase.REVERTING,
     (Phase.SWAPPING, Step.ALL): Phase.WATCHING,
     (Phase.SWAPPING, Step.NO): Phase.REVERTING,
     (Phase.SWAPPING, Step.LOST): Phase.REVERTING,
@@ -206,7 +183,8 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
 """Every change of phase. A step that has no row in a phase changes nothing there."""
 
 _OPTIONAL: dict[Phase, Phase] = {
-    Phase.CANARY: Phase.SWAPPING,
+    Phase.CANARY: Phase.HOLDING,
+    Phase.HOLDING: Phase.SWAPPING,
     Phase.WATCHING: Phase.COMMITTING,
 }
 """Phases that not every transaction has, and where one without them goes instead."""
@@ -216,6 +194,7 @@ _ON_ENTRY: dict[Phase, tuple[Act, ...]] = {
     Phase.PREPARING: (Act.SEND_PREPARE,),
     Phase.CANARY: (Act.SEND_CANARY,),
     Phase.PROBATION: (Act.SEND_WATCH_CANARY,),
+    Phase.HOLDING: (Act.SEND_HOLD,),
     Phase.SWAPPING: (Act.SEND_SWAP,),
     Phase.WATCHING: (Act.SEND_WATCH,),
     Phase.COMMITTING: (Act.JOURNAL_COMMIT,),
@@ -232,6 +211,7 @@ _YES: dict[Phase, type] = {
     Phase.PREPARING: messages.Prepared,
     Phase.CANARY: messages.Swapped,
     Phase.PROBATION: messages.Watched,
+    Phase.HOLDING: messages.Held,
     Phase.SWAPPING: messages.Swapped,
     Phase.WATCHING: messages.Watched,
     Phase.FINISHING: messages.Finished,
@@ -241,6 +221,7 @@ _NO: dict[Phase, type] = {
     Phase.PREPARING: messages.Refused,
     Phase.CANARY: messages.SwapFailed,
     Phase.PROBATION: messages.WatchFailed,
+    Phase.HOLDING: messages.SwapFailed,
     Phase.SWAPPING: messages.SwapFailed,
     Phase.WATCHING: messages.WatchFailed,
 }
@@ -254,10 +235,14 @@ _FAILS_AS: dict[Phase, Outcome] = {
     Phase.PREPARING: Outcome.REFUSED,
     Phase.CANARY: Outcome.ROLLED_BACK,
     Phase.PROBATION: Outcome.ROLLED_BACK,
+    Phase.HOLDING: Outcome.ROLLED_BACK,
     Phase.SWAPPING: Outcome.ROLLED_BACK,
     Phase.WATCHING: Outcome.ROLLED_BACK,
     Phase.COMMITTING: Outcome.ROLLED_BACK,
 }
+
+
+_NOTHING = Probation()
 
 
 class Agreement:
@@ -277,7 +262,7 @@ class Agreement:
         slots: Iterable[int],
         dry_run: bool = False,
         selective: bool = False,
-        probation: Probation = Probation(),
+        probation: Probation = _NOTHING,
     ) -> None:
         self.tx = tx
         self.selective = selective
@@ -296,7 +281,11 @@ class Agreement:
         self.figures: dict[int, list[WatchRow]] = {}
         self.rehearsals: dict[int, Rehearsal] = {}
         self._by_hand = probation.by_hand
-        wanted = {Phase.CANARY: probation.canary, Phase.WATCHING: probation.watch}
+        wanted = {
+            Phase.CANARY: probation.canary,
+            Phase.HOLDING: probation.atomic,
+            Phase.WATCHING: probation.watch,
+        }
         self._passed_by = {phase for phase, is_wanted in wanted.items() if not is_wanted}
         if not self.live:
             raise ValueError("an agreement needs at least one worker")
@@ -356,8 +345,8 @@ class Agreement:
         """
         if target in _FLIPS and self.dry_run:
             return Phase.REVERTING
-        if target in self._passed_by:
-            return _OPTIONAL[target]
+        while target in self._passed_by:
+            target = _OPTIONAL[target]
         if target in (Phase.ABORTED, Phase.MIXED):
             return Phase.MIXED if self.stuck and self._swap_was_sent else Phase.ABORTED
         return target
@@ -417,6 +406,8 @@ class Agreement:
             self.connections[vote.slot] = vote.connections
         elif isinstance(vote, messages.Swapped):
             self.receipts[vote.slot] = vote.receipt
+        elif isinstance(vote, messages.Finished) and vote.slot in self.receipts:
+            self.receipts[vote.slot] = _with_hold(self.receipts[vote.slot], vote.held_us)
         elif isinstance(vote, messages.Reverted) and vote.refusal is not None:
             self.stuck.add(vote.slot)
             self.refusals.append(vote.refusal)
@@ -477,3 +468,9 @@ class Agreement:
         if self.phase is not Phase.FINISHING:
             refusal = Refusal(Stage.AGREEMENT, reason, worker=worker, advice=advice)
             self.refusals.append(refusal)
+
+
+def _with_hold(receipt: WorkerReceipt, held_us: float) -> WorkerReceipt:
+    """The receipt, now that all is served again: it was written while that was held."""
+    blackout = max(receipt.blackout_us, held_us)
+    return msgspec.structs.replace(receipt, blackout_us=blackout, held_us=held_us)

@@ -45,7 +45,7 @@ log = structlog.get_logger("netswap.supervisor")
 class Options:
     """What a push, swap or rollback may be told; ``timeout`` None means the configured one.
 
-    ``watch``, ``by_hand``, ``shadow``, ``rehearse`` and ``allow_stale`` as in ``Plan``.
+    ``watch``, ``by_hand``, ``shadow``, ``rehearse``, ``allow_stale`` and ``atomic`` as in ``Plan``.
     """
 
     dry_run: bool = False
@@ -60,6 +60,7 @@ class Options:
     expect_diff: bool = False
     rehearse: bool = True
     allow_stale: bool = False
+    atomic: bool = False
 
 
 class Operations:
@@ -261,6 +262,7 @@ class Operations:
             expect_diff=options.expect_diff,
             rehearse=options.rehearse,
             allow_stale=options.allow_stale or not bundles,  # what ran before may run again
+            atomic=options.atomic,
         )
 
     def new_tx(self) -> int:

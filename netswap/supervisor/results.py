@@ -50,6 +50,7 @@ class Receipt(msgspec.Struct, frozen=True):
     stall_us: float = 0.0
     convert_us: float = 0.0
     slices: int = 0
+    held_us: float = 0.0
 
 
 class Result(msgspec.Struct):
@@ -108,6 +109,7 @@ def receipt_of(agreement: Agreement) -> Receipt:
         stall_us=max((row.stall_us for row in rows), default=0.0),
         convert_us=sum(row.convert_us for row in rows),
         slices=sum(row.slices for row in rows),
+        held_us=max((row.held_us for row in rows), default=0.0),
     )
 
 

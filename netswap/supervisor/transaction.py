@@ -55,7 +55,7 @@ class Plan:
     meanwhile is answered by the old code. ``shadow`` is how long connections are recorded before
     old and new code are asked the same; ``expect_diff``: they may answer differently.
     Without ``rehearse`` only a sample is tried; ``allow_stale``: a library that has changed on
-    disk is no reason to refuse.
+    disk is no reason to refuse. ``atomic``: nothing is served while the workers swap.
     """
 
     command: str
@@ -74,6 +74,7 @@ class Plan:
     expect_diff: bool = False
     rehearse: bool = True
     allow_stale: bool = False
+    atomic: bool = False
 
     @property
     def on_probation(self) -> bool:
@@ -83,7 +84,8 @@ class Plan:
     @property
     def probation(self) -> Probation:
         """What it has to stand before it is committed."""
-        return Probation(self.canary is not None, self.watch > 0, self.by_hand > 0)
+        canary, watch, by_hand = self.canary is not None, self.watch > 0, self.by_hand > 0
+        return Probation(canary, watch, by_hand, self.atomic)
 
     @property
     def canary_watch(self) -> float:
@@ -184,6 +186,7 @@ class Transaction:
             Phase.PREPARING: plan.timeout + (plan.shadow and plan.shadow + plan.timeout),
             Phase.CANARY: plan.timeout,
             Phase.PROBATION: plan.canary_watch,
+            Phase.HOLDING: plan.timeout,
             Phase.SWAPPING: plan.timeout,
             Phase.WATCHING: plan.watch,
         }
@@ -322,7 +325,8 @@ _SPECIAL: dict[Act, Callable[[Transaction, int], messages.Message]] = {
 
 _JOURNAL = frozenset({Act.JOURNAL_BEGIN, Act.JOURNAL_COMMIT, Act.JOURNAL_ABORT})
 
-_MESSAGES: dict[Act, type[messages.Swap | messages.Finish | messages.Revert]] = {
+_MESSAGES: dict[Act, type[messages.Hold | messages.Swap | messages.Finish | messages.Revert]] = {
+    Act.SEND_HOLD: messages.Hold,
     Act.SEND_SWAP: messages.Swap,
     Act.SEND_FINISH: messages.Finish,
     Act.SEND_REVERT: messages.Revert,
@@ -331,6 +335,7 @@ _MESSAGES: dict[Act, type[messages.Swap | messages.Finish | messages.Revert]] = 
 _SAID: dict[type, str] = {
     messages.Prepared: "prepared",
     messages.Refused: "refused",
+    messages.Held: "serves nothing until all have swapped",
     messages.Swapped: "swapped",
     messages.SwapFailed: "failed and restored its old objects",
     messages.Watching: "",

@@ -20,7 +20,7 @@ from netswap.mediator import mediator_of, present
 from netswap.ott import Entry
 from netswap.stack import Host
 
-__all__ = ["Driver"]
+__all__ = ["SLICE_NS", "Driver", "blocked"]
 
 SLICE_NS = 400_000
 _UNDER_WAY = (Phase.WORKING, Phase.TAKING_BACK)
@@ -126,12 +126,12 @@ class Driver:
 
     def _too_late(self) -> None:
         blockers = [b for entry in self._swap.busy for b in present(entry).blockers()]
-        reason = "not quiescent in time: " + "; ".join(map(str, blockers[:3]))
+        refusal = blocked(blockers)
         if self._swap.phase is Phase.WORKING:
-            self.give_up(_blocked(reason, blockers))
+            self.give_up(refusal)
         else:
             for entry in self._swap.busy:
-                self._swap.strand(entry, reason)
+                self._swap.strand(entry, refusal.reason)
 
     def _release(self) -> None:
         """Held calls and sessions go on, to whichever object is present now."""
@@ -154,7 +154,9 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _blocked(reason: str, blockers: list[Blocker]) -> Refusal:
+def blocked(blockers: list[Blocker]) -> Refusal:
+    """The refusal that names what did not come to rest in time."""
+    reason = "not quiescent in time: " + "; ".join(map(str, blockers[:3]))
     file, _, line = blockers[0].where.rpartition(":") if blockers else ("", "", "")
     return Refusal(
         Stage.SWAP,

@@ -80,7 +80,10 @@ class Links:
 
     def received(self, slot: int, message: Message) -> None:
         """A message from another worker."""
-        if isinstance(message, Cast):
+        gate = self._host.gate
+        if gate is not None and gate.closed and isinstance(message, Cast | Request):
+            gate.hold(self.received, slot, message)
+        elif isinstance(message, Cast):
             entry = self._host.services.get(message.kind)
             if entry is not None:
                 self._host.guarded(entry, message.method, *message.args)

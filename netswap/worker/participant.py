@@ -9,6 +9,8 @@
 
     Prepared ─canary▶ Trying ─yes▶ Tried ─prove▶ Proving ─yes/no▶ Tried ─swap▶ Swapping
                                                     └─swap: promoted▶ Promoting ▲
+    Prepared ─hold▶ Holding ─yes▶ Held ─swap▶ Swapping
+                       └─no▶ Failed
     Swapped ─watch▶ Watching ─yes/no▶ Swapped ─finish▶ Finishing
                         └─finish: promoted▶ Leaving ▲
 
@@ -59,6 +61,8 @@ class State(StrEnum):
     TRIED = auto()
     PROVING = auto()
     PROMOTING = auto()
+    HOLDING = auto()
+    HELD = auto()
     SWAPPING = auto()
     STOPPING = auto()
     SWAPPED = auto()
@@ -75,6 +79,7 @@ class Input(StrEnum):
     NEXT = auto()  # a later transaction is to be prepared
     CANARY = auto()  # the canary alone is to be swapped
     PROVE = auto()  # the canary is to be watched
+    HOLD = auto()  # nothing is to be served from now on
     SWAP = auto()
     WATCH = auto()
     FINISH = auto()
@@ -87,6 +92,7 @@ class Act(StrEnum):
     """What the driver has to do, one after the other; STOP at once, the others are work."""
 
     PREPARE = auto()
+    CLOSE = auto()  # serve nothing; the next WATCH, FINISH, REVERT or FORGET ends that
     SWAP = auto()  # what ``swap`` says
     WATCH = auto()  # what ``watch`` says
     STOP = auto()  # give up the work under way
@@ -98,10 +104,18 @@ class Act(StrEnum):
     REFUSE = auto()  # how the transaction in hand ended is not known here
 
 
-Ask = messages.Prepare | messages.Swap | messages.Watch | messages.Finish | messages.Revert
+Ask = (
+    messages.Prepare
+    | messages.Hold
+    | messages.Swap
+    | messages.Watch
+    | messages.Finish
+    | messages.Revert
+)
 Result = (
     messages.Prepared
     | messages.Refused
+    | messages.Held
     | messages.Swapped
     | messages.SwapFailed
     | messages.Watched
@@ -117,6 +131,7 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.PREPARING, Input.REVERT): (State.STOPPING, ()),
     (State.PREPARING, Input.NEXT): (State.PREPARING, (Act.HOLD,)),
     (State.PREPARED, Input.CANARY): (State.TRYING, (Act.SWAP,)),
+    (State.PREPARED, Input.HOLD): (State.HOLDING, (Act.CLOSE,)),
     (State.PREPARED, Input.SWAP): (State.SWAPPING, (Act.SWAP,)),
     (State.PREPARED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
     (State.PREPARED, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
@@ -137,6 +152,13 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.PROMOTING, Input.NO): (State.SWAPPING, (Act.ANSWER, Act.SWAP)),
     (State.PROMOTING, Input.REVERT): (State.STOPPING, ()),
     (State.PROMOTING, Input.NEXT): (State.PROMOTING, (Act.HOLD,)),
+    (State.HOLDING, Input.YES): (State.HELD, (Act.ANSWER,)),
+    (State.HOLDING, Input.NO): (State.FAILED, (Act.ANSWER,)),
+    (State.HOLDING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
+    (State.HOLDING, Input.NEXT): (State.HOLDING, (Act.HOLD,)),
+    (State.HELD, Input.SWAP): (State.SWAPPING, (Act.SWAP,)),
+    (State.HELD, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
+    (State.HELD, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
     (State.SWAPPING, Input.YES): (State.SWAPPED, (Act.ANSWER,)),
     (State.SWAPPING, Input.NO): (State.FAILED, (Act.ANSWER,)),
     (State.SWAPPING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
@@ -166,12 +188,14 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
 """Every change of state. An input that has no row in a state changes nothing there."""
 
 _INPUTS: dict[type, Input] = {
+    messages.Hold: Input.HOLD,
     messages.Swap: Input.SWAP,
     messages.Watch: Input.WATCH,
     messages.Finish: Input.FINISH,
     messages.Revert: Input.REVERT,
     messages.Prepared: Input.YES,
     messages.Refused: Input.NO,
+    messages.Held: Input.YES,
     messages.Swapped: Input.YES,
     messages.SwapFailed: Input.NO,
     messages.Watched: Input.YES,
@@ -182,6 +206,7 @@ _INPUTS: dict[type, Input] = {
 _OF_CANARY: dict[Input, Input] = {Input.SWAP: Input.CANARY, Input.WATCH: Input.PROVE}
 _ANSWERS: dict[type, tuple[type[Result], ...]] = {
     messages.Prepare: (messages.Prepared, messages.Refused),
+    messages.Hold: (messages.Held, messages.SwapFailed),
     messages.Swap: (messages.Swapped, messages.SwapFailed),
     messages.Watch: (messages.Watched, messages.WatchFailed),
     messages.Finish: (messages.Finished,),
@@ -268,12 +293,14 @@ class Participant:
         return messages.Refused(ask.tx, self.slot, refusal)
 
     def _unknown(
-        self, ask: messages.Swap | messages.Watch | messages.Finish | messages.Revert
+        self,
+        ask: messages.Hold | messages.Swap | messages.Watch | messages.Finish | messages.Revert,
     ) -> Result:
         """The answer about a transaction that is not in hand."""
-        if isinstance(ask, messages.Swap):
+        if isinstance(ask, messages.Hold | messages.Swap):
             refusal = Refusal(Stage.SWAP, "nothing is prepared here", worker=self.slot)
-            return messages.SwapFailed(ask.tx, self.slot, refusal, ask.canary)
+            of_canary = getattr(ask, "canary", False)
+            return messages.SwapFailed(ask.tx, self.slot, refusal, of_canary)
         if isinstance(ask, messages.Watch):
             refusal = Refusal(Stage.WATCH, "nothing is swapped here", worker=self.slot)
             return messages.WatchFailed(ask.tx, self.slot, refusal, [], ask.canary)

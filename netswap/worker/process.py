@@ -49,6 +49,7 @@ class Worker:
         self._retirement = Retirement(self._host, quiet=self._is_idle)
         self._acts: dict[Act, Callable[[], Any]] = {
             Act.PREPARE: self._prepare,
+            Act.CLOSE: self._hold,
             Act.SWAP: self._swap,
             Act.WATCH: self._watch,
             Act.FINISH: self._finish,
@@ -58,6 +59,7 @@ class Worker:
         self._handlers: dict[type, Callable[[Any], None]] = {
             messages.Boot: lambda m: self._work.put_nowait(lambda: self._boot(m)),
             messages.Prepare: self._take_part,
+            messages.Hold: self._take_part,
             messages.Swap: self._take_part,
             messages.Watch: self._take_part,
             messages.Finish: self._take_part,
@@ -79,6 +81,8 @@ class Worker:
         finally:
             for task in tasks:
                 task.cancel()
+            if self._host.gate is not None:
+                self._host.gate.abandon()
             self._retirement.close()
             if self._host.mesh is not None:
                 self._links.close()
@@ -193,6 +197,9 @@ class Worker:
         self._transaction = Transaction(self._host, self._library, ask)
         self._take_part(await self._transaction.prepare())
 
+    async def _hold(self) -> None:
+        self._take_part(await self._present().hold())
+
     async def _swap(self) -> None:
         ask = self._participant.swap
         assert ask is not None
@@ -209,10 +216,11 @@ class Worker:
 
     async def _finish(self) -> None:
         transaction = self._present()
+        held_us = await transaction.serve()
         await transaction.finish()
         self._transaction = None
         await self._listen()
-        self._take_part(messages.Finished(transaction.ask.tx, self._slot))
+        self._take_part(messages.Finished(transaction.ask.tx, self._slot, held_us))
 
     async def _revert(self) -> None:
         transaction = self._present()

@@ -26,6 +26,7 @@ from netswap.stack import FACTORY, Host, Implementation
 from netswap.worker.canary import connections_of
 from netswap.worker.deadline import Deadline
 from netswap.worker.driver import SLICE_NS, Driver
+from netswap.worker.gate import Gate
 from netswap.worker.installation import Installation
 from netswap.worker.library import Library, classes_of
 from netswap.worker.play import try_all, try_sample
@@ -39,6 +40,8 @@ __all__ = ["Transaction", "ordered"]
 
 TRIAL_S = 3.0
 """Seconds for an import on trial, which is run twice and line by line; else it has one second."""
+UNHEARD_S = 20.0
+"""Seconds, beyond those for its own work, after which a worker that holds its clients serves."""
 
 
 class Transaction:
@@ -57,6 +60,7 @@ class Transaction:
         self._installation = Installation(host, self._changes, ask.canary, ask.only is not None)
         self._policy: Any = None
         self._watch: Watch | None = None
+        self._gate: Gate | None = None
 
     @property
     def kinds(self) -> list[str]:
@@ -131,10 +135,28 @@ class Transaction:
         stall_us = max(self._stall_ns / 1e3, slice_us)
         return msgspec.structs.replace(report, worker=self._host.slot, stall_us=stall_us)
 
+    async def hold(self) -> messages.Held | messages.SwapFailed:
+        """Serve nothing until all workers have swapped; or serve on, and say what is in the way."""
+        timeout, slot = self.ask.timeout, self._host.slot
+        self._gate = Gate(self._host, 2 * timeout + UNHEARD_S)
+        if self._stopped is not None:
+            self._gate.give_up(self._stopped)
+        refusal = await self._gate.close(timeout)
+        if refusal is None:
+            return messages.Held(self.ask.tx, slot)
+        return messages.SwapFailed(self.ask.tx, slot, self._placed(refusal))
+
+    async def serve(self) -> float:
+        """Open the gate, if it was closed; for how many microseconds that had been."""
+        if self._gate is None:
+            return 0.0
+        await self._gate.open()
+        return self._gate.closed_ns / 1e3
+
     async def swap(self, ask: messages.Swap) -> messages.Swapped | messages.SwapFailed:
         """Flip the canary or all that is left, or restore all and say what was in the way."""
         swap, driver = await self._begun()
-        entries = self._stopped or self._install(ask)
+        entries = self._stopped or self._too_early() or self._install(ask)
         if isinstance(entries, Refusal):
             swap.give_up(entries)
         else:
@@ -145,6 +167,14 @@ class Transaction:
         refusal = swap.refusal or Refusal(Stage.SWAP, "the swap did not complete")
         self._installation.uninstall()
         return messages.SwapFailed(self.ask.tx, self._host.slot, self._placed(refusal), ask.canary)
+
+    def _too_early(self) -> Refusal | None:
+        """Why this worker would serve new code while another one may still serve the old."""
+        if self._gate is None or self._gate.shut:
+            return None
+        reason = "its clients had waited so long for the other workers that it serves them again"
+        advice = "netswap workers shows them; push again, or without --atomic"
+        return Refusal(Stage.SWAP, reason, advice=advice)
 
     async def _begun(self) -> tuple[Swap, Driver]:
         """The one swap, which a canary begins and the rest widens, so that one way leads back."""
@@ -178,6 +208,7 @@ class Transaction:
         assert watch is not None
         if self._stopped is not None:
             watch.end()
+        await self.serve()
         refusal, rows = await watch.run(ask, report)
         self._stopped = None
         if refusal is None:
@@ -205,6 +236,7 @@ class Transaction:
             if self._swap.stuck:
                 refusal = self._placed(self._swap.stuck[0])
         await self._leave()
+        await self.serve()
         self._forget()
         return refusal
 
@@ -218,6 +250,8 @@ class Transaction:
         self._stopped = refusal
         if self._watch is not None:
             self._watch.end()
+        if self._gate is not None:
+            self._gate.give_up(refusal)
         working = self._swap is not None and self._swap.phase is Phase.WORKING
         if working and self._driver is not None:
             self._driver.give_up(refusal)
@@ -342,15 +376,18 @@ class Transaction:
     def _receipt(self) -> WorkerReceipt:
         assert self._swap is not None
         assert self._driver is not None
-        driver = self._driver
+        driver, host = self._driver, self._host
+        held_ns = 0 if self._gate is None else self._gate.closed_ns
+        longest = max(driver.longest_ns, host.longest_hold_ns, self._stall_ns, held_ns)
         return WorkerReceipt(
-            worker=self._host.slot,
+            worker=host.slot,
             objects=dict(self._swap.counts),
             gone=self._swap.gone,
-            blackout_us=max(driver.longest_ns, self._host.longest_hold_ns, self._stall_ns) / 1e3,
+            blackout_us=longest / 1e3,
             stall_us=max(driver.longest_ns, self._stall_ns) / 1e3,
             convert_us=driver.cpu_ns / 1e3,
             slices=driver.slices,
+            held_us=held_ns / 1e3,
         )
 
     def _placed(self, refusal: Refusal) -> Refusal:

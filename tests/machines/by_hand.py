@@ -34,6 +34,7 @@ class Host:
         self.table = ObjectTranslationTable()
         self.clock = clock or Clock()
         self.slot = 0
+        self.gate = None
         self.services: dict[str, Any] = {}
         self.present: dict[str, Any] = {}
 

@@ -48,7 +48,8 @@ def row(slot: int, errors: int = 0) -> WatchRow:
 
 def at(phase: Phase) -> Agreement:
     """An agreement of two workers that stands at the beginning of ``phase``."""
-    agreement = Agreement(TX, [0, 1], probation=ALL_OF_IT)
+    probation = ATOMIC if phase is Phase.HOLDING else ALL_OF_IT
+    agreement = Agreement(TX, [0, 1], probation=probation)
     agreement.begin()
     for event in WAY[phase]:
         agreement.feed(event)
@@ -57,6 +58,7 @@ def at(phase: Phase) -> Agreement:
 
 
 ALL_OF_IT = Probation(canary=True, watch=True)
+ATOMIC = Probation(watch=True, atomic=True)
 
 _PREPARING: list[Event] = [Written()]
 _CANARY: list[Event] = [*_PREPARING, prepared(0), prepared(1)]
@@ -70,6 +72,7 @@ WAY: dict[Phase, list[Event]] = {
     Phase.PREPARING: _PREPARING,
     Phase.CANARY: _CANARY,
     Phase.PROBATION: _PROBATION,
+    Phase.HOLDING: [*_PREPARING, prepared(0), prepared(1)],
     Phase.SWAPPING: _SWAPPING,
     Phase.WATCHING: _WATCHING,
     Phase.COMMITTING: _COMMITTING,
@@ -88,6 +91,7 @@ YES: dict[Phase, type] = {
     Phase.PREPARING: messages.Prepared,
     Phase.CANARY: messages.Swapped,
     Phase.PROBATION: messages.Watched,
+    Phase.HOLDING: messages.Held,
     Phase.SWAPPING: messages.Swapped,
     Phase.WATCHING: messages.Watched,
     Phase.FINISHING: messages.Finished,
@@ -98,6 +102,7 @@ EVENTS: dict[str, Event] = {
     "refused": messages.Refused(TX, 0, NO),
     "canary swapped": swapped(0, canary=True),
     "canary watched": watched(0, canary=True),
+    "held": messages.Held(TX, 0),
     "swapped": swapped(0),
     "watching": messages.Watching(TX, 0, [row(0)]),
     "watched": watched(0),
@@ -129,6 +134,9 @@ MOVES: dict[tuple[Phase, str], Phase] = {
     (Phase.PROBATION, "lost"): Phase.REVERTING,
     (Phase.PROBATION, "promoted"): Phase.SWAPPING,
     (Phase.PROBATION, "taken back"): Phase.REVERTING,
+    (Phase.HOLDING, "swap failed"): Phase.REVERTING,
+    (Phase.HOLDING, "lost"): Phase.REVERTING,
+    (Phase.HOLDING, "stopped"): Phase.REVERTING,
     (Phase.SWAPPING, "swap failed"): Phase.REVERTING,
     (Phase.SWAPPING, "lost"): Phase.REVERTING,
     (Phase.WATCHING, "watch failed"): Phase.REVERTING,
@@ -224,6 +232,61 @@ def test_the_whole_way_with_a_canary_and_a_watch() -> None:
     ]
     assert agreement.outcome is Outcome.DONE
     assert agreement.figures == {0: [row(0)], 1: [row(1)]}
+
+
+def test_the_whole_way_of_an_atomic_one() -> None:
+    """All hold before any swaps, and the time that they held is in the receipts."""
+    agreement = Agreement(TX, [0, 1], probation=Probation(atomic=True))
+    held = messages.Held(TX, 0), messages.Held(TX, 1)
+    acts = run(agreement, *_CANARY, *held, swapped(0), swapped(1), Written())
+    assert acts == [
+        Act.JOURNAL_BEGIN,
+        Act.SEND_PREPARE,
+        Act.SEND_HOLD,
+        Act.SEND_SWAP,
+        Act.JOURNAL_COMMIT,
+        Act.SEND_FINISH,
+    ]
+    agreement.feed(messages.Finished(TX, 0, 7000.0))
+    assert agreement.feed(messages.Finished(TX, 1, 9000.0)) == [Act.DONE]
+    assert [row.held_us for row in agreement.receipts.values()] == [7000.0, 9000.0]
+    assert [row.blackout_us for row in agreement.receipts.values()] == [7000.0, 9000.0]
+
+
+def test_nobody_swaps_before_the_last_one_holds() -> None:
+    """One that serves on is enough to see two versions at once."""
+    agreement = at(Phase.HOLDING)
+    assert agreement.feed(messages.Held(TX, 0)) == []
+    assert agreement.feed(messages.Held(TX, 0)) == []
+    assert agreement.feed(messages.Held(TX, 1)) == [Act.SEND_SWAP]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [messages.SwapFailed(TX, 1, NO), Lost(1), Deadline(Phase.HOLDING)],
+    ids=["fails", "dies", "is late"],
+)
+def test_a_worker_that_does_not_hold_reverts_all(event: Event) -> None:
+    """Those that hold serve the old code again; nothing can be mixed, for nobody swapped."""
+    agreement = at(Phase.HOLDING)
+    agreement.feed(messages.Held(TX, 0))
+    assert agreement.feed(event) == [Act.SEND_REVERT]
+    agreement.feed(messages.Reverted(TX, 0))
+    agreement.feed(Deadline(Phase.REVERTING))
+    assert agreement.phase is Phase.ABORTED
+    assert agreement.outcome is Outcome.ROLLED_BACK
+
+
+def test_a_dry_run_holds_nobody() -> None:
+    """It ends before anything is to be felt."""
+    agreement = Agreement(TX, [0], dry_run=True, probation=Probation(atomic=True))
+    assert run(agreement, prepared(0)) == [Act.SEND_PREPARE, Act.SEND_REVERT]
+
+
+def test_atomic_rules_out_a_canary() -> None:
+    """A canary is there to serve beside the old code."""
+    with pytest.raises(ValueError, match="beside the old code"):
+        Probation(canary=True, atomic=True)
 
 
 @pytest.mark.parametrize("phase", [Phase.PROBATION, Phase.WATCHING])
@@ -362,6 +425,7 @@ class AgreementMachine(RuleBasedStateMachine):
         self.agreement = Agreement(TX, range(SLOTS), probation=self.probation)
         self.acts: list[Act] = []
         self.journal_due = True
+        self.said_held: set[int] = set()
         self.said_swapped: set[int] = set()
         self.said_watched: set[int] = set()
         self.promoted = False
@@ -375,6 +439,8 @@ class AgreementMachine(RuleBasedStateMachine):
             self.acts.append(act)
             if act in (Act.JOURNAL_BEGIN, Act.JOURNAL_COMMIT):
                 self.journal_due = True
+            if act is Act.SEND_SWAP and self.probation.atomic:
+                assert set(range(SLOTS)) - self.dead <= self.said_held
             if act is Act.JOURNAL_COMMIT:
                 self.live_at_commit = set(range(SLOTS)) - self.dead
 
@@ -397,6 +463,12 @@ class AgreementMachine(RuleBasedStateMachine):
         if slot not in self.dead and Act.SEND_SWAP in self.acts:
             self.said_swapped.add(slot)
             self.feed(swapped(slot))
+
+    @rule(slot=slots)
+    def held(self, slot: int) -> None:
+        if slot not in self.dead and Act.SEND_HOLD in self.acts:
+            self.said_held.add(slot)
+            self.feed(messages.Held(TX, slot))
 
     @rule(slot=slots)
     def canary_swapped(self, slot: int) -> None:
@@ -433,7 +505,8 @@ class AgreementMachine(RuleBasedStateMachine):
 
     @rule(slot=slots, lucky=st.integers(min_value=0, max_value=3))
     def fail(self, slot: int, lucky: int) -> None:
-        if slot not in self.dead | self.said_swapped and not lucky and Act.SEND_SWAP in self.acts:
+        asked = {Act.SEND_SWAP, Act.SEND_HOLD} & set(self.acts)
+        if slot not in self.dead | self.said_swapped and not lucky and asked:
             self.feed(messages.SwapFailed(TX, slot, NO))
 
     @rule(slot=slots)
@@ -502,10 +575,18 @@ class ProbationMachine(AgreementMachine):
     probation = ALL_OF_IT
 
 
+class AtomicMachine(AgreementMachine):
+    """The same with all workers held before the first of them swaps."""
+
+    probation = ATOMIC
+
+
 AgreementMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestAgreementMachine = AgreementMachine.TestCase
 ProbationMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60)
 TestProbationMachine = ProbationMachine.TestCase
+AtomicMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60)
+TestAtomicMachine = AtomicMachine.TestCase
 
 
 def test_selector_that_finds_nothing_is_refused():

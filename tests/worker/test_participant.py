@@ -12,8 +12,9 @@ from netswap.worker.participant import TRANSITIONS, Act, Ask, Input, Participant
 
 TX, SLOT = 7, 1
 WHY = Refusal("swap", "no")
-PREPARE, SWAP, WATCH, FINISH, REVERT = (
+PREPARE, HOLD, SWAP, WATCH, FINISH, REVERT = (
     messages.Prepare(TX, {"k": "b"}),
+    messages.Hold(TX),
     messages.Swap(TX),
     messages.Watch(TX, 10.0),
     messages.Finish(TX),
@@ -23,6 +24,7 @@ CANARY, PROVE = messages.Swap(TX, True, 9000), messages.Watch(TX, 5.0, 1.0, True
 NEXT = messages.Prepare(TX + 1, {"k": "c"})
 PREPARED = messages.Prepared(TX, SLOT, [], {"k": 2})
 REFUSED = messages.Refused(TX, SLOT, WHY)
+HELD = messages.Held(TX, SLOT)
 SWAPPED = messages.Swapped(TX, SLOT, WorkerReceipt(SLOT, {"k": 2}))
 TRIED = messages.Swapped(TX, SLOT, WorkerReceipt(SLOT, {"k": 1}), True)
 FAILED = messages.SwapFailed(TX, SLOT, WHY)
@@ -43,6 +45,8 @@ WAY: dict[State, list[Ask | Result]] = {
     State.TRIED: [*_TRYING, TRIED],
     State.PROVING: [*_TRYING, TRIED, PROVE],
     State.PROMOTING: [*_TRYING, TRIED, PROVE, SWAP],
+    State.HOLDING: [PREPARE, PREPARED, HOLD],
+    State.HELD: [PREPARE, PREPARED, HOLD, HELD],
     State.SWAPPING: _SWAPPING,
     State.STOPPING: [*_SWAPPING, REVERT],
     State.SWAPPED: [*_SWAPPING, SWAPPED],
@@ -57,6 +61,7 @@ RESULTS: dict[State, dict[Input, Result]] = {
     State.TRYING: {Input.YES: TRIED, Input.NO: FAILED},
     State.PROVING: {Input.YES: PROVED, Input.NO: NOT_PROVED},
     State.PROMOTING: {Input.YES: PROVED, Input.NO: NOT_PROVED},
+    State.HOLDING: {Input.YES: HELD, Input.NO: FAILED},
     State.SWAPPING: {Input.YES: SWAPPED, Input.NO: FAILED},
     State.WATCHING: {Input.YES: WATCHED, Input.NO: VIOLATED},
     State.LEAVING: {Input.YES: WATCHED, Input.NO: VIOLATED},
@@ -69,6 +74,7 @@ ASKS: dict[Input, Ask] = {
     Input.NEXT: NEXT,
     Input.CANARY: CANARY,
     Input.PROVE: PROVE,
+    Input.HOLD: HOLD,
     Input.SWAP: SWAP,
     Input.WATCH: WATCH,
     Input.FINISH: FINISH,
@@ -114,18 +120,19 @@ def test_the_product_of_states_and_inputs(state: State, reading: Input) -> None:
 def _outside(state: State, reading: Input) -> bool:
     """Whether the rules answer without the table: nothing is in hand, or it was said before."""
     known = {
-        State.TRIED: Input.CANARY,
-        State.PROVING: Input.CANARY,
-        State.PROMOTING: Input.CANARY,
-        State.SWAPPED: Input.SWAP,
-        State.WATCHING: Input.SWAP,
-        State.LEAVING: Input.SWAP,
-        State.FAILED: Input.SWAP,
-        State.FINISHING: Input.SWAP,
-        State.REVERTING: Input.SWAP,
+        State.TRIED: {Input.CANARY},
+        State.PROVING: {Input.CANARY},
+        State.PROMOTING: {Input.CANARY},
+        State.HELD: {Input.HOLD},
+        State.SWAPPED: {Input.SWAP},
+        State.WATCHING: {Input.SWAP},
+        State.LEAVING: {Input.SWAP},
+        State.FAILED: {Input.SWAP, Input.HOLD},  # nothing is served here by either
+        State.FINISHING: {Input.SWAP},
+        State.REVERTING: {Input.SWAP},
     }
     nothing = state is State.IDLE and reading is not Input.NEXT
-    return nothing or known.get(state) is reading
+    return nothing or reading in known.get(state, ())
 
 
 @pytest.mark.parametrize(
@@ -133,6 +140,8 @@ def _outside(state: State, reading: Input) -> bool:
     [
         ([PREPARE, PREPARED], PREPARE, PREPARED),
         ([PREPARE, REFUSED], PREPARE, REFUSED),
+        ([PREPARE, PREPARED, HOLD, HELD], HOLD, HELD),
+        ([PREPARE, PREPARED, HOLD, FAILED], HOLD, FAILED),
         ([*_SWAPPING, SWAPPED], SWAP, SWAPPED),
         ([*_SWAPPING, FAILED], SWAP, FAILED),
         ([*_TRYING, TRIED], CANARY, TRIED),
@@ -142,8 +151,8 @@ def _outside(state: State, reading: Input) -> bool:
         ([PREPARE, PREPARED, REVERT, messages.Reverted(TX, SLOT, WHY)], REVERT,
          messages.Reverted(TX, SLOT, WHY)),
     ],
-    ids=["prepared", "refused", "swapped", "failed", "canary", "proved", "violated", "finished",
-         "reverted, but stuck"],
+    ids=["prepared", "refused", "held", "not held", "swapped", "failed", "canary", "proved",
+         "violated", "finished", "reverted, but stuck"],
 )  # fmt: skip
 def test_what_was_answered_is_answered_again_in_the_same_words(
     before: list[Ask | Result], again: Ask, answer: Result
@@ -217,7 +226,7 @@ def test_a_later_transaction_waits_for_work_under_way(state: State, over: bool) 
 
 def test_a_later_transaction_forgets_what_never_served() -> None:
     """What was prepared, or failed and restored, was aborted: else it would not be the next."""
-    for state in (State.PREPARED, State.TRIED, State.FAILED):
+    for state in (State.PREPARED, State.TRIED, State.HELD, State.FAILED):
         participant = at(state)
         assert participant.feed(NEXT) == [Act.FORGET, Act.PREPARE]
         assert participant.ask == NEXT
@@ -241,6 +250,7 @@ MESSAGES: list[Ask] = [
         lambda tx: messages.Prepare(tx, {"k": "b"}),
         lambda tx: messages.Swap(tx, True),
         lambda tx: messages.Watch(tx, 5.0, 1.0, True),
+        messages.Hold,
         messages.Swap,
         lambda tx: messages.Watch(tx, 5.0),
         messages.Finish,
@@ -288,6 +298,7 @@ def _ended(participant: Participant, act: Act, well: bool) -> Result:
     of_watch = participant.watch is not None and participant.watch.canary
     results: dict[Act, tuple[Result, Result]] = {
         Act.PREPARE: (messages.Prepared(tx, SLOT, [], {}), messages.Refused(tx, SLOT, WHY)),
+        Act.CLOSE: (messages.Held(tx, SLOT), messages.SwapFailed(tx, SLOT, WHY)),
         Act.SWAP: (
             messages.Swapped(tx, SLOT, SWAPPED.receipt, of_swap),
             messages.SwapFailed(tx, SLOT, WHY, of_swap),

@@ -441,3 +441,148 @@ def test_a_new_service_that_does_not_start_fails_the_swap(worker: OneWorker) -> 
     assert worker.expect(messages.Reverted).refusal is None
     assert worker.kind(KIND) == before
     finished(worker, 2, late_hall=worker.put(HALL.replace("START", "pass"), "hall.py"))
+
+
+def held(worker: OneWorker, tx: int, **target: str) -> None:
+    """Prepare, and serve nothing any more."""
+    worker.prepare(tx, messages.Prepared, **target)
+    worker.send(messages.Hold(tx))
+    assert worker.expect(messages.Held) == messages.Held(tx, 0)
+
+
+def is_silent(worker: OneWorker, client: socket.socket) -> bool:
+    """Whether nothing comes to a client while the worker answers us, several times."""
+    for _ in range(5):
+        worker.ask("status")
+    client.setblocking(False)
+    try:
+        return not client.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    finally:
+        client.settimeout(5)
+
+
+def test_while_it_holds_nothing_is_served_and_then_all_of_it(either: OneWorker) -> None:
+    """What was sent is answered in the new version; for how long it was not is said."""
+    client = served(either).connect()
+    say(client, b"a\n")
+    session = either.connect("busy")
+    assert say(session, b"a\n") == b"v1 1\n"
+    new = {"talk_connection": either.put(talk2()), "busy_connection": either.put(busy(2))}
+    held(either, 1, **new)
+    client.sendall(b"b\n")
+    session.sendall(b"b\n")
+    late = either.connect()
+    late.sendall(b"x\n")
+    assert is_silent(either, client)
+    either.send(messages.Swap(1))
+    receipt = either.expect(messages.Swapped).receipt
+    assert receipt.objects == {KIND: 1, "busy.connection": 1}
+    assert receipt.blackout_us >= receipt.held_us > 0
+    assert is_silent(either, client)
+    assert is_silent(either, late)
+    either.send(messages.Finish(1))
+    assert either.expect(messages.Finished).held_us > receipt.held_us
+    assert (hear(client), hear(session), hear(late)) == (b"v2 2 b\n", b"v2 2\n", b"v2 1 x\n")
+    assert say(client, b"c\n") == b"v2 3 c\n"
+
+
+@pytest.mark.parametrize("swaps", [False, True], ids=["held", "swapped"])
+def test_a_revert_lets_the_old_code_serve_what_was_held(either: OneWorker, swaps: bool) -> None:
+    """New code has answered nothing, though it was there."""
+    client = served(either).connect()
+    say(client, b"a\n")
+    session = either.connect("busy")
+    new = {"talk_connection": either.put(talk2()), "busy_connection": either.put(busy(2))}
+    held(either, 1, **new)
+    client.sendall(b"b\n")
+    session.sendall(b"b\n")
+    if swaps:
+        either.send(messages.Swap(1))
+        either.expect(messages.Swapped)
+    either.send(messages.Revert(1))
+    assert either.expect(messages.Reverted) == messages.Reverted(1, 0)
+    assert (hear(client), hear(session)) == (b"v1 2\n", b"v1 1\n")
+    assert say(client, b"c\n") == b"v1 3\n"
+
+
+def test_a_swap_that_fails_while_it_holds_serves_when_all_have_gone_back(
+    worker: OneWorker,
+) -> None:
+    """Not before, though the old code is back: another worker may still have the new one."""
+    client = served(worker).connect()
+    say(client, b"a\n")
+    held(worker, 1, late_hall=worker.put(HALL.replace("START", "raise OSError('no')")))
+    client.sendall(b"b\n")
+    worker.send(messages.Swap(1))
+    assert "could not start" in worker.expect(messages.SwapFailed).refusal.reason
+    assert is_silent(worker, client)
+    worker.send(messages.Revert(1))
+    worker.expect(messages.Reverted)
+    assert hear(client) == b"v1 2\n"
+
+
+def test_a_later_transaction_ends_a_hold_that_nobody_ended(worker: OneWorker) -> None:
+    """It shows that the one in hand was given up."""
+    client = served(worker).connect()
+    say(client, b"a\n")
+    new = worker.put(talk2())
+    held(worker, 1, talk_connection=new)
+    client.sendall(b"b\n")
+    worker.prepare(2, messages.Prepared, talk_connection=new)
+    assert hear(client) == b"v1 2\n"
+
+
+def test_what_does_not_rest_fails_the_hold_and_all_is_served(either: OneWorker) -> None:
+    """By its file and line, within the time that was given; a revert meanwhile stops it."""
+    client, stuck = served(either).connect(), either.connect("busy")
+    say(client, b"a\n")
+    say(stuck, b"stay\n")
+    new = either.put(talk2())
+    either.prepare(1, messages.Prepared, timeout=1.0, talk_connection=new)
+    either.send(messages.Hold(1))
+    refusal = either.expect(messages.SwapFailed).refusal
+    assert "not quiescent in time: busy.connection" in refusal.reason
+    assert (refusal.file, refusal.line) == ("mine.py", 14)
+    assert say(client, b"b\n") == b"v1 2\n"
+    either.send(messages.Revert(1))
+    either.expect(messages.Reverted)
+    either.prepare(2, messages.Prepared, talk_connection=new)
+    either.send(messages.Hold(2), messages.Revert(2))
+    assert "another worker" in either.expect(messages.SwapFailed).refusal.reason
+    either.expect(messages.Reverted)
+    assert say(client, b"c\n") == b"v1 3\n"
+
+
+def test_a_watch_begins_when_all_is_served_again(either: OneWorker) -> None:
+    """With the guards in their places before the first call that was held."""
+    client = served(either).connect()
+    say(client, b"a\n")
+    bad = either.put(talk2().replace("self.write(b", "1 / 0; (b"))
+    either.send(messages.Prepare(1, {KIND: bad}, timeout=20.0, probation=True))
+    either.expect(messages.Prepared)
+    either.send(messages.Hold(1))
+    either.expect(messages.Held)
+    client.sendall(b"b\n")
+    either.send(messages.Swap(1))
+    either.expect(messages.Swapped)
+    assert is_silent(either, client)
+    either.send(messages.Watch(1, 30.0, 30.0))
+    refusal = either.expect(messages.WatchFailed).refusal
+    assert "ZeroDivisionError" in refusal.reason
+    assert hear(client) == b"v1 2\n", "the old version has answered in its place"
+    either.send(messages.Revert(1))
+    either.expect(messages.Reverted)
+
+
+@pytest.mark.parametrize("kind", ["talk", "busy"])
+def test_a_worker_that_holds_ends_with_its_supervisor(either: OneWorker, kind: str) -> None:
+    """Clients that wait wait for nothing any more."""
+    client = served(either).connect(kind)
+    say(client, b"a\n")
+    held(either, 1, talk_connection=either.put(talk2()))
+    client.sendall(b"b\n")
+    either.control.close()
+    assert hear(client) == b""
+    assert either.wait_ended() == 0

@@ -1,0 +1,471 @@
+"""The gate: stands between one worker's objects and the world while all workers convert theirs.
+
+Without it a swap rolls: in the time between the first flip in one worker and the last in another,
+two versions serve. With it every worker first closes its gate, and no worker flips before all have.
+Between the first flip and the last nothing is served, by old code or by new.
+
+::
+
+    Resting ──▶ Emptying ──▶ Closed ──▶ Opening ──▶ Open
+       └────────────┴─ late, given up ──────▲
+
+*Resting*: sessions stop at their next swap point and stay there; everything else is served, as a
+session may need more input, or an answer, to come to one. *Emptying*: the transports are taken,
+so clients wait; calls that are inside of services end, for which timers, other workers and replies
+still come through. *Closed*: those are held too. What did not come to rest in time is named, and
+the gate opens again. *Opening*: what was held is played, and the objects get their transports.
+
+What is held at the edges of the world:
+
+* **callbacks of transports**, of connections of every kind, since one that is not changed may call
+  one that is. The transport is pointed to a ``Held``, which keeps bytes, the end of the stream,
+  flow control and the loss of the connection. The end is answered with "keep open"; when it is
+  played and the object does not want that, the transport is closed, as the loop would have done.
+  A client that sends very much is not read any more; one that sends little is, or a timer would
+  take it for silent.
+* **new connections**: they begin when the gate opens, as what is present by then. One that was
+  reset before that never begins.
+* **calls by way of the host**: timers, ``call_soon``, casts, requests and replies, whole and in
+  order. An object that has followed another one does not get what that one had asked of the loop
+  under a name that it does not know: the other would have cancelled it, had it not come here.
+* **coroutines**: sessions where they are, calls into ``async def`` methods before they begin. What
+  a session awaits may end meanwhile; it goes on when the gate is open, or was flipped by then.
+
+Everything goes in the order in which it came, but for what a session had read and not used, which
+goes first of all. A connection whose last held callback was played leaves the gate; what comes for
+one that has not is queued. All this is done in slices, between which the loop turns.
+
+A gate never stays closed. Who closed it opens it; if nobody does within ``patience`` seconds, it
+opens by itself, and says so.
+
+What can't be held: tasks and timers that an author made on the loop by himself, which nothing
+knows of. Output that was handed to a transport before goes on to leave.
+
+Rejected: to stop reading and do nothing more. The loop would still call for the end of a stream,
+for flow control and for timers, and a timer would close a client whose bytes nobody had fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import StrEnum, auto
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from netswap.errors import TransitionError
+from netswap.events import Blocker
+from netswap.mediator import mediator_of, present
+from netswap.quiescence import suspended_at
+from netswap.stack import Connection, Host
+from netswap.worker.driver import SLICE_NS, blocked
+
+if TYPE_CHECKING:
+    from netswap.events import Refusal
+    from netswap.ott import Entry
+
+__all__ = ["TRANSITIONS", "Event", "Gate", "Stage"]
+
+LOOK_S = 0.001
+"""Seconds between two looks at what has to come to rest."""
+HIGH_WATER = 256 * 1024
+"""So many bytes of one client are kept; then it is not read any more."""
+
+
+class Stage(StrEnum):
+    """The life of a gate."""
+
+    RESTING = auto()
+    EMPTYING = auto()
+    CLOSED = auto()
+    OPENING = auto()
+    OPEN = auto()
+
+
+class Event(StrEnum):
+    """What moves a gate on."""
+
+    SESSIONS_REST = auto()
+    ALL_REST = auto()
+    LET_GO = auto()
+    EMPTIED = auto()
+    WORKER_ENDS = auto()
+
+
+TRANSITIONS: dict[tuple[Stage, Event], Stage] = {
+    (Stage.RESTING, Event.SESSIONS_REST): Stage.EMPTYING,
+    (Stage.RESTING, Event.LET_GO): Stage.OPENING,
+    (Stage.EMPTYING, Event.ALL_REST): Stage.CLOSED,
+    (Stage.EMPTYING, Event.LET_GO): Stage.OPENING,
+    (Stage.CLOSED, Event.LET_GO): Stage.OPENING,
+    (Stage.OPENING, Event.EMPTIED): Stage.OPEN,
+    (Stage.RESTING, Event.WORKER_ENDS): Stage.OPEN,
+    (Stage.EMPTYING, Event.WORKER_ENDS): Stage.OPEN,
+    (Stage.CLOSED, Event.WORKER_ENDS): Stage.OPEN,
+    (Stage.OPENING, Event.WORKER_ENDS): Stage.OPEN,
+}
+
+_HOLDS = (Stage.CLOSED, Stage.OPENING)
+_TAKES = (Stage.EMPTYING, *_HOLDS)
+_NOT_AFTER_CLOSE = frozenset({"data_received", "eof_received"})
+"""What a transport does not call any more once the object has closed it."""
+
+
+class Played(NamedTuple):
+    """A call that is held, and whose it is if it is a transport's."""
+
+    of: Held | None
+    call: Callable[..., object]
+    args: tuple[Any, ...]
+
+
+class Dead:
+    """A transport that was lost while the gate was closed: what is written goes nowhere.
+
+    asyncio's own is like that; uvloop's raises, as nothing is called after the loss.
+    """
+
+    def __init__(self, real: asyncio.Transport) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """There is nobody."""
+
+    def writelines(self, rows: Iterable[bytes]) -> None:
+        """There is nobody."""
+
+    def write_eof(self) -> None:
+        """There is nobody."""
+
+
+class Held(asyncio.Protocol):
+    """What one connection's transport calls instead of its object; None before it has begun."""
+
+    def __init__(self, gate: Gate, transport: asyncio.Transport, entry: Entry | None) -> None:
+        self.entry = entry
+        self.transport = transport
+        self.pending = 0
+        self._gate = gate
+        self._kept = 0
+        self._paused = False
+        self._ended = False
+        self._lost = False
+
+    # what the transport calls
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it; more than ``HIGH_WATER`` waits in the kernel."""
+        self._keep("data_received", data)
+        self._kept += len(data)
+        if self._kept > HIGH_WATER and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Keep it, and the connection open. asyncio tells it again when reading is resumed."""
+        if not self._ended:
+            self._ended = True
+            self._keep("eof_received")
+        return True
+
+    def pause_writing(self) -> None:
+        """Keep it."""
+        self._keep("pause_writing")
+
+    def resume_writing(self) -> None:
+        """Keep it."""
+        self._keep("resume_writing")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Keep it: the object lives until then, and gets what came before."""
+        self._lost = True
+        self._keep("connection_lost", error)
+
+    def _keep(self, name: str, *args: Any) -> None:
+        self._gate.keep(self, self._play, name, *args)
+
+    # when the gate opens
+
+    def begin(self, connection: Connection[Any]) -> None:
+        """Bring a new connection to life, unless it is lost by now."""
+        if self._lost:
+            return
+        self.transport.set_protocol(cast("asyncio.BaseProtocol", connection))
+        connection.connection_made(self.transport)
+        # what it has become, an object that followed or nothing at all, is what is there now
+        self.entry = getattr(self.transport.get_protocol(), "entry", None)
+        if self.pending:
+            self.transport.set_protocol(self)
+
+    def _play(self, name: str, *args: Any) -> None:
+        entry = self.entry
+        if (
+            entry is None
+            or entry.target is None
+            or (name in _NOT_AFTER_CLOSE and self.transport.is_closing() and not self._lost)
+        ):
+            return
+        target = present(entry)
+        if self._lost and not isinstance(target.transport, Dead):
+            target.transport = Dead(self.transport)
+            target._wire()
+        try:
+            answer = getattr(entry.target, name)(*args)
+        except (Exception, SystemExit) as error:
+            target.host.failed(target, error, "callback of the transport")
+        else:
+            if name == "eof_received" and not answer:
+                self.transport.close()
+
+    def leave(self) -> None:
+        """Point the transport to the object again and read as that wants it."""
+        target = None if self.entry is None else present(self.entry)
+        if target is None:
+            return
+        target.point_here()
+        if self.transport.is_closing():
+            return
+        if self._ended:
+            self.transport.pause_reading()  # whoever resumed it would be told of the end again
+        elif self._paused and not target.reading_paused:
+            self.transport.resume_reading()
+
+
+class Gate:
+    """Of one worker, once. ``patience`` in seconds is for how long it stays closed at most."""
+
+    def __init__(self, host: Host, patience: float) -> None:
+        self.stage = Stage.RESTING
+        self._host = host
+        self._patience = patience
+        self._alarm: asyncio.TimerHandle | None = None
+        self._given_up: Refusal | None = None
+        self._busy: list[Entry] = []
+        self._queue: deque[Played] = deque()
+        self._held: dict[Entry, Held] = {}
+        self._playing = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self._began_ns = self._ended_ns = 0
+
+    # what the worker does with it
+
+    async def close(self, timeout: float) -> Refusal | None:
+        """Close; or open again, and say what was in the way for ``timeout`` seconds."""
+        host = self._host
+        deadline = host.clock.monotonic_ns() + int(timeout * 1e9)
+        self._alarm = host.loop.call_later(self._patience, self._open_alone)
+        host.gate = self
+        await self._in_slices(list(host.table), self._look)
+        if await self._until(self._sessions_rest, deadline):
+            self._began_ns = host.clock.monotonic_ns()
+            self._move(Event.SESSIONS_REST)
+            await self._in_slices(list(host.table), self._take)
+            await asyncio.sleep(0)  # what was called soon before that is done
+            if await self._until(self._all_rest, deadline):
+                self._move(Event.ALL_REST)
+                return None
+        refusal = self._given_up or blocked(self._blockers())
+        await self.open()
+        return refusal
+
+    def give_up(self, refusal: Refusal) -> None:
+        """Stop closing: ``close`` opens again and returns ``refusal``."""
+        self._given_up = refusal
+
+    async def open(self) -> None:
+        """Play what is held and let everything go on. Returns when that is done."""
+        if (self.stage, Event.LET_GO) not in TRANSITIONS:
+            await self.wait_open()
+            return
+        self._move(Event.LET_GO)
+        while not self._emptied():
+            await asyncio.sleep(0)
+        self._move(Event.EMPTIED)
+        self._release()
+
+    def abandon(self) -> None:
+        """The worker ends: coroutines go on, so that they can end; what is held is not played."""
+        if self.stage is not Stage.OPEN:
+            self._move(Event.WORKER_ENDS)
+            self._release()
+
+    @property
+    def shut(self) -> bool:
+        """Whether nothing is served."""
+        return self.stage is Stage.CLOSED
+
+    @property
+    def closed_ns(self) -> int:
+        """For how long clients had to wait, or have until now."""
+        if not self._began_ns:
+            return 0
+        return (self._ended_ns or self._host.clock.monotonic_ns()) - self._began_ns
+
+    # what the host and its objects ask
+
+    @property
+    def closed(self) -> bool:
+        """Whether calls that come now are held."""
+        return self.stage in _HOLDS and not self._playing
+
+    def hold(self, call: Callable[..., object], *args: Any) -> None:
+        """Make a call of the stack's own when the gate opens."""
+        self._queue.append(Played(None, call, args))
+
+    def hold_call(self, entry: Entry, method: str, args: tuple[Any, ...]) -> None:
+        """Make a call by way of the host when the gate opens."""
+        self.hold(self._call, entry, present(entry), method, args)
+
+    def hold_first(self, entry: Entry, method: str, *args: Any) -> None:
+        """The same, before anything else that is held."""
+        self._queue.appendleft(Played(None, self._host.guarded, (entry, method, *args)))
+
+    def keep(self, held: Held, call: Callable[..., object], *args: Any) -> None:
+        """Make a transport's call when the gate opens."""
+        held.pending += 1
+        self._queue.append(Played(held, call, args))
+
+    def keeps(self, entry: Entry) -> bool:
+        """Whether a connection's transport is in the gate's hands."""
+        return entry in self._held
+
+    def takes(self, connection: Connection[Any], transport: asyncio.BaseTransport) -> bool:
+        """Whether a new connection begins later; if so, what comes for it is kept."""
+        if self.stage not in _TAKES or self._playing:
+            return False
+        held = Held(self, cast("asyncio.Transport", transport), None)
+        held.transport.set_protocol(held)
+        self.keep(held, held.begin, connection)
+        return True
+
+    async def wait_open(self) -> None:
+        """Return when it is open."""
+        while self.stage is not Stage.OPEN:
+            waiter = self._host.loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    # closing
+
+    def _move(self, event: Event) -> None:
+        following = TRANSITIONS.get((self.stage, event))
+        if following is None:
+            raise TransitionError("gate", self.stage.value, event.value)
+        self.stage = following
+
+    def _look(self, entry: Entry) -> None:
+        if not _rests(entry) and isinstance(present(entry), Connection):
+            self._busy.append(entry)
+
+    def _sessions_rest(self) -> bool:
+        """None goes on while the gate is there, so those that rest need no second look."""
+        self._busy = [entry for entry in self._busy if not _rests(entry)]
+        return not self._busy
+
+    def _all_rest(self) -> bool:
+        """Whether no call is inside of any service, all of them looked at in this moment."""
+        self._busy = [entry for entry in self._host.services.values() if not _rests(entry)]
+        return not self._busy and not self._host.tasks
+
+    async def _until(self, rest: Callable[[], bool], deadline: int) -> bool:
+        while not rest():
+            if self._given_up is not None or self._host.clock.monotonic_ns() >= deadline:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return self._given_up is None
+
+    def _take(self, entry: Entry) -> None:
+        target = present(entry)
+        if isinstance(target, Connection):
+            held = self._held[entry] = Held(self, target.transport, entry)
+            target.transport.set_protocol(held)
+
+    def _blockers(self) -> list[Blocker]:
+        """What is suspended, by file and line."""
+        slot = self._host.slot
+        found = [blocker for entry in self._busy for blocker in present(entry).blockers()]
+        for task in self._host.tasks:
+            where = suspended_at(task.get_coro()) or "its end"
+            found.append(Blocker("a callback", f"of worker {slot}", where, self.closed_ns / 1e9))
+        return found
+
+    async def _in_slices(self, entries: Iterable[Entry], do: Callable[[Entry], None]) -> None:
+        now = self._host.clock.monotonic_ns
+        until = now() + SLICE_NS
+        for entry in entries:
+            do(entry)
+            if now() >= until:
+                await asyncio.sleep(0)
+                until = now() + SLICE_NS
+
+    # opening
+
+    def _emptied(self) -> bool:
+        """Play a slice of what is held; whether nothing is left in this moment."""
+        now = self._host.clock.monotonic_ns
+        until = now() + SLICE_NS
+        while self._queue or self._held:
+            if self._queue:
+                self._play(self._queue.popleft())
+            else:
+                self._held.popitem()[1].leave()
+            if now() >= until:
+                break
+        return not self._queue and not self._held
+
+    def _play(self, played: Played) -> None:
+        self._playing = True
+        try:
+            played.call(*played.args)
+        except Exception as error:
+            loop, what = self._host.loop, "a held call failed"
+            self._host.on_loop_exception(loop, {"message": what, "exception": error})
+        finally:
+            self._playing = False
+        if played.of is not None:
+            self._played(played.of)
+
+    def _played(self, held: Held) -> None:
+        held.pending -= 1
+        if held.pending and held.entry is not None:
+            self._held[held.entry] = held  # a new connection has its row only now
+        elif not held.pending:
+            self._forget(held)
+
+    def _forget(self, held: Held) -> None:
+        if held.entry is not None:
+            self._held.pop(held.entry, None)
+        held.leave()
+
+    def _call(self, entry: Entry, before: Any, method: str, args: tuple[Any, ...]) -> None:
+        target = present(entry)
+        if target is before or hasattr(target, method):
+            self._host.guarded(entry, method, *args)
+
+    def _open_alone(self) -> None:
+        advice = "netswap history tells how the transaction ended"
+        self._host.log.error("gate_opened_alone", after_s=self._patience, advice=advice)
+        self._host.spawn(self.open())
+
+    def _release(self) -> None:
+        """The gate is gone: whoever waits for it goes on, in the order in which they came."""
+        self._ended_ns = self._host.clock.monotonic_ns()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._host.gate is self:
+            self._host.gate = None
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _rests(entry: Entry) -> bool:
+    """Whether nothing is suspended inside of an object, and nothing waits to get in."""
+    target = present(entry)
+    if target is None or not target.may_suspend:
+        return True
+    return bool(target.at_rest()) and mediator_of(entry) is None
