@@ -53,12 +53,17 @@ class Told(NamedTuple):
 async def in_fork(work: Callable[[], bytes], timeout: float) -> Told:
     """Run ``work`` in a child, for at most ``timeout`` seconds; the fork itself blocks.
 
-    ``work`` raises nothing, or the child dies of it.
+    ``work`` raises nothing, or the child dies of it. Raises OSError when no child is to be had.
     """
     reading, writing = os.pipe()
     worker = os.getpid()
     started = time.perf_counter()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     if pid == 0:
         _child(work, writing, timeout, worker)
     fork_s = time.perf_counter() - started

@@ -245,12 +245,14 @@ class Retirement:
     async def _search(self, due: list[Generation]) -> Found:
         """In a child; one that tells nothing has found something that can't be named."""
         ground = Ground(self._host)
-        told = await in_fork(lambda: _in_child(due, ground), self._timing.limit)
         try:
+            told = await in_fork(lambda: _in_child(due, ground), self._timing.limit)
             return msgspec.msgpack.decode(told.answer, type=Found)
         except msgspec.DecodeError:
             how = "took too long" if told.late else f"died ({told.how})"
-            return Found([[f"something unknown: the search {how}"]] * len(due), COLLECT_S)
+        except OSError as error:  # no process to be had, or no descriptor
+            how = f"could not begin ({error.strerror})"
+        return Found([[f"something unknown: the search {how}"]] * len(due), COLLECT_S)
 
     def _learn(self, one: Generation, held_by: list[str]) -> None:
         if one.dead:

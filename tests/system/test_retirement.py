@@ -106,6 +106,21 @@ def test_a_chat_of_sessions_retires(server: Server) -> None:
     wait_retired(server)
 
 
+@pytest.mark.parametrize("protocol", ["chat", "kv"])
+def test_what_a_watch_and_a_canary_have_held_retires_too(server: Server, protocol: str) -> None:
+    """Guards and recordings let go of the version before when the transaction has ended."""
+    first = newest(protocol).with_name("v1.py")
+    server.netswap("push", first, "--allow-lossy")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.client(protocol)) for _ in range(8)]
+        for client in clients:
+            client.send(FIRST[protocol])
+        for path in (newest(protocol), first):
+            answer = server.netswap("push", path, "--allow-lossy", "--watch", "0.5s")
+            assert answer.code == 0, answer
+            wait_retired(server)
+
+
 def test_what_live_objects_are_made_of_is_pinned_and_goes_with_the_last(server: Server) -> None:
     """It is counted, nobody is accused, and it needs no further push."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
+import errno
 import functools
 import gc
 import itertools
 import json
+import os
 import signal
 import sys
 import threading
@@ -489,6 +491,41 @@ async def test_a_search_that_dies_accuses_nobody_and_is_made_again(
     await world.until(lambda: "registry" in world.retirement.rows()[0].held_by[0])
     undo()
     await world.gone()
+
+
+async def test_a_search_that_can_not_begin_is_made_again(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that has no process to give has one later."""
+
+    def no_fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", no_fork)
+    world = make_world()
+    undo = world.give_up(by_a_class)
+    row = await world.held()
+    assert row.held_by == ["something unknown: the search could not begin (no more processes)"]
+    monkeypatch.undo()
+    await world.until(lambda: "registry" in world.retirement.rows()[0].held_by[0])
+    undo()
+    await world.gone()
+
+
+async def test_two_hundred_generations_leave_nothing(make_world: Callable[..., World]) -> None:
+    """As many objects as before, for Python's collector, and no search was needed."""
+    world = make_world(NEVER)
+    for _ in range(10):
+        world.give_up(by_nobody)
+    await world.gone()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(200):
+        world.give_up(by_nobody)
+    await world.gone()
+    world.log.said.clear()
+    gc.collect()
+    assert abs(len(gc.get_objects()) - before) < 100
 
 
 async def test_nothing_is_searched_for_in_the_middle_of_a_swap(
