@@ -63,7 +63,7 @@ async def test_one_faulty_worker_takes_back_all(
     async with serve() as server:
         await server.push(bundle(1))
         server.fault(1, fault)
-        result = await server.push(bundle(2), timeout=0.5)
+        result = await server.push(bundle(2), timeout=3.0)
         assert (result.outcome, result.what) == (outcome, sentence)
         assert "worker 1" in result.where
         assert result.advice
@@ -101,7 +101,7 @@ async def test_each_worker_has_its_own_time_to_prepare(serve: Serve) -> None:
     """The one that is asked is blamed, not those whose turn has not come."""
     async with serve() as server:
         server.fault(0, "silent prepare")
-        result = await server.push(bundle(), timeout=0.5)
+        result = await server.push(bundle(), timeout=3.0)
         reasons = [refusal.reason for refusal in result.refusals]
         assert reasons == ["worker 0 did not answer in time while preparing"]
 

@@ -245,10 +245,14 @@ def failing(play: Callable[[], object]) -> Play:
 
 @pytest.mark.parametrize("greed", ["bytes(1 << 20)", "str(len(held))", "[held]"])
 async def test_an_allocation_without_end_meets_its_limit(greed: str) -> None:
-    """The refusal says that memory ran out and where, however small the pieces were."""
+    """The refusal says that memory ran out and where, however small the pieces were.
+
+    Where not even a traceback could be allocated, it is the place of the state's class: here none.
+    """
     refusal = await refused(failing(bundled(HOG.replace("GREED", greed))["hog"]), 60.0)
     assert "memory ran out: it asked for more than" in refusal.reason
-    assert (refusal.file, refusal.line) == ("v2.py", 7)
+    place = (refusal.file, refusal.line)
+    assert place == ("v2.py", 7) or (greed == "[held]" and place == (None, None))
 
 
 async def test_an_output_without_end_meets_its_limit() -> None:
