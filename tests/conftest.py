@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -42,6 +44,14 @@ PATIENCE = 2.0
 """Seconds within which what a test closed must be gone."""
 
 _errors: list[dict[str, Any]] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests a folder with a short name: a Unix socket's path has 107 bytes at most."""
+    if config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="netswap-")
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 
 def _watched(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[], Any]:
