@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Firing", "Guard", "Protection"]
 
-LARGE = 1_000
+LARGE = 256
 """A container of more items is not copied at each call,"""
-LARGE_BYTES = 65_536
+LARGE_BYTES = 16_384
 """nor a state whose canonical form is longer, after the call that found it so."""
 
 FAILURES = (Exception, SystemExit, DeadlinePassed, Diverged)
