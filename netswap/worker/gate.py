@@ -68,7 +68,7 @@ __all__ = ["TRANSITIONS", "Event", "Gate", "Stage"]
 
 LOOK_S = 0.001
 """Seconds between two looks at what has to come to rest."""
-HIGH_WATER = 256 * 1024
+HIGH_WATER = 64 * 1024
 """So many bytes of one client are kept; then it is not read any more."""
 
 
@@ -367,8 +367,10 @@ class Gate:
 
     def _all_rest(self) -> bool:
         """Whether no call is inside of any service, all of them looked at in this moment."""
-        self._busy = [entry for entry in self._host.services.values() if not _rests(entry)]
-        return not self._busy and not self._host.tasks
+        host = self._host
+        rows = (*host.services.values(), *host.factories.values())
+        self._busy = [entry for entry in rows if not _rests(entry)]
+        return not self._busy and not host.tasks
 
     async def _until(self, rest: Callable[[], bool], deadline: int) -> bool:
         while not rest():

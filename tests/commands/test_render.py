@@ -63,6 +63,13 @@ def test_a_receipt_names_verdict_revision_cost_and_the_way_back() -> None:
     ]
 
 
+def test_an_atomic_push_says_for_how_long_nothing_was_served() -> None:
+    """It is what the operator paid for it."""
+    lines = result(receipt={**RECEIPT, "held_us": 45_678.0})
+    assert lines[-1] == "  atomic: nothing was served for 45.68 ms"
+    assert not any("atomic" in line for line in result(receipt=RECEIPT))
+
+
 def test_a_dry_run_says_what_would_be_done_and_gives_no_times() -> None:
     """There was no blackout, and the revision has no number yet."""
     change = {"kind": "a.kind", "new_revision": None, "sha256": SHA}
