@@ -2,6 +2,7 @@
 #
 #   make demo       see it work, in a minute
 #   make test       all that CI runs: ruff, mypy, the tests with coverage
+#   make proof      the agreement: every search, model and kill -9, the long ones too (spin, gcc)
 #   make test-all   the tests on every Python 3.11 to 3.14 that this machine has
 
 VENV ?= .venv
@@ -15,7 +16,7 @@ TYPED = $(wildcard netswap protocols loadgen benchmarks)
 COVERAGE_FLOOR = 80
 PYTEST_OPTIONS ?=
 
-.PHONY: help demo test test-all lint unit bench gallery history soak fuzz lock clean
+.PHONY: help demo test proof test-all lint unit bench gallery history soak fuzz lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -63,6 +64,10 @@ history: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak
+
+proof: $(STAMP)
+	$(BIN)/python -m pytest -s -m 'not fuzz' tests/machines/test_agreement.py \
+		tests/machines/test_promela.py tests/system/test_kill_walk.py $(PYTEST_OPTIONS)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -m fuzz --hypothesis-profile fuzz --timeout 0 $(PYTEST_OPTIONS)

@@ -265,6 +265,7 @@ active proctype supervisor() {
         :: len(up[0]) > 0 -> hear(0)
         :: len(up[1]) > 0 -> hear(1)
         :: asks(phase) -> step = LATE
+        :: asks(phase) && phase != P_FINISHING && phase != P_REVERTING -> step = STOPPED
         :: phase == P_PROBATION || phase == P_WATCHING -> step = PROMOTED
         :: phase == P_PROBATION || phase == P_WATCHING -> step = TAKEN_BACK
         :: known[0] && !alive[0] -> lost(0)

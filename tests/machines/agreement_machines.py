@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from netswap.canary import Canary
 from netswap.outcome import Outcome
-from netswap.supervisor.agreement import Deadline, Decision, Phase, Probation
+from netswap.supervisor.agreement import Deadline, Decision, Phase, Probation, Stopped
 from netswap.worker.participant import Ask, Result, State
 from tests.machines.agreement_world import Supervisor, Worker, World
 
@@ -97,7 +97,7 @@ class ReliableChannel(RuleBasedStateMachine):
 
     # what happens without faults
 
-    @rule(goal=GOALS, picks=PICKS, fault=st.integers(0, 55), pick=PICK)
+    @rule(goal=GOALS, picks=PICKS, fault=st.integers(0, 44), pick=PICK)
     def come_to(
         self, goal: tuple[Phase, Probation], picks: list[int], fault: int, pick: int
     ) -> None:
@@ -146,6 +146,11 @@ class ReliableChannel(RuleBasedStateMachine):
         if self.agreeing():
             self.world.at_risk(lambda: self.up.take(Decision(pick % 2 == 0, "seen enough")))
 
+    def abort(self, pick: int) -> None:
+        """An operator does not want to wait any longer."""
+        if self.agreeing():
+            self.world.at_risk(lambda: self.up.take(Stopped("waited long enough")))
+
     def fail(self, pick: int) -> None:
         """The next work does not end well; what was flipped goes back, or is stuck."""
         while not (ready := self.workers(alive=True, work=True)) and self.step(pick):
@@ -181,10 +186,11 @@ class ReliableChannel(RuleBasedStateMachine):
         self.world.refuses = 1 + pick % 3
 
     faults: ClassVar[list[Callable[[Any, int], None]]] = [
-        nothing, decide, fail, late, much_too_late, kill_worker, kill_supervisor, refuse_record
+        nothing, decide, abort, fail, late, much_too_late, kill_worker, kill_supervisor,
+        refuse_record,
     ]  # fmt: skip
 
-    @rule(fault=st.integers(0, 55), pick=PICK)
+    @rule(fault=st.integers(0, 44), pick=PICK)
     def another(self, fault: int, pick: int) -> None:
         """Faults do not come alone."""
         self.faults[fault % len(self.faults)](self, pick)
