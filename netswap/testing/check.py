@@ -179,6 +179,9 @@ class _Checker:
         except Restless as error:
             play.seen.problems.append(str(error))
             self.loop.run_until_complete(play.world.close())
+        except BaseException:
+            self.loop.run_until_complete(play.world.close())
+            raise
         self.report.plays[self.name] += 1
         return play
 
@@ -247,8 +250,13 @@ class _Checker:
     ) -> Difference:
         client, row = at
         alone = [self._reference(transcript, version, cuts) for version in (OLD, NEW)]
-        heard, ends = zip(*(one.of(client, row) for one in (got, *alone)), strict=True)
-        return Difference(client, row - 1, _sent(transcript, row), *heard, *ends)
+        parts = [
+            one.since(client, row) if row == got.blurred else one.of(client, row)
+            for one in (got, *alone)
+        ]
+        (heard, ends), late = zip(*parts, strict=True), row == got.blurred
+        sent = _sent(transcript, row) + (" and whatever comes later" if late else "")
+        return Difference(client, row - 1, sent, *heard, *ends)
 
     def _expected(self, difference: Difference) -> bool:
         expect = self.options.expect

@@ -118,18 +118,22 @@ def _part(push: Push, nth: int) -> AbstractContextManager[Any]:
 
 
 class _TickingBomb:
-    """The clock of a swap, which asks it once for a slice and once behind each object."""
+    """Clock and guard of a swap: inside the guard the clock is asked behind each object."""
 
     def __init__(self, part: Any, countdown: _Countdown) -> None:
-        self._part = part
         self._clock = part.clock
         self._countdown = countdown
-        self._asked = False
+        self._inside = False
+
+    def __enter__(self) -> None:
+        self._inside = True
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = False
 
     def monotonic_ns(self) -> int:
-        if self._asked and _goes_on(self._part):
+        if self._inside:
             self._countdown.bite()
-        self._asked = True
         now: int = self._clock.monotonic_ns()
         return now
 
@@ -138,7 +142,7 @@ class _TickingBomb:
 def _built(push: Push, nth: int) -> Iterator[None]:
     for part in push.parts:
         countdown = _Countdown(nth, Injected("given up when it was built"))
-        part.clock = _TickingBomb(part, countdown)
+        part.clock = part.guard = _TickingBomb(part, countdown)
     yield
 
 
@@ -185,24 +189,32 @@ def _restless(push: Push, nth: int) -> AbstractContextManager[Any]:
     return _each([_patched(cls, "at_rest", at_rest), _patched(cls, "bring_to_rest", bring_to_rest)])
 
 
+class _Bell:
+    """A guard that gives a swap up as soon as its nth slice is over."""
+
+    def __init__(self, push: Push, nth: int) -> None:
+        self._loop = push.world.loop
+        self._part = push.parts[-1]
+        self._left = nth
+
+    def __enter__(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._loop.call_soon(self._give_up)
+
+    def __exit__(self, *_: object) -> None:
+        """Everything else is the swap's."""
+
+    def _give_up(self) -> None:
+        if self._part.swap.phase is Phase.WORKING:
+            self._part.driver.give_up(Refusal(Stage.AGREEMENT, "given up by the test"))
+
+
 @contextmanager
 def _abort(push: Push, nth: int) -> Iterator[None]:
     """Given up between two slices, as the supervisor does it."""
-    part = push.parts[-1]
-    why = Refusal(Stage.AGREEMENT, "given up by the test")
-
-    def after_slices() -> None:
-        if not hasattr(part, "driver") or (part.driver.slices < nth and _goes_on(part)):
-            push.world.loop.call_soon(after_slices)
-        elif _goes_on(part):
-            part.driver.give_up(why)
-
-    push.world.loop.call_soon(after_slices)
+    push.parts[-1].guard = _Bell(push, nth)
     yield
-
-
-def _goes_on(part: Any) -> bool:
-    return part.swap.phase is Phase.WORKING
 
 
 FAULTS: Final[dict[str, Row]] = {

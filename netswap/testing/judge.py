@@ -41,12 +41,19 @@ class Seen:
         self.ended: dict[str, tuple[int, str]] = {}
         self.errors: list[str] = []
         self.problems: list[str] = []
+        self.blurred: int | None = None
+        """The row from which on answers came earlier: time passed while a swap waited."""
         self._steps = steps
 
     def note(self, client: str, step: int, data: bytes) -> None:
         """A client has got something."""
         row = self.heard.setdefault(client, [b""] * (self._steps + 1))
         row[step] += data
+
+    def since(self, client: str, step: int) -> tuple[bytes, str]:
+        """The same from a step on, all together."""
+        found = [self.of(client, later) for later in range(step, self._steps + 1)]
+        return b"".join(data for data, _ in found), "".join(end for _, end in found)
 
     def of(self, client: str, step: int) -> tuple[bytes, str]:
         """What a client got in a step, and how its connection ended there, if it did."""
@@ -124,9 +131,12 @@ def explain(
     ``stages`` are the versions in the order in which they served, ``turns`` who may have answered
     each client's steps.
     """
-    for client, bounds in turns.items():
-        rows = [_row(alone[version], client, len(bounds), replies) for version in stages]
-        mine = _row(got, client, len(bounds), replies)
+    for client, given in turns.items():
+        bounds = _joined_turns(given, got.blurred)
+        rows = [
+            _row(alone[version], client, len(given), replies, got.blurred) for version in stages
+        ]
+        mine = _row(got, client, len(given), replies, got.blurred)
         at: set[int] = {0}
         for step, turn in enumerate(bounds):
             at = set(_follow(mine[step], [row[step] for row in rows], at, turn))
@@ -135,9 +145,18 @@ def explain(
                 at = set(range(turn.first, turn.last + 1))
 
 
-def _row(seen: Seen, client: str, steps: int, replies: Replies) -> Row:
-    found = [seen.of(client, step) for step in range(steps)]
+def _row(seen: Seen, client: str, steps: int, replies: Replies, blurred: int | None) -> Row:
+    """The answers to each step, from ``blurred`` on as if they were all to one."""
+    found = [seen.of(client, step) for step in range(steps)[:blurred]]
+    if blurred is not None:
+        found.append(seen.since(client, blurred))
     return [(list(replies(data)) if data else [], end) for data, end in found]
+
+
+def _joined_turns(turns: Sequence[Turn], blurred: int | None) -> Sequence[Turn]:
+    if blurred is None:
+        return turns
+    return [*turns[:blurred], Turn(turns[blurred].first, turns[-1].last)]
 
 
 def _follow(

@@ -79,7 +79,7 @@ class Play:
             if start:
                 await self._moves(Cut(index, start), row)
             act = partial(self._act, step, start, end)
-            await (self._move(meanwhile, act) if meanwhile is not None else act())
+            await (self._move(meanwhile, act, row) if meanwhile is not None else act())
             await self.world.settle()
             meanwhile = None
         self._end_of_row(row, stage)
@@ -105,11 +105,11 @@ class Play:
             if move.at == cut:
                 if move.meanwhile is not None:
                     return move
-                await self._move(move, None)
+                await self._move(move, None, row)
                 self._note(row)
         return None
 
-    async def _move(self, move: Move, act: Act | None) -> None:
+    async def _move(self, move: Move, act: Act | None, row: int) -> None:
         world = self.world
         before = snapshot(world)
         common = {} if move.at.byte else shared(world)
@@ -121,7 +121,8 @@ class Play:
                 while push.slices < (move.meanwhile or 0) and not task.done():
                     await asyncio.sleep(0)
                 await act()
-            await push.finish(task)
+            if await push.finish(task) and self.seen.blurred is None:
+                self.seen.blurred = row
         await world.settle()
         self._outcome(push, move, before, act is not None)
         if not move.at.byte:

@@ -22,8 +22,9 @@ from netswap.worker.driver import SLICE_NS, Driver
 
 __all__ = ["Part", "Push"]
 
-TIMEOUT_S: Final = 0.2
+TIMEOUT_S: Final = 2.0
 """Of the manual clock, for objects to come to rest."""
+STEP_S: Final = 0.1
 
 
 class OneEach:
@@ -150,10 +151,13 @@ class Push:
         self.world.tasks.add(task)
         return task
 
-    async def finish(self, task: asyncio.Task[None]) -> None:
-        """Wait for it; time passes when nothing else happens."""
+    async def finish(self, task: asyncio.Task[None]) -> bool:
+        """Wait for it; time passes when nothing else happens. Says whether any did."""
+        clock = self.world.loop.clock
+        before = clock.monotonic_ns()
         await self.world.settle()
         while not task.done():
-            await self.world.pass_time(0.05)
+            await self.world.pass_time(STEP_S)
         self.world.tasks.discard(task)
         task.result()
+        return clock.monotonic_ns() > before
