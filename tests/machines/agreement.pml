@@ -42,7 +42,7 @@ byte committed = 0;
 byte tx = 0;
 bool under_way = false, finished = false;
 mtype phase = P_NOWHERE;
-bool canary, watch, by_hand, swap_sent;
+bool canary, watch, by_hand, at_once, swap_sent;
 byte waiting = 0, live = 0, stuck = 0;
 bool known[N];
 byte worker_crashes = WORKER_CRASHES, supervisor_crashes = SUPERVISOR_CRASHES;
@@ -112,7 +112,11 @@ inline coordinator_row() {
 
 inline detour() {
     if
-    :: next == P_CANARY && !canary -> next = P_SWAPPING
+    :: next == P_CANARY && !canary -> next = P_HOLDING
+    :: else
+    fi;
+    if
+    :: next == P_HOLDING && !at_once -> next = P_SWAPPING
     :: next == P_WATCHING && !watch -> next = P_COMMITTING
     :: next == P_ABORTED || next == P_MIXED ->
         if
@@ -129,6 +133,7 @@ inline detour() {
 #define SEND_PREPARE what = Prepare
 #define SEND_CANARY what = SwapCanary
 #define SEND_WATCH_CANARY what = WatchCanary
+#define SEND_HOLD what = Hold
 #define SEND_SWAP what = Swap
 #define SEND_WATCH what = Watch
 #define SEND_FINISH what = Finish
@@ -149,7 +154,7 @@ inline tell() { /* the operator is told what has happened */
     :: else -> break
     od;
     k = 0; waiting = 0; live = 0; stuck = 0; swap_sent = false;
-    canary = false; watch = false; by_hand = false; phase = P_NOWHERE
+    canary = false; watch = false; by_hand = false; at_once = false; phase = P_NOWHERE
 }
 
 inline enter() {
@@ -229,7 +234,7 @@ inline end_worker(i) {
 inline end_supervisor() {
     supervisor_crashes--;
     under_way = false; phase = P_NOWHERE; waiting = 0; live = 0; stuck = 0;
-    swap_sent = false; canary = false; watch = false; by_hand = false;
+    swap_sent = false; canary = false; watch = false; by_hand = false; at_once = false;
     end_worker(0); known[0] = false; flush(0);
     end_worker(1); known[1] = false; flush(1)
 }
@@ -255,6 +260,7 @@ active proctype supervisor() {
             :: canary = true; by_hand = true
             :: canary = true
             :: watch = true
+            :: at_once = true
             :: skip
             fi
         :: phase == P_OPENING -> step = WRITTEN
@@ -293,6 +299,7 @@ active proctype supervisor() {
 /* ---- the participant ---- */
 
 #define A_PREPARE(i) hand[i] = about; newest[i] = about; before[i] = 0
+#define A_CLOSE(i) skip
 #define A_SWAP(i) before[i] = (before[i] != 0 -> before[i] : serves[i]); serves[i] = serves[i] | BIT(hand[i])
 #define A_WATCH(i) skip
 #define A_STOP(i) skip
@@ -339,6 +346,7 @@ inline feed(i) {
     (message == SwapCanary && answer[i] == SwappedCanary) || \
     (message == Swap && (answer[i] == Swapped || answer[i] == SwapFailed)) || \
     (message == WatchCanary && (answer[i] == WatchedCanary || answer[i] == WatchFailed)) || \
+    (message == Hold && (answer[i] == Held || answer[i] == SwapFailed)) || \
     (message == Watch && (answer[i] == Watched || answer[i] == WatchFailed)) || \
     (message == Finish && answer[i] == Finished) || \
     (message == Revert && (answer[i] == Reverted || answer[i] == RevertedStuck))))
@@ -352,6 +360,7 @@ inline told(i) {
         if
         :: message == SwapCanary -> input = I_CANARY
         :: message == WatchCanary -> input = I_PROVE
+        :: message == Hold -> input = I_HOLD
         :: message == Swap -> input = I_SWAP
         :: message == Watch -> input = I_WATCH
         :: message == Finish -> input = I_FINISH
@@ -363,7 +372,7 @@ inline told(i) {
 
 inline unknown(i) {
     if
-    :: message == Swap || message == SwapCanary -> up[i]!SwapFailed, about
+    :: message == Swap || message == SwapCanary || message == Hold -> up[i]!SwapFailed, about
     :: message == Watch || message == WatchCanary -> up[i]!WatchFailed, about
     :: message == Finish -> newest[i] = (about > newest[i] -> about : newest[i]); up[i]!Finished, about
     :: message == Revert -> newest[i] = (about > newest[i] -> about : newest[i]); up[i]!Reverted, about
@@ -374,9 +383,11 @@ inline work(i) { /* the work under way ends, well or not */
     if
     :: state[i] == PREPARING -> result = Prepared; input = I_YES
     :: state[i] == PREPARING -> result = Refused; input = I_NO
+    :: state[i] == HOLDING -> result = Held; input = I_YES
     :: state[i] == TRYING -> result = SwappedCanary; input = I_YES
     :: state[i] == SWAPPING -> serves[i] = BIT(hand[i]); result = Swapped; input = I_YES
-    :: state[i] == TRYING || state[i] == SWAPPING || state[i] == STOPPING ->
+    :: state[i] == TRYING || state[i] == HOLDING || state[i] == SWAPPING ||
+        state[i] == STOPPING ->
         go_back(i); result = SwapFailed; input = I_NO
     :: state[i] == PROVING || state[i] == PROMOTING -> result = WatchedCanary; input = I_YES
     :: state[i] == WATCHING || state[i] == LEAVING -> result = Watched; input = I_YES

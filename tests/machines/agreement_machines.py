@@ -38,6 +38,7 @@ ON_THE_WAY: dict[Phase, list[Probation]] = {
     Phase.PREPARING: [PLAIN, BOTH],
     Phase.CANARY: [Probation(canary=True)],
     Phase.PROBATION: [BOTH, Probation(canary=True, by_hand=True)],
+    Phase.HOLDING: [Probation(atomic=True)],
     Phase.SWAPPING: [PLAIN, Probation(canary=True)],
     Phase.WATCHING: [Probation(watch=True)],
     Phase.FINISHING: [PLAIN, BOTH],

@@ -138,6 +138,11 @@ class Worker:
             target = self.participant.ask.target[KIND]
             self.serves = self.before | {target} if stuck else self.before
 
+    def _close(self, well: bool, _stuck: bool) -> Result:
+        if well:
+            return messages.Held(self._tx, self.slot)
+        return messages.SwapFailed(self._tx, self.slot, NO)
+
     def _watch(self, well: bool, _stuck: bool) -> Result:
         watch = self.participant.watch
         assert watch is not None
@@ -167,6 +172,7 @@ class Worker:
 _WORK: dict[Act, Callable[[Worker, bool, bool], Result | None]] = {
     Act.PREPARE: Worker._prepare,
     Act.SWAP: Worker._swap,
+    Act.CLOSE: Worker._close,
     Act.WATCH: Worker._watch,
     Act.FINISH: Worker._finish,
     Act.REVERT: Worker._revert,
@@ -374,7 +380,7 @@ class World:
         outcome = agreement.outcome
         self.outcomes.append(outcome)
         assert committed is (outcome is Outcome.DONE), f"{outcome}, but the journal has {records}"
-        told = any(isinstance(one, messages.Swap) for one in supervisor.sent)
+        told = any(isinstance(one, messages.Swap | messages.Hold) for one in supervisor.sent)
         if outcome in (Outcome.REFUSED, Outcome.ROLLED_BACK):
             assert told is (outcome is Outcome.ROLLED_BACK), f"{outcome}: swap sent: {told}"
         for record in records:

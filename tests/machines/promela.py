@@ -19,9 +19,9 @@ from netswap.worker.participant import Act, Input, State
 __all__ = ["rendered"]
 
 TEMPLATE = Path(__file__).with_name("agreement.pml")
-ASKS = ["Prepare", "SwapCanary", "WatchCanary", "Swap", "Watch", "Finish", "Revert"]
+ASKS = ["Prepare", "SwapCanary", "WatchCanary", "Swap", "Watch", "Finish", "Revert", "Hold"]
 ANSWERS = ["Prepared", "Refused", "SwappedCanary", "Swapped", "SwapFailed", "WatchedCanary"]
-ANSWERS += ["Watched", "WatchFailed", "Finished", "Reverted", "RevertedStuck", "NOTHING"]
+ANSWERS += ["Watched", "WatchFailed", "Finished", "Reverted", "RevertedStuck", "Held", "NOTHING"]
 MARKED = (messages.Swapped, messages.Watched)
 """Answers that say whether they are about the canary; what failed is a failure either way."""
 
