@@ -98,7 +98,11 @@ def _children() -> dict[str, str]:
     """This process's children with their command lines, without multiprocessing's own."""
     found = {}
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
+        try:
+            pids = (task / "children").read_text().split()
+        except OSError:  # a thread that ends; another one has its children now
+            continue
+        for pid in pids:
             try:
                 command = Path("/proc", pid, "cmdline").read_text().replace("\0", " ").strip()
             except OSError:
