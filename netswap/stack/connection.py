@@ -63,8 +63,7 @@ class Connection(Implementation[S], Generic[S]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "on_data" in cls.__dict__:
-            cls.data_received = _answering(cls.__dict__["on_data"])
+        cls.data_received = _answering(cls.on_data)  # a mixin's too
 
     # what an author overrides
 

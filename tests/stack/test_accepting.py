@@ -185,3 +185,25 @@ async def test_reading_that_is_paused_in_on_connect_is_paused(world):
     await until(lambda: entry.target.state.seen)
     await close(writer)
     await until(lambda: not one.host.table.count(KIND))
+
+
+class Mixed:
+    """Behaviour that several handlers share."""
+
+    def on_data(self: Any, data: bytes) -> None:
+        self.write(b"mixed")
+
+
+class WithMixin(Mixed, Connection[Old]):
+    """Has its on_data from elsewhere."""
+
+
+async def test_on_data_of_a_mixin_is_what_the_transport_calls(world: Any) -> None:
+    """Wherever in its bases a class has it from."""
+    place = await world(WithMixin)
+    reader, writer = await place.connect()
+    writer.write(b"x")
+    async with asyncio.timeout(5):
+        assert await reader.read(5) == b"mixed"
+    writer.close()
+    await until(lambda: not place.host.table.of_kind(KIND))
