@@ -35,7 +35,7 @@ LOAD = ("--connections", "24", "--rate", "200")
 IDLE = {"chat": 8}
 LONGEST_S = 1200.0
 FAULTS = ("lost", "duplicated", "reordered", "corrupted", "not_carried", "unknown", "dropped")
-WEIGHT = ("new", "as is", "automatic", "by migration")
+WEIGHT = ("new", "as is", "automatic", "by migration", "incompatible", "restart owed")
 
 
 _HOW = {"kv/v1.py": ("--atomic",), "chat/v1.py": ("--atomic",)}
