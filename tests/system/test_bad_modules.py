@@ -132,16 +132,6 @@ def test_the_load_has_seen_nothing_of_it(loads: list[Load]) -> None:
         assert {name: counts[name] for name in FAULTS} == dict.fromkeys(FAULTS, 0), report
 
 
-def test_the_bad_code_is_gone(server: Server, loads: list[Load]) -> None:
-    """What was loaded in a worker and taken back is held by nothing."""
-
-    def left() -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = server.look("versions")["retiring"]
-        return [row for row in rows if row["standing"] not in ("leaving", "garbage")]
-
-    until(lambda: not left(), "no old code is held", patience=90)
-
-
 def test_every_module_of_the_gallery_is_in_its_table() -> None:
     """And says in its first line what is wrong with it."""
     kept = {path.stem for path in GALLERY.iterdir() if path.suffix in ("", ".py")}
