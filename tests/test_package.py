@@ -81,6 +81,6 @@ def test_the_installed_demo_tells_the_whole_story(installed, elsewhere):
     assert story["ok"]
     codes = {scene["command"].split()[1]: scene["exit_code"] for scene in story["scenes"]}
     assert codes["rollback"] == 0
-    assert {scene["exit_code"] for scene in story["scenes"]} == {0, 20}
+    assert {scene["exit_code"] for scene in story["scenes"]} == {0, 20, 21}
     assert all(load["exit_code"] == 0 for load in story["loads"])
     assert os.listdir(elsewhere["cwd"]) == []

@@ -191,7 +191,7 @@ def checked(check_swappable: Any, name: str, loop: str, limit: int) -> Any:
 @pytest.mark.parametrize("name", PAIRS)
 def test_no_client_notices_a_swap_of(check_swappable: Any, name: str, loop: str) -> None:
     """Boundaries, and cuts spread over all messages."""
-    report = checked(check_swappable, name, loop, limit=30)
+    report = checked(check_swappable, name, loop, limit=12)
     assert report.plays[loop] > 100
     assert bool(report.explained) == ("expect" in PAIRS[name][3])
 

@@ -1,4 +1,4 @@
-"""What an operator does on a living server, and what forty pushes leave behind: nothing."""
+"""What an operator does on a living server, and what twenty pushes leave behind: nothing."""
 
 from __future__ import annotations
 
@@ -165,11 +165,11 @@ def test_every_look_can_be_read_by_people_and_programs(server: Server) -> None:
         assert not text.stdout.startswith("{")
 
 
-def test_forty_pushes_leave_nothing_behind(server: Server) -> None:
+def test_twenty_pushes_leave_nothing_behind(server: Server) -> None:
     """Descriptors, loaded bundles, tables and processes are what they were after the first two."""
     with ExitStack() as stack:
         clients = stack.enter_context(server.clients("counter", pid_of))
-        early, late = _left(server, clients, 2), _left(server, clients, 38)
+        early, late = _left(server, clients, 2), _left(server, clients, 18)
         assert late == early
         assert [client.ask("add 1")[:3] for client in clients] == ["v1 ", "v1 "]
 

@@ -106,7 +106,7 @@ def test_a_chat_of_sessions_retires(server: Server) -> None:
     wait_retired(server)
 
 
-@pytest.mark.parametrize("protocol", ["chat", "kv"])
+@pytest.mark.parametrize("protocol", ["kv"])
 def test_what_a_watch_and_a_canary_have_held_retires_too(server: Server, protocol: str) -> None:
     """Guards and recordings let go of the version before when the transaction has ended."""
     first = newest(protocol).with_name("v1.py")

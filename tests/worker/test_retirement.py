@@ -427,14 +427,19 @@ async def test_what_holds_is_searched_for_again_and_told_when_it_is_another(
 
     first, second = world.give_up(by_two)
     row = await world.held()
-    assert len(row.held_by) == 2
+    assert len(seen_by_us(row.held_by)) == 2
     first()
-    await world.until(lambda: len(world.retirement.rows()[0].held_by) == 1)
+    await world.until(lambda: len(seen_by_us(world.retirement.rows()[0].held_by)) == 1)
     assert HOLDERS[by_a_class] in world.retirement.rows()[0].held_by[0]
     second()
     await world.gone()
     told = [fields["held_by"] for event, fields in world.log.said if event == "old_code_held"]
-    assert [len(chains) for chains in told] == [2, 1]
+    assert [len(seen_by_us(chains)) for chains in told] == [2, 1]
+
+
+def seen_by_us(chains: list[str]) -> list[str]:
+    """Without what coverage holds: a copy of sys of its own, with the same table of modules."""
+    return [chain for chain in chains if not chain.startswith("coverage.")]
 
 
 def by_garbage(_world: World, module: ModuleType) -> None:
