@@ -116,7 +116,7 @@ def seen_in(askers: Iterable[Asker], version: str) -> set[int]:
     return {answer.worker for answer in all_of(askers) if answer.version == version}
 
 
-@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+@pytest.fixture(scope="module", params=["uvloop", pytest.param("asyncio", marks=pytest.mark.slow)])
 def shared(request: pytest.FixtureRequest, make_shared_server: Make) -> Iterator[Server]:
     """A server for each loop."""
     server = make_shared_server(("counter", "verify", "chat", "greeter"), "--loop", request.param)

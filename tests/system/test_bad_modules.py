@@ -2,7 +2,8 @@
 
 ``tests/bad_modules`` has the modules, ``gallery.toml`` there says how each has to end. While they
 are pushed one after the other, the load generator checks every answer of verify and kv, and a
-client of each worker has half a line under way.
+client of each worker has half a line under way. ``make test`` takes every other module, ``make
+gallery`` and ``pytest -m slow`` the rest.
 """
 
 from __future__ import annotations
@@ -103,7 +104,13 @@ def clients(server: Server, loads: list[Load]) -> Iterator[list[Client]]:
         yield found
 
 
-@pytest.mark.parametrize("bad", GALLERY_ROWS.values(), ids=GALLERY_ROWS)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(bad, id=name, marks=[pytest.mark.slow] * (number % 2))
+        for number, (name, bad) in enumerate(GALLERY_ROWS.items())
+    ],
+)
 def test_a_bad_module_changes_nothing_and_is_told_why(
     server: Server, clients: list[Client], bad: Bad
 ) -> None:

@@ -49,7 +49,7 @@ class Plain(Connection[Work]):
 """
 
 
-@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+@pytest.fixture(scope="module", params=["uvloop", pytest.param("asyncio", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, make_shared_server: Make) -> Iterator[Server]:
     """A server for each loop, with the bundled protocols and the counter."""
     made = make_shared_server((*PROTOCOLS, "counter", "stubborn"), "--loop", request.param)
