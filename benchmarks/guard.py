@@ -102,6 +102,9 @@ def measure(rounds: int, number: int = 20_000) -> dict[str, tuple[float, int]]:
     for turn in range(rounds + 1):
         for name, make in stages.items():
             placed = None if make is None else Interposition(host, _watched(make))
+            if placed is not None:
+                placed.place()
+                assert len(placed) == 1, "it is in front of the connection"
             ask = partial(wire.protocol.data_received, REQUEST)
             if turn == rounds:
                 counted[name] = instructions(ask)
