@@ -240,8 +240,9 @@ def _expected(walk: Walk, step: Callable[[Walk], None], whom: str) -> int | None
     """The version that must serve; None where the kill comes at a moment that is not held."""
     if step in UNDECIDABLE:
         return None
-    if step is all_swapped and whom != "supervisor":
-        return None  # its vote may have been read before its death is seen
+    voted = {one_swapped: ("worker 1",), all_swapped: ("worker 0", "worker 1")}
+    if whom in voted.get(step, ()):
+        return None  # its vote counts, and the last one may be read before its death is seen
     return walk.target if step in DECIDED else walk.before
 
 
