@@ -255,14 +255,14 @@ def run_shadow(host: Host, changes: list[Change], tape: Tape) -> Shadow:
             if target is not None:
                 snapshot.restore(target)
 
-    def play(now: list[Change]) -> Transcripts:
+    def play(swapped: list[Change]) -> Transcripts:
         stage = _Stage(host)
-        if now:
-            stage.swap(now)
+        if swapped:
+            stage.swap(swapped)
         stage.play(window)
         return stage.transcripts()
 
-    old, again, new = (_apart(partial(play, now)) for now in ([], [], changes))
+    old, again, new = (_apart(partial(play, swapped)) for swapped in ([], [], changes))
     return _compared(window, old, again, new)
 
 
