@@ -127,6 +127,7 @@ class Swap:
         self.counts: dict[str, int] = dict.fromkeys(self.changes, 0)
         self.gone = 0
         self.stuck: list[Refusal] = []
+        self.returned: set[Entry] = set()
         self._table = table
         self._newest = table.newest
         self._clock = clock
@@ -215,6 +216,7 @@ class Swap:
         """Put some objects of a finished slice back at once, with ``states`` as they were before.
 
         All of them or, with the reason why, none. Objects that this swap has not changed stay.
+        ``returned`` has those that went.
         """
         flips: list[_Flip] = []
         entry = None
@@ -235,6 +237,7 @@ class Swap:
             return refusal_of(error, entry, present(entry), self.changes[entry.kind].new)
         for row, new, old in flips:
             self._flip(row, new, old)
+            self.returned.add(row)
         for row in states:
             _settle(row)
         return None

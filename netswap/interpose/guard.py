@@ -16,6 +16,9 @@ So the client gets what the old version answers and never sees the new one fail.
 the peer's fault and no failure. Guards belong in front of every object that those on watch may
 call, changed or not: what stands outside is acted on at once and can't be undone.
 
+As soon as the watch has failed, nobody need try any more: each object on watch goes back before
+its next call, with the state that it has, so that only the first failure costs its time.
+
 A session is guarded from one swap point to the next: see ``segments``.
 
 What can't be rewound, and is only watched: an ``async def`` call (others come in between), and an
@@ -98,7 +101,8 @@ class Protection:
 
     ``limit()`` bounds the time of a call and raises DeadlinePassed in it; ``on_watch(entry)`` says
     whether an object is of a version on watch; ``take_back(states)`` brings such objects to the
-    version before, all or none; ``fired`` is told of each failure.
+    version before, all or none; ``fired`` is told of each failure. ``has_failed`` is set by whoever
+    judges the watch.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Protection:
         self.on_watch = on_watch
         self.take_back = take_back
         self.fired = fired
+        self.has_failed = False
         self.outbox = Outbox()
         self.attempt: Attempt | None = None
 
@@ -201,7 +206,7 @@ class Attempt:
 class Guard(Monitor):
     """Guards one object; ``figures`` are shared by those of its version."""
 
-    __slots__ = ("_effects", "_has_grown", "_protection", "_segments")
+    __slots__ = ("_calls_inside", "_effects", "_has_grown", "_protection", "_segments", "_stays")
 
     def __init__(
         self, figures: Figures, protection: Protection, choose: Choice | None = None
@@ -211,6 +216,8 @@ class Guard(Monitor):
         self._effects: Effects | None = None
         self._has_grown = False
         self._segments: Segments | None = None
+        self._calls_inside = 0
+        self._stays = False
 
     @property
     def rewinds(self) -> bool:
@@ -253,6 +260,8 @@ class Guard(Monitor):
         """An attempt, or a part of the one that is under way."""
         if name in UNGUARDED:
             return getattr(self.target, name)(*args, **keywords)
+        if self._protection.has_failed:
+            self._go_back()
         if self._segments is not None:
             self._segments.called(name, args, keywords)
         attempt = self._protection.attempt
@@ -260,6 +269,22 @@ class Guard(Monitor):
             return self._within(attempt, name, args, keywords)
         if self.can_rewind():
             return self._attempts(name, args, keywords)
+        return self._watched(name, args, keywords)
+
+    def _go_back(self) -> None:
+        """The watch has failed: the version before takes this call, and all that follow.
+
+        Not while a call is inside the object; one that can't go back is not tried again.
+        """
+        target = present(self.entry)
+        if self._stays or self._calls_inside or target is None or target.may_suspend:
+            return
+        if self._protection.on_watch(self.entry):
+            self._stays = self._protection.take_back({self.entry: target.state}) is not None
+
+    def _watched(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """A call that can't be undone."""
+        self._calls_inside += 1
         try:
             return super().call(name, args, keywords)
         except ProtocolError:
@@ -267,6 +292,8 @@ class Guard(Monitor):
         except FAILURES as error:
             self._tell(name, Failure(error, describe(error), blame(error)), answered=False)
             raise
+        finally:
+            self._calls_inside -= 1
 
     def _within(
         self, attempt: Attempt, name: str, args: tuple[Any, ...], keywords: dict[str, Any]

@@ -40,6 +40,8 @@ __all__ = ["Transaction", "ordered"]
 
 TRIAL_S = 3.0
 """Seconds for an import on trial, which is run twice and line by line; else it has one second."""
+ALONG_S = 1.0
+"""Seconds in which what a guard had taken back has to come to rest at the commit."""
 UNHEARD_S = 20.0
 """Seconds, beyond those for its own work, after which a worker that holds its clients serves."""
 
@@ -220,9 +222,27 @@ class Transaction:
         await self._leave()
         if self._swap is not None:
             self._swap.finish()
+            await self._bring_along()
         if self.ask.only is None:
             self._library.active.update(self.ask.target)
         self._forget()
+
+    async def _bring_along(self) -> None:
+        """What a guard had taken back is swapped again: new code is what is committed.
+
+        An object that can't go stays on old code, as `versions` shows, and does so alone.
+        """
+        assert self._swap is not None
+        table = self._host.table
+        rows = [row for row in self._swap.returned if row in table]
+        if not rows:
+            return
+        rows.sort(key=lambda row: self.kinds.index(row.kind))
+        swap = Swap(table, self._changes, rows, self._host.clock, self._bounded)
+        await Driver(self._host, swap).run(ALONG_S)
+        if swap.refusal is not None:
+            fields = {"objects": len(rows), "error": swap.refusal.reason, "at": swap.refusal.where}
+            self._host.log.error("left_on_old_code", **fields)
 
     async def revert(self) -> Refusal | None:
         """Bring the old code back; a refusal names what could not go back."""

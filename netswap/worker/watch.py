@@ -6,6 +6,9 @@ call on watch does to others can be undone only then. What they count, and what 
 failures, is handed to the present ``watch.policy`` as plain data. A reason that it returns ends the
 watch. The policy is the one from before the swap, so a push of the policy is judged by the old
 one; if it raises, nothing can be said of the new code, and that is a failed watch.
+
+When a guard has fired it is judged before anything else is called: once the watch has failed, each
+object goes back at its next call, and does not wait for the rollback of all workers.
 """
 
 from __future__ import annotations
@@ -102,11 +105,15 @@ class Watch:
             for cls in filter(None, (change.before, change.new)):
                 self._record(cls)
         self._others = Figures()
-        self._protection = take_back and Protection(
+        self._protection: Protection | None = take_back and Protection(
             lambda: Deadline(CALL_S), self._is_on_watch, take_back, self._fired
         )
         self._interposition = Interposition(host, self._in_front)
         self._ended = self._is_over = False
+        self._may_fail = True
+        self._refusal: Refusal | None = None
+        self._began: float | None = None
+        self._pulse: Pulse | None = None
         self._kick = asyncio.Event()
         self._memory = resident_bytes()
 
@@ -135,22 +142,25 @@ class Watch:
         """
         host = self._host
         self._memory = resident_bytes()
-        self._pulse = Pulse(host.loop)
+        self._began = host.loop.time()
+        self._may_fail = True
+        pulse = self._pulse = Pulse(host.loop)
         try:
-            return await self._until(host.loop.time(), ask, report), self._rows()
+            return await self._until(ask, report), self._rows()
         finally:
-            self._pulse.stop()
-            self._ended = False
+            pulse.stop()
+            self._ended = self._may_fail = False
 
     async def _until(
-        self, began: float, ask: messages.Watch, report: Callable[[list[WatchRow]], None]
+        self, ask: messages.Watch, report: Callable[[list[WatchRow]], None]
     ) -> Refusal | None:
         reported = 0
         while True:
-            gone = self._host.loop.time() - began
-            refusal = self._judge(gone)
-            if refusal is not None or self._ended or gone >= ask.seconds:
-                return refusal
+            gone = self._gone()
+            if not self._ended:
+                self._decide()
+            if self._refusal is not None or self._ended or gone >= ask.seconds:
+                return self._refusal
             if gone // ask.interval > reported:
                 reported = int(gone // ask.interval)
                 report(self._rows())
@@ -215,11 +225,13 @@ class Watch:
         record.firings += 1
         fault = Fault(f"{firing.reason} in {firing.method}", firing.file, firing.line, firing.entry)
         record.fault = record.fault or fault
+        if self._may_fail and not (self._ended or self._is_over):
+            self._decide()
         self._kick.set()
 
     def _rows(self) -> list[WatchRow]:
         """The figures of every implementation concerned, the new ones first within their kind."""
-        stall, memory, slot = self._pulse.longest_ms, resident_bytes(), self._host.slot
+        stall, memory, slot = self._stall_ms(), resident_bytes(), self._host.slot
         return [
             WatchRow(
                 slot,
@@ -241,6 +253,22 @@ class Watch:
 
     # how it is judged
 
+    def _decide(self) -> None:
+        """Judge, unless it has failed already; then its guards let nobody try any more.
+
+        Not between the end of a watch that went well and the commit: what stands is decided then.
+        """
+        self._refusal = self._refusal or self._judge(self._gone())
+        if self._refusal is not None and self._protection is not None:
+            self._protection.has_failed = True
+
+    def _gone(self) -> float:
+        """Seconds since it was asked to watch; new code may serve before that."""
+        return 0.0 if self._began is None else self._host.loop.time() - self._began
+
+    def _stall_ms(self) -> float:
+        return 0.0 if self._pulse is None else self._pulse.longest_ms
+
     def _judge(self, seconds: float) -> Refusal | None:
         for change in self._changes.values():
             record = self._record(change.new)
@@ -257,7 +285,7 @@ class Watch:
         old = None if change.before is None else self._record(change.before).plain()
         return record.plain() | {
             "seconds": seconds,
-            "stall_ms": self._pulse.longest_ms,
+            "stall_ms": self._stall_ms(),
             "memory": resident_bytes(),
             "memory_before": self._memory,
             "old": old,

@@ -532,3 +532,76 @@ async def test_what_a_service_may_have_done_already_is_not_asked_in_other_words(
     assert room.state.said == 1
     assert [(f.answered, f.reason) for f in watch.fired][0] == (False, "ValueError: too late")
     assert await ask(other, "hello") == "2 hello 1"
+
+
+async def test_when_the_watch_has_failed_nobody_tries_any_more(world: Any) -> None:
+    """Each object goes back before its next call, with the state that the new version left."""
+    place = await world(Chat1, Room1)
+    client, other = await place.connect(), await place.connect()
+    watch = Watch(place).begin(Chat2, Room2)
+    assert await ask(other, "keep a") == "2 kept 1"
+    assert await ask(client, "raises") == "1 fine"
+    watch.protection.has_failed = True
+    assert await ask(other, "raises") == "1 fine"
+    assert present(place.entries[1]).state.kept == ["a"]
+    room = place.host.services[ROOM]
+    assert type(present(room)) is Room2, "nobody has called it yet"
+    assert await ask(client, "say half") == "1 heard half"
+    assert type(present(room)) is Room1
+    assert len(watch.fired) == 1
+    watch.end()
+    assert all(row.target is present(row) for row in place.host.table)
+
+
+async def test_what_cannot_be_undone_goes_back_too(world: Any) -> None:
+    """Each of its failures would be seen. What is born goes back before its on_connect."""
+    place = await world(Chat1, Room1)
+    room = place.host.services[ROOM]
+    present(room).state.people = [0] * (LARGE + 1)
+    watch = Watch(place).begin(Chat2, Room2)
+    watch.protection.has_failed = True
+    assert room.target.say("half") == 1
+    assert type(present(room)) is Room1
+    client = await place.connect()
+    assert await ask(client, "raises") == "1 fine"
+    assert not watch.fired
+
+
+async def test_an_object_that_cannot_go_back_is_tried_once(world: Any) -> None:
+    """The step down may take its time and fail; the call goes to the new version then."""
+    place = await world(Chat1, Room1)
+    client = await place.connect()
+    watch = Watch(place).begin(Chat2)
+    asked: list[Mapping[Any, State]] = []
+
+    def refuse(states: Mapping[Any, State]) -> Refusal:
+        asked.append(states)
+        return Refusal("swap", "there is no way back")
+
+    watch.protection.take_back = refuse
+    watch.protection.has_failed = True
+    assert await ask(client, "hello") == "2 hello 1"
+    assert await ask(client, "hello") == "2 hello 2"
+    assert len(asked) == 1
+
+
+async def test_an_object_that_a_call_is_inside_of_stays_for_that_call(world: Any) -> None:
+    """A call that can't be undone comes back to its object: both see the same state."""
+
+    class Loud2(Room2, Service[Hall2]):  # type: ignore[misc]
+        def say(self, text: str) -> int:
+            watch.protection.has_failed = True
+            room.target.enter(7)
+            self.state.said += 1
+            return len(self.state.people)
+
+    place = await world(Chat1, Room1)
+    room = place.host.services[ROOM]
+    watch = Watch(place).begin(Loud2)
+    inside = present(room)
+    inside.state.people = [0] * (LARGE + 1)
+    assert room.target.say("all") == LARGE + 2
+    assert present(room) is inside
+    room.target.enter(8)
+    assert type(present(room)) is Room1
+    assert (present(room).state.said, present(room).state.people[-2:]) == (1, [7, 8])

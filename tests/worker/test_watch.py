@@ -9,7 +9,7 @@ import pytest
 from netswap.canary import WHOLE, Canary
 from netswap.channel import messages
 from netswap.events import Stage, WatchRow
-from tests.worker.one_worker import OneWorker, say
+from tests.worker.one_worker import OneWorker, hear, say
 from tests.worker.test_transaction import KIND, TALK, busy, served
 
 MOODY = (
@@ -114,6 +114,52 @@ def test_a_failure_under_guard_is_answered_by_the_old_version(either: OneWorker)
     either.send(messages.Revert(1))
     assert either.expect(messages.Reverted) == messages.Reverted(1, 0)
     assert say(client, b"x\n").startswith(b"v1 ")
+
+
+def test_only_the_first_slow_call_costs_its_time(either: OneWorker) -> None:
+    """The watch has failed by then: what was sent meanwhile does not reach the new code."""
+    client = watched(either)
+    others = [either.connect() for _ in range(3)]
+    for other in others:
+        assert say(other, b"a\n").startswith(b"new")
+    for one in (client, *others):
+        one.sendall(b"sleep\n")
+    assert all(hear(one).startswith(b"v1 ") for one in (client, *others))
+    assert "did not end within 0.5 s" in either.expect(messages.WatchFailed).refusal.reason
+    assert either.log.count("guard_fired") == 1
+    assert say(either.connect(), b"raise\n").startswith(b"v1 ")
+    either.send(messages.Revert(1))
+    assert either.expect(messages.Reverted) == messages.Reverted(1, 0)
+    assert [say(one, b"x\n").split()[0] for one in others] == [b"v1"] * 3
+
+
+def test_a_policy_that_bears_it_lets_the_others_go_on(worker: OneWorker) -> None:
+    """What fails goes back alone, and comes along when the rest is committed."""
+    worker.active["watch.policy"] = worker.put(policy("return None"), "policy.py")
+    client = watched(worker)
+    other = worker.connect()
+    for one in (client, other):
+        assert say(one, b"a\n").startswith(b"new")
+        assert say(one, b"raise\n").startswith(b"v1 ")
+        assert say(one, b"raise\n").startswith(b"v1 ")
+    assert worker.log.count("guard_fired") == 2
+    assert say(worker.connect(), b"a\n") == b"new 1\n"
+    worker.send(messages.Finish(1))
+    worker.expect(messages.Watched)
+    worker.expect(messages.Finished)
+    assert [say(one, b"a\n").split()[0] for one in (client, other)] == [b"new", b"new"]
+
+
+def test_what_fails_after_a_good_watch_goes_back_alone_until_the_commit(worker: OneWorker) -> None:
+    """It is decided then: the others stay, and it comes along."""
+    client = watched(worker, 0.1)
+    other = worker.connect()
+    last_of(worker)
+    assert say(client, b"raise\n").startswith(b"v1 ")
+    assert say(other, b"a\n") == b"new 1\n"
+    worker.send(messages.Finish(1))
+    worker.expect(messages.Finished)
+    assert say(client, b"a\n").startswith(b"new ")
 
 
 def test_new_code_is_guarded_before_its_watch_begins(either: OneWorker) -> None:
