@@ -9,11 +9,13 @@ and nothing is guessed from there on.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -115,10 +117,13 @@ class Journal:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add ``record``; it is on the disk when this returns.
 
-        Raises OSError when the disk does not take it; then the journal is as it was before.
+        Raises OSError when the disk does not take it, or when the file was removed, replaced or
+        shortened by somebody else: a record there would be lost with the next start. Then the
+        journal is as it was before.
         """
         self.recover()
         assert self._descriptor is not None  # recover() returned
+        _see_that_it_stands(self._path, self._descriptor, self._end)
         line = _encode(record)
         try:
             _write_all(self._descriptor, line, self._end)
@@ -181,6 +186,16 @@ def _lock(path: Path, descriptor: int) -> None:
     except BlockingIOError as error:
         advice = "give each server its own state directory"
         raise JournalError(path, "another server writes to it", advice=advice) from error
+
+
+def _see_that_it_stands(path: Path, descriptor: int, end: int) -> None:
+    """Raises OSError unless the file that ``path`` names is still the one that is written."""
+    own = os.fstat(descriptor)
+    with suppress(FileNotFoundError):
+        if os.path.samestat(own, path.lstat()) and own.st_size >= end:
+            return
+    what = "the journal was removed, replaced or shortened under the server; restart it"
+    raise OSError(errno.ESTALE, what, str(path))
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:

@@ -168,7 +168,10 @@ class Operations:
         timeout = self._timeout(options)
         names = ", ".join(bundle.name for bundle in bundles)
         tell(Progress("loading", f"loading {names} in a child process"))
-        probed = await asyncio.to_thread(run_probe, bundles, (), timeout)
+        try:
+            probed = await asyncio.to_thread(run_probe, bundles, (), timeout)
+        except (OSError, RuntimeError) as error:  # a thread that can't be started is the latter
+            return failure(Outcome.REFUSED, [_no_probe(error)])
         refusals = [*probed.refusals, *_doubled(bundles, probed)]
         if refusals:
             return failure(Outcome.REFUSED, refusals)
@@ -372,7 +375,15 @@ def _usage(error: UsageError) -> Result:
 
 def _unwritable(error: OSError) -> Refusal:
     reason = f"the bundle can't be stored: {error.strerror or error}"
-    return Refusal(Stage.LOAD, reason, advice="make room in the state directory, then push again")
+    advice = "see that the state directory is there, can be written and has room, then push again"
+    return Refusal(Stage.LOAD, reason, advice=advice)
+
+
+def _no_probe(error: Exception) -> Refusal:
+    what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reason = f"no process to load it in: {what}"
+    advice = "the server is short of descriptors, processes or memory; see to that, then push again"
+    return Refusal(Stage.LOAD, reason, advice=advice)
 
 
 def _doubled(bundles: Sequence[Bundle], probed: Probed) -> list[Refusal]:

@@ -70,7 +70,18 @@ class Transaction:
         return [change.kind for change in self._changes]
 
     async def prepare(self) -> messages.Prepared | messages.Refused:
-        """Load, judge, rehearse. Touches nothing; a refusal says why."""
+        """Load, judge, rehearse. Touches nothing; a refusal says why.
+
+        So what the machine does not give (a descriptor, a process, a file of the store) is a
+        refusal too: it must not cost the worker and all its clients.
+        """
+        try:
+            return await self._prepared()
+        except Exception as error:
+            self._host.log.exception("prepare_failed", transaction=self.ask.tx)
+            return self._refused(_short_of(error), [], Rehearsal())
+
+    async def _prepared(self) -> messages.Prepared | messages.Refused:
         rehearsed = Rehearsed(None)
         tape = await self._recorded()
         if self.ask.rehearse:
@@ -423,6 +434,14 @@ class Transaction:
         self._forget()
         slot = self._host.slot
         return messages.Refused(self.ask.tx, slot, self._placed(refusal), lines, report)
+
+
+def _short_of(error: Exception) -> Refusal:
+    """What the worker itself could not do; no module's fault as far as is known."""
+    what = error.strerror or str(error) if isinstance(error, OSError) else describe(error)
+    reason = f"the worker could not prepare it: {what}"
+    advice = "its log has `prepare_failed`; see to descriptors, processes and disk, then push again"
+    return Refusal(Stage.PREPARE, reason, advice=advice)
 
 
 def _hangs(error: BaseException) -> Refusal:

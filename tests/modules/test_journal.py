@@ -179,3 +179,20 @@ def test_a_record_that_is_not_json_changes_nothing(journal: Journal, path: Path)
     with pytest.raises(TypeError):
         journal.append({"what": object()})
     assert reopened(path).read() == THREE
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "shortened"])
+def test_a_file_that_somebody_else_has_changed_takes_no_record(
+    journal: Journal, path: Path, how: str
+) -> None:
+    """A record is not acknowledged where the next process would not find it."""
+    content = path.read_bytes()
+    if how == "shortened":
+        os.truncate(path, len(content) - 1)
+    else:
+        path.unlink()
+    if how == "replaced":
+        path.write_bytes(content)
+    with pytest.raises(OSError, match="removed, replaced or shortened under the server"):
+        journal.append({"begin": 3})
+    assert reopened(path).read() == ([] if how == "removed" else THREE[: 2 + (how == "replaced")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from netswap.modules import Bundle
 from netswap.outcome import Outcome
-from netswap.supervisor import StartFailed, StateDirectoryBusy
+from netswap.probe import Probed
+from netswap.supervisor import StartFailed, StateDirectoryBusy, operations
 from tests.supervisor.conftest import Serve, bundle
 
 # The supervisor runs on asyncio's own loop: nothing of it is in the data path.
@@ -306,3 +308,24 @@ async def test_stop_drains_and_kills_who_does_not_end(serve: Serve) -> None:
             await server.supervisor.stop()
         assert [slot.state.value for slot in server.supervisor.fleet.slots] == ["dead", "dead"]
         assert (await server.push(bundle())).outcome is Outcome.CONFLICT
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread")]
+)
+async def test_a_server_that_can_start_no_process_refuses_a_push(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Nothing was touched, and that is what is said; the next push goes in."""
+
+    def short(*_: object) -> Probed:
+        raise error
+
+    async with serve() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(operations, "run_probe", short)
+            result = await server.push(bundle())
+        assert result.outcome is Outcome.REFUSED
+        assert str(error).removeprefix("[Errno 24] ") in result.what
+        assert result.advice
+        assert (await server.push(bundle())).outcome is Outcome.DONE

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -586,3 +589,36 @@ def test_a_worker_that_holds_ends_with_its_supervisor(either: OneWorker, kind: s
     either.control.close()
     assert hear(client) == b""
     assert either.wait_ended() == 0
+
+
+@pytest.mark.parametrize("rehearse", [True, False])
+def test_a_worker_short_of_descriptors_refuses_and_keeps_its_clients(
+    worker: OneWorker, rehearse: bool
+) -> None:
+    """Whatever can't be opened in the preparation: the worker and its clients go on as before."""
+    served(worker)
+    client = worker.connect()
+    new, pid = worker.put(talk2()), worker.process.pid
+    for spare in range(1 + rehearse):
+        with short_of_descriptors(pid, spare):
+            ask = messages.Prepare(next(NUMBERS), {KIND: new}, rehearse=rehearse)
+            worker.send(ask)
+            refused = worker.expect(messages.Refused)
+        assert "Too many open files" in refused.refusal.reason
+        assert refused.refusal.advice
+        assert say(client, b"x\n") == b"v1 %d\n" % (spare + 1)
+    finished(worker, next(NUMBERS), talk_connection=new)
+    assert say(client, b"x\n").startswith(b"v2 ")
+
+
+@contextmanager
+def short_of_descriptors(pid: int, spare: int) -> Iterator[None]:
+    """The process can open ``spare`` descriptors."""
+    taken = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    free = next(number for number in itertools.count() if number not in taken)
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free + spare, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
