@@ -29,10 +29,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any, Final, NamedTuple
 
+from netswap.modules.syntax import absolute_imports
+
 __all__ = [
     "PROBES",
     "Effect",
-    "Watch",
+    "Lookout",
     "difference",
     "import_others",
     "look",
@@ -178,7 +180,7 @@ _SMALL: Final = 64
 _PLANTED: Final = "it would keep this version alive for ever: give clients a Service to call"
 
 
-class Watch:
+class Lookout:
     """Looks at the process while the modules shown as ``files`` are imported; a context manager.
 
     ``files`` maps the file names in the code to the author's names and the syntax, ``others`` are
@@ -211,7 +213,7 @@ class Watch:
         self._at: tuple[str, int] = (next(iter(self._files.values()), ""), 1)
         self._began = 0
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Lookout:
         self._last = [probe.look() for probe in self._probes]
         self._tracer = sys.gettrace()
         sys.settrace(self._called)
@@ -336,10 +338,8 @@ def outside_imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
     pending: list[ast.AST] = list(tree.body)
     while pending:
         node = pending.pop(0)
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield node.module, node.lineno
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from ((name, node.lineno) for name in absolute_imports(node))
         elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.expr)):
             skipped = getattr(node, "body", ()) if _is_for_types(node) else ()
             pending += [n for n in ast.iter_child_nodes(node) if n not in skipped]

@@ -25,6 +25,7 @@ from netswap.events import Refusal, Stage
 from netswap.modules.bundle import Bundle
 from netswap.modules.data import BundleResources
 from netswap.modules.syntax import read_text
+from netswap.transfer.state import BUNDLED
 
 __all__ = ["Importer", "Unit", "package_name", "refuse"]
 
@@ -115,7 +116,7 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
 
 def package_name(bundle: Bundle) -> str:
-    return f"netswap_bundle_{bundle.short}"
+    return f"{BUNDLED}{bundle.short}"
 
 
 def _units(bundle: Bundle, package: str, root: Path | None) -> Iterator[Unit]:

@@ -35,7 +35,7 @@ from netswap.confine import leave_room
 from netswap.errors import AuthorError, BundleError
 from netswap.events import Refusal, Stage
 from netswap.modules.bundle import Bundle
-from netswap.modules.effects import Watch, import_others
+from netswap.modules.effects import Lookout, import_others
 from netswap.modules.importer import Importer, Unit, package_name, refuse
 from netswap.modules.syntax import parse
 from netswap.stack import Implementation
@@ -190,10 +190,11 @@ def _try_import(importer: Importer) -> None:
         if unit.file
     }
     others = import_others([tree for _, tree in files.values()])
-    with Watch(files, others, importer.package) as watch:
+    with Lookout(files, others, importer.package) as seen:
         _import_all(importer)
-    if watch.effect is not None:
-        raise BundleError(Refusal(Stage.LOAD, *watch.effect[:3], advice=watch.effect.advice))
+    if seen.effect is not None:
+        reason, file, line, advice = seen.effect
+        raise BundleError(Refusal(Stage.LOAD, reason, file, line, advice=advice))
     importer.remove()
     importer.install()
 

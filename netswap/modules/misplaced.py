@@ -13,7 +13,7 @@ from typing import Final
 
 from netswap.events import Refusal, Stage, Verdict
 from netswap.modules.bundle import Bundle
-from netswap.modules.syntax import File
+from netswap.modules.syntax import File, absolute_imports
 
 __all__ = ["misplaced"]
 
@@ -59,20 +59,15 @@ def _absolute(bundle: Bundle, file: File) -> Iterator[Refusal]:
     """
     folders = {PurePosixPath(file.name).parent, PurePosixPath()}
     for node in ast.walk(file.tree):
-        for name in _names(node):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        for name in absolute_imports(node):
             top = name.partition(".")[0]
             if top in sys.stdlib_module_names or top == "netswap":
                 continue
             beside = [str(f / n) for f in folders for n in (f"{top}.py", f"{top}/__init__.py")]
             found = next((path for path in beside if path in bundle.files), None)
-            if found is not None and isinstance(node, ast.stmt):
+            if found is not None:
                 reason = f"it imports {name}, and that is not the {found} of this push"
                 advice = f"write `from . import {top}`: other names are looked for outside"
                 yield Refusal(Stage.CHECK, reason, file.name, node.lineno, advice=advice)
-
-
-def _names(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    is_outside = isinstance(node, ast.ImportFrom) and not node.level
-    return [node.module] if is_outside and isinstance(node, ast.ImportFrom) and node.module else []

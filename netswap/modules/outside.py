@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from netswap.modules.syntax import absolute_imports
 from netswap.transfer.state import BUNDLED
 
 __all__ = ["Outside", "Stale"]
@@ -37,7 +38,6 @@ class Stale(NamedTuple):
 
     module: str
     path: str
-    through: str
     line: int
     file: str = ""
 
@@ -70,12 +70,10 @@ class Outside:
         changed = {n: p for n, p in self.stale().items() if n.partition(".")[0] != "netswap"}
         if not changed:
             return []
-        found = {}
-        for tree in trees:
-            for name, line in _imports(tree):
-                for reached in _reach(name):
-                    if reached in changed and reached not in found:
-                        found[reached] = Stale(reached, changed[reached], name, line)
+        found: dict[str, Stale] = {}
+        for name, line in (row for tree in trees for row in _imports(tree)):
+            for reached in sorted(changed.keys() & _reach(name)):
+                found.setdefault(reached, Stale(reached, changed[reached], line))
         return list(found.values())
 
 
@@ -104,11 +102,12 @@ def _has_changed(seen: _Seen) -> bool:
 def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
     """Absolute imports anywhere in a file: one inside a function finds the old module, too."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield node.module, node.lineno
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        for name in absolute_imports(node):
+            yield name, node.lineno
+            if isinstance(node, ast.ImportFrom):
+                yield from ((f"{name}.{alias.name}", node.lineno) for alias in node.names)
 
 
 def _reach(name: str) -> set[str]:

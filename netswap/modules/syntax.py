@@ -13,7 +13,7 @@ from netswap.blame import describe
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
 
-__all__ = ["LARGEST", "File", "derived", "parse", "read_text"]
+__all__ = ["LARGEST", "File", "absolute_imports", "derived", "parse", "read_text"]
 
 LARGEST: Final = 1024 * 1024
 """Bytes of one Python file: a parser can't be interrupted, and ten megabytes take it seconds."""
@@ -69,6 +69,17 @@ def _line_at(content: bytes, offset: int) -> int:
 def _refuse(stage: Stage, reason: str, name: str, line: int) -> NoReturn:
     advice = "mend the file and push again"
     raise BundleError(Refusal(stage, reason, name, line, advice=advice))
+
+
+def absolute_imports(node: ast.AST) -> list[str]:
+    """The modules that a statement imports by absolute names; none for anything else."""
+    match node:
+        case ast.Import():
+            return [alias.name for alias in node.names]
+        case ast.ImportFrom(level=0, module=str(module)):
+            return [module]
+        case _:
+            return []
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     StructMeta = type(msgspec.Struct)
 
-__all__ = ["Reference", "State", "StateMeta", "reference", "shape_of"]
+__all__ = ["BUNDLED", "Reference", "State", "StateMeta", "reference", "shape_of"]
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import pytest
 
 from netswap.events import Refusal, Stage
 from netswap.modules import Bundle
-from netswap.modules.effects import Watch, import_others, outside_imports
+from netswap.modules.effects import Lookout, import_others, outside_imports
 
 GOOD = """
 from netswap import Service, State
@@ -146,7 +146,7 @@ def test_the_tracer_that_was_there_is_back() -> None:
     before = sys.gettrace()
     sys.settrace(tracer)
     try:
-        with Watch({}, (), "none"):
+        with Lookout({}, (), "none"):
             pass
         assert sys.gettrace() is tracer
     finally:
