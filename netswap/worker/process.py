@@ -110,7 +110,7 @@ class Worker:
 
     def _stop(self) -> None:
         if self._transaction is not None:
-            reason = "another worker could not swap"
+            reason = "the supervisor ended what was under way"
             self._transaction.stop(Refusal(Stage.AGREEMENT, reason, worker=self._slot))
 
     def _on_query(self, message: messages.Query | messages.Intervene) -> None:

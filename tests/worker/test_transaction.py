@@ -318,7 +318,10 @@ def test_a_revert_in_the_middle_of_a_swap_ends_it(either: OneWorker) -> None:
     either.until(lambda: either.kind("busy.connection")[0] == {1: 1, 2: 1})
     either.send(messages.Revert(1))
     refusal = either.expect(messages.SwapFailed).refusal
-    assert (refusal.stage, refusal.reason) == (Stage.AGREEMENT, "another worker could not swap")
+    assert (refusal.stage, refusal.reason) == (
+        Stage.AGREEMENT,
+        "the supervisor ended what was under way",
+    )
     assert either.expect(messages.Reverted).refusal is None
     assert either.kind("busy.connection")[0] == {1: 2}
     assert say(rests, b"y\n") == b"v1 2\n"
@@ -331,7 +334,10 @@ def test_a_revert_that_comes_before_the_swap_has_begun_ends_it_at_once(worker: O
     assert say(stays, b"stay\n") == b"v1 1\n"
     worker.prepare(1, messages.Prepared, timeout=600.0, busy_connection=worker.put(busy(2)))
     worker.send(messages.Swap(1), messages.Revert(1))
-    assert worker.expect(messages.SwapFailed).refusal.reason == "another worker could not swap"
+    assert (
+        worker.expect(messages.SwapFailed).refusal.reason
+        == "the supervisor ended what was under way"
+    )
     assert worker.expect(messages.Reverted).refusal is None
     assert worker.kind("busy.connection")[0] == {1: 1}
 
@@ -553,7 +559,7 @@ def test_what_does_not_rest_fails_the_hold_and_all_is_served(either: OneWorker) 
     either.expect(messages.Reverted)
     either.prepare(2, messages.Prepared, talk_connection=new)
     either.send(messages.Hold(2), messages.Revert(2))
-    assert "another worker" in either.expect(messages.SwapFailed).refusal.reason
+    assert "the supervisor ended" in either.expect(messages.SwapFailed).refusal.reason
     either.expect(messages.Reverted)
     assert say(client, b"c\n") == b"v1 3\n"
 
