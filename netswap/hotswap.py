@@ -219,6 +219,19 @@ class Swap:
         ``returned`` has those that went.
         """
         flips: list[_Flip] = []
+        refusal = self._build_back(states, flips)
+        for entry, new, old in flips:
+            if refusal is None:
+                self._flip(entry, new, old)
+                self.returned.add(entry)
+            else:
+                self._discard(entry, old)
+        for entry in states:
+            _settle(entry)
+        return refusal
+
+    def _build_back(self, states: Mapping[Entry, State], flips: list[_Flip]) -> Refusal | None:
+        """Everything that can fail of ``take_back_now``."""
         entry = None
         try:
             with self._guard():
@@ -229,17 +242,7 @@ class Swap:
                         convert, follow = self._route(type(new), previous)
                         flips.append((entry, new, follow(new, convert(state))))
         except BaseException as error:  # authors' code, which may call sys.exit()
-            for row, _, built in flips:
-                self._discard(row, built)
-            for row in states:
-                _settle(row)
-            assert entry is not None
-            return refusal_of(error, entry, present(entry), self.changes[entry.kind].new)
-        for row, new, old in flips:
-            self._flip(row, new, old)
-            self.returned.add(row)
-        for row in states:
-            _settle(row)
+            return self._failure(error, entry)
         return None
 
     def _goes_back_to(self, entry: Entry, new: Any) -> Any:

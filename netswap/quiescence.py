@@ -17,7 +17,7 @@ from typing import Any
 
 from netswap.blame import author_file
 
-__all__ = ["Call", "Generations", "call_chain", "is_awaited"]
+__all__ = ["Call", "Generations", "call_chain", "is_awaited", "suspended_at"]
 
 
 class Call:
@@ -95,9 +95,8 @@ class Generations:
     def leave(self, call: Call) -> None:
         """The call has ended; whoever waits for its generation is told when it was the last."""
         generation, call.generation = call.generation, -1
-        call.coroutine = call.cancel = (
-            None  # chains outlive their calls in the contexts of tasks and timers
-        )
+        # chains outlive their calls in the contexts of tasks and timers
+        call.coroutine = call.cancel = None
         self._open.remove(call)
         self._counts[generation] -= 1
         if self._counts[generation] == 0:

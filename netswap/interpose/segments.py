@@ -78,7 +78,7 @@ class Segments:
         self._task: Any = None
         self._before: dict[Entry, Snapshot] = {}
         self._since: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self._box = _Box(self._session, self._is_too_long)
+        self._box = _Box(self._session, self._leave)
         self._box.intercept = self._failed
         self._effects = Effects(self._session, self._box)
         if self._session.at_rest() or self._has_not_begun():
@@ -127,9 +127,6 @@ class Segments:
         if self._task is None and self._session._task is not None:
             self._task = self._session._task
             self._task.add_done_callback(lambda _: self._leave())
-
-    def _is_too_long(self) -> None:
-        self._leave()
 
     def _leave(self) -> None:
         """Nothing is held back any more, and there is nothing to go back to."""

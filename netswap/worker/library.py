@@ -86,14 +86,13 @@ class Library:
             )
         return found
 
-    def migrations(self, kind: str, *bundles: str | None) -> tuple[Migration, ...]:
-        """The steps of a kind that these bundles know; a later one wins."""
-        steps: dict[tuple[int, int], Migration] = {}
-        for sha256 in bundles:
-            if sha256 is not None:
-                for row in self.load(sha256).migrations:
-                    if row.kind == kind:
-                        steps[row.source, row.target] = row
+    def migrations(self, kind: str, *bundles: str) -> tuple[Migration, ...]:
+        """The steps of a kind that these bundles know, those of the later ones in preference.
+
+        An empty name is that of no bundle, as ``sha256_of`` gives it.
+        """
+        rows = (row for sha256 in bundles if sha256 for row in self.load(sha256).migrations)
+        steps = {(row.source, row.target): row for row in rows if row.kind == kind}
         return tuple(steps.values())
 
     @property

@@ -93,22 +93,11 @@ class Transaction:
             self._library.use_compiled(rehearsed.compiled)
             rehearsed = await self._take_steps(rehearsed)
         if rehearsed.refusal is None and tape is not None:
-            found, refusal = await shadow(self._host, self._changes, tape, self.ask)
-            report = msgspec.structs.replace(rehearsed.report, shadow=found)
-            rehearsed = msgspec.structs.replace(rehearsed, refusal=refusal, report=report)
+            rehearsed = await self._shadowed(rehearsed, tape)
         report = self._expected(rehearsed.report)
         if rehearsed.refusal is not None:
             return self._refused(rehearsed.refusal, rehearsed.verdicts, report)
-        split = self.ask.canary is not None and self.ask.canary.splits
-        connections = len(connections_of(self._concerned())) if split else 0
-        return messages.Prepared(
-            self.ask.tx,
-            self._host.slot,
-            rehearsed.verdicts,
-            self._counts(),
-            connections,
-            report,
-        )
+        return self._prepared(rehearsed.verdicts, report)
 
     async def _recorded(self) -> Tape | None:
         """What some connections are asked in the time before, if a shadow run is wanted."""
@@ -122,6 +111,12 @@ class Transaction:
         finally:
             everywhere.remove()
         return tape
+
+    async def _shadowed(self, rehearsed: Rehearsed, tape: Tape) -> Rehearsed:
+        """Old and new code have been asked what is on the tape."""
+        found, refusal = await shadow(self._host, self._changes, tape, self.ask)
+        report = msgspec.structs.replace(rehearsed.report, shadow=found)
+        return msgspec.structs.replace(rehearsed, refusal=refusal, report=report)
 
     async def _take_steps(self, rehearsed: Rehearsed) -> Rehearsed:
         """Load and judge here, as it was rehearsed, or try a sample in its place."""
@@ -358,7 +353,7 @@ class Transaction:
         before = self._host.present.get(kind)
         others = self._classes(kind)
         known = [library.sha256_of(cls) for cls in others] + [library.active.get(kind, "")]
-        return Change(kind, new, before, library.migrations(kind, *filter(None, known), sha256))
+        return Change(kind, new, before, library.migrations(kind, *known, sha256))
 
     def _classes(self, kind: str) -> set[type[Implementation[Any]]]:
         """The implementations that live objects of a kind have now."""
@@ -427,6 +422,12 @@ class Transaction:
         if entry is not None and "." not in entry:
             entry = f"{slot}.{entry}"
         return msgspec.structs.replace(refusal, worker=slot, entry=entry)
+
+    def _prepared(self, lines: list[VerdictLine], report: Rehearsal) -> messages.Prepared:
+        split = self.ask.canary is not None and self.ask.canary.splits
+        connections = len(connections_of(self._concerned())) if split else 0
+        slot, counts = self._host.slot, self._counts()
+        return messages.Prepared(self.ask.tx, slot, lines, counts, connections, report)
 
     def _refused(
         self, refusal: Refusal, lines: list[VerdictLine], report: Rehearsal

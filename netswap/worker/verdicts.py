@@ -81,37 +81,43 @@ def _refuse(change: Change, culprit: type, reason: str, advice: str) -> Refusal:
 def _structure(
     change: Change, after: Mapping[str, type[Implementation[Any]]], changed: Container[str]
 ) -> Refusal | None:
-    """What does not depend on state: scope, used kinds, interface."""
-    new, before = change.new, change.before
+    """What does not depend on state: used kinds, scope, interface."""
+    return (
+        _unprovided(change, after)
+        or _other_scope(change)
+        or _lacking(change, _interface(change, after, changed))
+    )
+
+
+def _unprovided(change: Change, after: Mapping[str, type[Implementation[Any]]]) -> Refusal | None:
+    new = change.new
     for name, kind in new.uses.items():
         if kind not in after:
-            return _refuse(
-                change,
-                new,
-                f"{new.__name__} uses {kind} as {name}, and nothing provides it",
-                "push the module that provides it together with this one",
-            )
-    if before is not None and before.scope != new.scope:
-        return _refuse(
-            change,
-            new,
-            f"objects of {change.kind} belong to a {before.scope}, those of {new.__name__} "
-            f"to a {new.scope}",
-            "derive from the same base, or give the new thing a kind of its own",
-        )
-    missing = [
-        name
-        for name in _interface(change, after, changed)
-        if not callable(getattr(new, name, None))
-    ]
-    if missing:
-        return _refuse(
-            change,
-            new,
-            f"{new.__name__} lacks {', '.join(missing)}, which clients of {change.kind} call",
-            "keep the methods that clients use",
-        )
+            reason = f"{new.__name__} uses {kind} as {name}, and nothing provides it"
+            advice = "push the module that provides it together with this one"
+            return _refuse(change, new, reason, advice)
     return None
+
+
+def _other_scope(change: Change) -> Refusal | None:
+    new, before = change.new, change.before
+    if before is None or before.scope == new.scope:
+        return None
+    reason = (
+        f"objects of {change.kind} belong to a {before.scope}, those of {new.__name__} "
+        f"to a {new.scope}"
+    )
+    advice = "derive from the same base, or give the new thing a kind of its own"
+    return _refuse(change, new, reason, advice)
+
+
+def _lacking(change: Change, interface: Iterable[str]) -> Refusal | None:
+    new = change.new
+    missing = [name for name in interface if not callable(getattr(new, name, None))]
+    if not missing:
+        return None
+    reason = f"{new.__name__} lacks {', '.join(missing)}, which clients of {change.kind} call"
+    return _refuse(change, new, reason, "keep the methods that clients use")
 
 
 def _interface(
@@ -146,7 +152,7 @@ def _lossy_back(
 ) -> Refusal | None:
     """A watch that fails takes back by itself, so nobody could be asked then."""
     for old in _predecessors(change, live):
-        back = plan_transfer(change.new.state_type, old.state_type, change.migrations)
+        back = _plan_back(change, old)
         if back.lossy:
             return _refuse(
                 change,
@@ -170,35 +176,27 @@ def _each_way(
 
 def _way(change: Change, old: type[Implementation[Any]], allow_lossy: bool) -> Refusal | None:
     """Both ways between two implementations have to be there; forward must not lose unasked."""
-    state = change.new.state_type
-    way = _plan(change, old)
+    way, back = _plan(change, old), _plan_back(change, old)
     if way.verdict is Verdict.INCOMPATIBLE:
-        return _refuse(
-            change,
-            state,
-            f"version {way.source} can't become version {way.target}: {way.reason}",
-            "add the step, or raise the version; netswap check tries it offline",
-        )
-    back = plan_transfer(state, old.state_type, change.migrations)
-    if back.verdict is Verdict.INCOMPATIBLE:
-        return _refuse(
-            change,
-            state,
-            f"there is no way back from version {back.source} to {back.target}: {back.reason}",
-            "write the step down as well, so that the change can be undone",
-        )
-    if way.lossy and not allow_lossy:
-        return _refuse(
-            change,
-            state,
-            f"version {way.source} to {way.target} loses {', '.join(way.lossy)}",
-            "add --allow-lossy if that is what you want",
-        )
-    return None
+        reason = f"version {way.source} can't become version {way.target}: {way.reason}"
+        advice = "add the step, or raise the version; netswap check tries it offline"
+    elif back.verdict is Verdict.INCOMPATIBLE:
+        reason = f"there is no way back from version {back.source} to {back.target}: {back.reason}"
+        advice = "write the step down as well, so that the change can be undone"
+    elif way.lossy and not allow_lossy:
+        reason = f"version {way.source} to {way.target} loses {', '.join(way.lossy)}"
+        advice = "add --allow-lossy if that is what you want"
+    else:
+        return None
+    return _refuse(change, change.new.state_type, reason, advice)
 
 
 def _plan(change: Change, old: type[Implementation[Any]]) -> Transfer:
     return plan_transfer(old.state_type, change.new.state_type, change.migrations)
+
+
+def _plan_back(change: Change, old: type[Implementation[Any]]) -> Transfer:
+    return plan_transfer(change.new.state_type, old.state_type, change.migrations)
 
 
 def _line(change: Change, refusal: Refusal | None) -> VerdictLine:
