@@ -19,7 +19,7 @@ from netswap.outcome import Outcome
 __all__ = ["change", "promote", "push", "rollback", "swap"]
 
 PATIENCE = 30.0
-"""Seconds of silence beyond a transaction's own deadline after which its end is unknown."""
+"""Seconds of silence beyond a transaction's own deadlines after which its end is unknown."""
 
 Function = Callable[..., Any]
 
@@ -130,8 +130,9 @@ def _probation(canary: str | None, by_hand: float | None, atomic: bool) -> None:
 
 def change(link: Link, resource: str, request: msgspec.Struct) -> None:
     """Post ``request``, show the lines of its progress, and end as its result says."""
-    recorded = getattr(request, "shadow", None) or 0.0
-    client = AdminClient(link.socket, link.timeout + PATIENCE + recorded)
+    shadow = getattr(request, "shadow", None) or 0.0
+    played = shadow + link.timeout if shadow else 0.0
+    client = AdminClient(link.socket, link.timeout + played + PATIENCE)
     result: dict[str, Any] = {}
     with failing(link):
         for line in client.post(resource, request):

@@ -11,6 +11,7 @@ import msgspec
 from netswap.commands import render
 from netswap.commands.ending import fail, failing, write_json
 from netswap.commands.options import Link, for_all
+from netswap.events import Refusal
 from netswap.outcome import Outcome
 
 __all__ = ["check"]
@@ -43,13 +44,12 @@ def check(paths: tuple[Path, ...], old: tuple[Path, ...], link: Link) -> None:
         others = old or first_paths(protocols, ())
         known = [Bundle.from_paths([path]) for path in others]
         probed = run_probe(bundles, known, link.timeout, named=bool(old))
-    found = msgspec.to_builtins(probed)
     if probed.refusals:
-        fail(_refused(found), link.as_json)
+        fail(_refused(probed.refusals), link.as_json)
     page = {
         "outcome": Outcome.DONE.value,
         "kinds": {kind: version for row in probed.kinds for kind, version in row.items()},
-        "verdicts": found["verdicts"],
+        "verdicts": msgspec.to_builtins(probed.verdicts),
     }
     if link.as_json:
         write_json(page)
@@ -57,17 +57,15 @@ def check(paths: tuple[Path, ...], old: tuple[Path, ...], link: Link) -> None:
         click.echo(_text(page))
 
 
-def _refused(found: dict[str, Any]) -> dict[str, Any]:
-    refusals = found["refusals"]
+def _refused(refusals: list[Refusal]) -> dict[str, Any]:
     first = refusals[0]
-    place = first["file"] or first["kind"] or ""
     return {
         "outcome": Outcome.REFUSED.value,
-        "what": first["reason"],
-        "where": f"{place}:{first['line']}" if first["line"] else place,
+        "what": first.reason,
+        "where": first.where,
         "state": "no server was asked",
-        "advice": first["advice"] or "mend it, check it again",
-        "refusals": refusals,
+        "advice": first.advice or "mend it, check it again",
+        "refusals": msgspec.to_builtins(refusals),
     }
 
 

@@ -8,8 +8,8 @@ In the order in which a push walks through them:
 * ``store``: bundles on disk, one file each, named by their hash;
 * ``journal``: the append-only record of what was begun, committed and aborted;
 * ``loader``: the import of a bundle beside every other version of itself, and its removal, by way
-  of an ``importer`` that serves its modules and its ``data``; ``effects`` is what an import on trial
-  leaves behind in the process;
+  of an ``importer`` that serves its modules and its ``data``; ``effects`` is what an import on
+  trial leaves behind in the process;
 * ``relations``: which files a kind needs; ``outside``: libraries that have changed on disk since.
 
 Nothing here decides whether a bundle fits the objects that live: a ``Loaded`` is only code.
