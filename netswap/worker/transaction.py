@@ -97,7 +97,7 @@ class Transaction:
         report = self._expected(rehearsed.report)
         if rehearsed.refusal is not None:
             return self._refused(rehearsed.refusal, rehearsed.verdicts, report)
-        return self._prepared(rehearsed.verdicts, report)
+        return self._accepted(rehearsed.verdicts, report)
 
     async def _recorded(self) -> Tape | None:
         """What some connections are asked in the time before, if a shadow run is wanted."""
@@ -423,7 +423,7 @@ class Transaction:
             entry = f"{slot}.{entry}"
         return msgspec.structs.replace(refusal, worker=slot, entry=entry)
 
-    def _prepared(self, lines: list[VerdictLine], report: Rehearsal) -> messages.Prepared:
+    def _accepted(self, lines: list[VerdictLine], report: Rehearsal) -> messages.Prepared:
         split = self.ask.canary is not None and self.ask.canary.splits
         connections = len(connections_of(self._concerned())) if split else 0
         slot, counts = self._host.slot, self._counts()
