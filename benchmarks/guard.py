@@ -77,8 +77,9 @@ def connection(loop: asyncio.AbstractEventLoop) -> tuple[Host, Wire]:
 
 def guarding() -> Make:
     """Guards as a watch of verify places them."""
+    limit = Deadline(1.0)
     protection = Protection(
-        lambda: Deadline(1.0), lambda _: True, lambda _states: None, lambda _firing: None
+        lambda: limit, lambda _: True, lambda _states: None, lambda _firing: None
     )
     return lambda _entry: Guard(Figures(), protection)
 

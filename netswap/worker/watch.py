@@ -105,8 +105,9 @@ class Watch:
             for cls in filter(None, (change.before, change.new)):
                 self._record(cls)
         self._others = Figures()
+        limit = Deadline(CALL_S)
         self._protection: Protection | None = take_back and Protection(
-            lambda: Deadline(CALL_S), self._is_on_watch, take_back, self._fired
+            lambda: limit, self._is_on_watch, take_back, self._fired
         )
         self._interposition = Interposition(host, self._in_front)
         self._ended = self._is_over = False

@@ -90,3 +90,66 @@ def test_one_deadline_can_guard_one_block_after_the_other() -> None:
     for _ in range(2):
         with deadline:
             assert signal.getitimer(signal.ITIMER_REAL)[0] > LONG / 2
+
+
+def test_the_handler_is_set_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each later use only sets the timer; it is in front of every call that is guarded."""
+    with Deadline(LONG):
+        pass
+    with monkeypatch.context() as patched:
+        patched.setattr(signal, "signal", pytest.fail)
+        with Deadline(LONG):
+            assert signal.getitimer(signal.ITIMER_REAL)[0] > LONG / 2
+
+
+def test_an_author_who_takes_the_signal_has_it_for_one_block_at_most() -> None:
+    """The next block is bounded again."""
+    with Deadline(LONG):
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    with pytest.raises(DeadlinePassed), Deadline(SHORT):
+        spin(time.monotonic() + LONG)
+
+
+def test_one_inside_another_gives_the_rest_of_its_time_back() -> None:
+    """The inner one passes by itself; the outer one still passes when its own time is over."""
+
+    def both() -> None:
+        with Deadline(3 * SHORT):
+            with pytest.raises(DeadlinePassed, match=r"within 0\.02 s"), Deadline(SHORT):
+                spin(time.monotonic() + LONG)
+            spin(time.monotonic() + LONG)
+
+    with pytest.raises(DeadlinePassed, match=r"within 0\.06 s"):
+        both()
+
+
+def test_an_outer_one_whose_time_is_over_inside_of_another_passes_after_it() -> None:
+    """Its time goes on meanwhile, and it raises in its own block."""
+    ended: list[str] = []
+
+    def both() -> None:
+        with Deadline(SHORT):
+            with Deadline(LONG):
+                spin(time.monotonic() + 2 * SHORT)
+                ended.append("inner")
+            spin(time.monotonic() + LONG)
+
+    with pytest.raises(DeadlinePassed, match=r"within 0\.02 s"):
+        both()
+    assert ended == ["inner"]
+
+
+def test_an_outer_one_that_has_passed_is_not_set_again() -> None:
+    """What cleans up after it may use one of its own."""
+
+    def both() -> None:
+        with Deadline(LONG):
+            try:
+                signal.raise_signal(signal.SIGALRM)
+            finally:
+                with Deadline(LONG):
+                    pass
+                assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+    with pytest.raises(DeadlinePassed, match=r"within 30 s"):
+        both()
