@@ -12,6 +12,11 @@ What a search up can't see is a reference that no Python object has: that of C c
 atexit's list or a thread's own stack. When no root was found, the objects met are counted as the
 collector does it: one that has more references than the others explain is held from outside.
 
+Nor does the collector look at everything: a state whose values are all numbers, texts and bytes is
+not tracked, though it refers to its class. So a class looks held to the collector when only
+garbage has such an instance, and a search up from the class does not come to the holder of one
+that lives. Both begin with those instances here, which are found among what all objects refer to.
+
 The child is free to change what it likes: it asks atexit by taking a function out.
 
 Rejected: a search from the roots down, or one pass that notes every reference: memory for millions
@@ -29,7 +34,7 @@ import sys
 import threading
 import types
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from netswap.ott import Entry
@@ -44,6 +49,9 @@ MOST = 3
 
 NODES = 20_000
 """So many objects are looked at before the search gives up."""
+
+CHUNK = 1_000
+"""So many objects are asked at once what they refer to."""
 
 WIDEST = 300
 """So many of one level are followed: the collector compares every reference with each of them."""
@@ -115,19 +123,32 @@ def _running_threads() -> Iterator[tuple[str, list[tuple[int, str]]]]:
 
 
 def find_holders(
-    living: Iterable[object], owned: Owned, ground: Ground, ignored: Iterable[int] = ()
+    living: Iterable[object], owned: Owned, ground: Ground, garbage: Sequence[object] = ()
 ) -> list[str]:
     """What holds ``living``, which is ``owned`` old code, as chains in words; the shortest first.
 
-    ``ignored`` are numbers (``id``) of objects that don't count. Empty when none lives; else what
-    can't be found is said to be so. Only for a child: old code is taken out of atexit's list.
+    ``garbage`` is what the collector has found and kept. Empty when nothing lives, or when only
+    garbage holds it; else what can't be found is said to be so. Only for a child: old code is
+    taken out of atexit's list.
     """
-    search = _Search([*living], owned, ground, {*ignored})
-    if not search.start:
+    start = [*living]
+    if not start:
         return []
+    start += _untracked_instances({item for item in start if isinstance(item, type)})
+    search = _Search(start, owned, ground, garbage)
     found = [*_threads(owned, ground), *_handlers(owned), *search.climb()]
-    found = found or search.held_from_outside() or ["something that was not found"]
-    return list(dict.fromkeys(found))[:MOST]
+    return list(dict.fromkeys(found or search.held_from_outside()))[:MOST]
+
+
+def _untracked_instances(classes: set[type]) -> list[object]:
+    """Instances that the collector does not look at, and so no search from their class finds."""
+    known = gc.get_objects()
+    found: dict[int, object] = {}
+    for begin in range(0, len(known), CHUNK):
+        for item in gc.get_referents(*known[begin : begin + CHUNK]):
+            if type(item) in classes and not gc.is_tracked(item):
+                found[id(item)] = item
+    return [*found.values()]
 
 
 def _threads(owned: Owned, ground: Ground) -> list[str]:
@@ -154,14 +175,16 @@ class _Search:
     """One search. No generator here: one that runs is itself seen as a holder of its variables."""
 
     def __init__(
-        self, living: list[object], owned: Owned, ground: Ground, ignored: set[int]
+        self, start: list[object], owned: Owned, ground: Ground, garbage: Sequence[object]
     ) -> None:
-        self.start = living
+        self.start = start
         self._owned = owned
         self._ground = ground
-        self._met = [*living]
-        self._toward: dict[int, object] = dict.fromkeys(map(id, living))
-        self._ignored = ignored | {id(self.start), id(self._met), id(self._toward)}
+        self._garbage = garbage
+        self._met = [*start]
+        self._toward: dict[int, object] = dict.fromkeys(map(id, start))
+        own = (start, self._met, self._toward, garbage)
+        self._ignored = {*map(id, own), *map(id, garbage)}
         self.cut = False
 
     def climb(self) -> list[str]:
@@ -201,17 +224,23 @@ class _Search:
         return path
 
     def held_from_outside(self) -> list[str]:
-        """What has more references than Python objects explain, when no root was found."""
+        """What has more references than Python objects explain, when no root was found.
+
+        Nothing when garbage explains them: the collector could not see that.
+        """
         if self.cut:
             return [f"too many objects to follow: {len(self._met)} were looked at"]
-        inside = Counter[int]()
-        for holder in self._met:
-            inside.update(map(id, gc.get_referents(holder)))
+        inside = Counter(map(id, gc.get_referents(*self._garbage)))
+        in_garbage = any(inside[id(item)] for item in self._met)
+        # all at once: the last one that a loop had would have one reference more
+        inside.update(map(id, gc.get_referents(*self._met)))
         own = Counter(map(id, (*self._met, *self._toward.values(), *self.start)))
         outside = []
         for item in self._met:
             if sys.getrefcount(item) - inside[id(item)] - own[id(item)] > _TEMPORARY:
                 outside.append(item)
+        if not outside:
+            return [] if in_garbage else ["something that was not found"]
         named = [(_outsider(item), self._path(item)) for item in outside]
         known = [row for row in named if row[0] != _UNKNOWN] or named
         return [in_words(name, path, self._owned) for name, path in known[:MOST]]

@@ -241,6 +241,8 @@ class Retirement:
             self._learn(one, held_by)
         if not all(found.held_by) and found.collect_s < COLLECT_S:
             gc.collect()
+            for one in due:
+                one.collected = False  # its circles are open now
 
     async def _search(self, due: list[Generation]) -> Found:
         """In a child; one that tells nothing has found something that can't be named."""
@@ -274,6 +276,5 @@ def _in_child(due: list[Generation], ground: Ground) -> bytes:
     gc.collect()
     collect_s = time.thread_time() - started
     gc.unfreeze()  # what was frozen at the start is looked through as well
-    ignored = {id(gc.garbage), *map(id, gc.garbage)}
-    held_by = [find_holders(one.living(), one.owned, ground, ignored) for one in due]
+    held_by = [find_holders(one.living(), one.owned, ground, gc.garbage) for one in due]
     return msgspec.msgpack.encode(Found(held_by, collect_s))

@@ -281,6 +281,13 @@ def by_a_partial(_world: World, module: ModuleType) -> Undo:
     return lambda: delattr(json, "hooks")
 
 
+def by_an_instance(_world: World, module: ModuleType) -> Undo:
+    """A state of numbers only: the collector does not look at such an object."""
+    json.hooks = {"last": module.Hall(1)}  # type: ignore[attr-defined]
+    assert not gc.is_tracked(json.hooks["last"])  # type: ignore[attr-defined]
+    return lambda: delattr(json, "hooks")
+
+
 def by_a_thread(_world: World, module: ModuleType) -> Undo:
     """One that runs the old code: it has no Python object for its frames."""
     event = threading.Event()
@@ -318,6 +325,7 @@ HOLDERS: dict[Callable[[World, ModuleType], Undo], str] = {
     by_a_cache: f"json.hooks → lru_cache → function cached ({line('@functools.lru_cache')})",
     by_a_cached_result: f"{__name__}.remembered → an entry of lru_cache[0] → class Small",
     by_a_partial: f"json.hooks → partial['key'] → {PLAIN}",
+    by_an_instance: "json.hooks['last'] → an instance of Hall",
     by_a_thread: f"thread worker of old, running at {line('event.wait()')}",
 }
 """Who keeps it, and what has to be told of that."""
@@ -449,8 +457,36 @@ def by_garbage(_world: World, module: ModuleType) -> None:
     gc.collect()  # now it is not among the young
 
 
+def by_garbage_with_an_instance(_world: World, module: ModuleType) -> None:
+    """A circle that holds a state which the collector does not look at."""
+    circle = Anything()
+    circle.itself, circle.state = circle, module.Hall(1)  # type: ignore[attr-defined]
+    gc.collect()
+
+
+def by_a_traceback_in_a_circle(_world: World, module: ModuleType) -> None:
+    """An exception that a frame of its own traceback refers to, with such a state in another."""
+
+    def fails(state: object) -> None:
+        assert state is None
+
+    def tries() -> None:
+        kept = []
+        try:
+            fails(module.Hall(1))
+        except AssertionError as error:
+            kept.append(error)
+            gc.collect()
+
+    tries()
+
+
+GARBAGE = [by_garbage, by_garbage_with_an_instance, by_a_traceback_in_a_circle]
+
+
+@pytest.mark.parametrize("keep", GARBAGE, ids=lambda keep: keep.__name__)
 async def test_what_only_garbage_holds_waits_for_a_collection(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    keep: Callable[..., None], make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody is accused, and the loop is not held for as long as a full collection takes here."""
     monkeypatch.setattr(retirement_module, "COLLECT_S", 0.0)
@@ -458,8 +494,9 @@ async def test_what_only_garbage_holds_waits_for_a_collection(
     gc.collect()
     gc.disable()
     try:
-        world.give_up(by_garbage)
-        await world.until(lambda: world.retirement.rows()[0].standing == "garbage")
+        world.give_up(keep)
+        await world.until(lambda: world.retirement.rows()[0].standing != "leaving")
+        assert world.retirement.rows()[0].standing == "garbage", world.log.said
     finally:
         gc.enable()
     assert world.log.said == []
@@ -467,19 +504,29 @@ async def test_what_only_garbage_holds_waits_for_a_collection(
     await world.gone()
 
 
+@pytest.mark.parametrize("keep", GARBAGE, ids=lambda keep: keep.__name__)
 async def test_a_full_collection_is_asked_for_where_it_is_short(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    keep: Callable[..., None], make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The child has measured one."""
+    """The child has measured one; one search is enough."""
     monkeypatch.setattr(retirement_module, "COLLECT_S", PATIENCE)
     world = make_world()
+    searched: list[int] = []
+    search = world.retirement._search
+
+    def counted(due: list[Generation]) -> Any:
+        searched.append(len(due))
+        return search(due)
+
+    monkeypatch.setattr(world.retirement, "_search", counted)
     gc.collect()
     gc.disable()
     try:
-        world.give_up(by_garbage)
+        world.give_up(keep)
         await world.gone()
     finally:
         gc.enable()
+    assert searched == [1]
 
 
 async def test_a_search_that_dies_accuses_nobody_and_is_made_again(
