@@ -210,6 +210,7 @@ SETTINGS: dict[str, Setting] = {
             "chat": "127.0.0.1:7001",
             "kv": "127.0.0.1:6380",
             "verify": "127.0.0.1:7002",
+            "http": "127.0.0.1:8080",
         },
         "protocol = address, or a list of addresses",
     ),

@@ -9,6 +9,7 @@
     ├── AuthorError            the author of a pushed module; carries a Refusal
     │   └── BundleError        the files do not make a bundle that can be loaded
     ├── PeerError              the other end of a connection
+    │   ├── HttpError          its request can't be answered otherwise than with a 4xx or 5xx
     │   └── ProtocolError      its bytes are not of the protocol; carries the reply to send
     └── InternalError          netswap itself
         ├── TransitionError    an event that a table does not know in that state
@@ -32,6 +33,7 @@ __all__ = [
     "CallerError",
     "ChannelError",
     "DeadlinePassed",
+    "HttpError",
     "InternalError",
     "NetswapError",
     "PeerError",
@@ -107,6 +109,18 @@ class ProtocolError(PeerError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class HttpError(PeerError):
+    """A request that gets this ``status`` and ``reason`` for an answer, with no fault of ours."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.reason}"
 
 
 class InternalError(NetswapError):

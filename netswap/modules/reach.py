@@ -20,9 +20,10 @@ from netswap.modules.syntax import File, derived
 __all__ = ["beyond_itself"]
 
 IMPLEMENTATIONS: Final = frozenset(
-    f"netswap.{name}" for name in ("Connection", "Part", "Service", "Session", "State")
+    f"netswap.{name}"
+    for name in ("Connection", "Part", "Service", "Session", "State", "http.App")
 )
-OPEN_ROOMS: Final = frozenset({"autonomic", "interpose", "testing"})
+OPEN_ROOMS: Final = frozenset({"autonomic", "http", "interpose", "testing"})
 """Rooms of netswap that authors may import, besides its front door."""
 
 OTHERS_OBJECTS: Final = frozenset(

@@ -46,6 +46,8 @@ class Service(Implementation[S], Generic[S]):
 
     scope: ClassVar[str] = "worker"
     clustered: ClassVar[bool] = False
+    waits_for_calls: ClassVar[bool] = True
+    """Whether a swap waits for calls into ``async def`` methods; if not, they end in old code."""
 
     generations: Generations
     _timers: Timers
@@ -54,7 +56,7 @@ class Service(Implementation[S], Generic[S]):
         super().__init_subclass__(**options)
         if clustered is not None:
             cls.clustered = clustered
-        for name, member in _own_coroutines(cls):
+        for name, member in _own_coroutines(cls) if cls.waits_for_calls else ():
             setattr(cls, name, _tracked(member))
             cls.may_suspend = True
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 __all__ = ["bundled_modules", "first_paths", "kind_of_protocol"]
 
+_BESIDE = {"http": {"http.app": "welcome/v1"}}
+"""What a protocol needs beside its connections."""
+
 _PARTS = {
     "buffer.receive": "buffers/contiguous",
     "buffer.send": "buffers/immediate",
@@ -42,7 +45,9 @@ def first_paths(protocols: Iterable[str], active: Container[str]) -> list[Path]:
 
     A protocol that has no bundled module is left out: a push may bring it.
     """
-    wanted = _PARTS | {kind_of_protocol(name): f"{name}/v1" for name in protocols}
+    wanted = dict(_PARTS)
+    for name in protocols:
+        wanted |= {kind_of_protocol(name): f"{name}/v1"} | _BESIDE.get(name, {})
     folder = bundled_modules()
     places = [folder / place for kind, place in wanted.items() if kind not in active]
     found = (_module(place) for place in places)

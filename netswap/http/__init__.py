@@ -1,0 +1,25 @@
+"""HTTP: what both versions of a web application and of its connections have in common.
+
+Nothing here is ever swapped. ``Wire`` turns bytes into ``Request`` objects, an ``Exchange`` is one
+request and its answer, ``App`` is the base of what answers. The connection itself, which decides
+what goes over the wire and when, is the module ``protocols/http`` and can be pushed like any other.
+"""
+
+from netswap.errors import HttpError
+from netswap.http.app import App, route
+from netswap.http.exchange import Exchange
+from netswap.http.message import Body, Request, Response, date_line, status_line
+from netswap.http.wire import Wire
+
+__all__ = [
+    "App",
+    "Body",
+    "Exchange",
+    "HttpError",
+    "Request",
+    "Response",
+    "Wire",
+    "date_line",
+    "route",
+    "status_line",
+]

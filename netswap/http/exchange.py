@@ -1,0 +1,216 @@
+"""An exchange: one request, and the answer that a coroutine gives to it over some time.
+
+::
+
+    Waiting ──start──▶ Started ──finish──▶ Finished
+       │                  │
+       └──────lost────────┴──────────────▶ Gone
+
+A coroutine writes through its exchange and never to a connection. The exchange holds the *entry*
+of the connection, so what is written goes to whichever version is present: a swap of
+``http.connection`` between two chunks of an answer is nothing special. How the answer is framed
+is the connection's business: the exchange only keeps what a successor has to know of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from enum import StrEnum, auto
+from typing import TYPE_CHECKING, Any
+
+from netswap.errors import HttpError, TransitionError
+from netswap.http.message import Request, Response
+from netswap.ott import Entry
+
+if TYPE_CHECKING:
+    from netswap.http.message import Headers
+
+__all__ = ["TRANSITIONS", "Event", "Exchange", "Phase"]
+
+
+class Phase(StrEnum):
+    """How far an answer is."""
+
+    WAITING = auto()
+    STARTED = auto()
+    FINISHED = auto()
+    GONE = auto()
+
+
+class Event(StrEnum):
+    """What moves an exchange on."""
+
+    START = auto()
+    FINISH = auto()
+    LOST = auto()
+
+
+TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
+    (Phase.WAITING, Event.START): Phase.STARTED,
+    (Phase.WAITING, Event.LOST): Phase.GONE,
+    (Phase.STARTED, Event.FINISH): Phase.FINISHED,
+    (Phase.STARTED, Event.LOST): Phase.GONE,
+    (Phase.FINISHED, Event.LOST): Phase.FINISHED,
+    (Phase.GONE, Event.START): Phase.GONE,
+    (Phase.GONE, Event.FINISH): Phase.GONE,
+    (Phase.GONE, Event.LOST): Phase.GONE,
+}
+
+
+NOWHERE = Entry(0, "", None)
+"""What an exchange of a rehearsal writes to: nobody carries it out."""
+
+
+class Exchange:
+    """One request and its answer.
+
+    ``framing`` is the connection's own note of how the answer goes out, as plain data; it moves
+    along with the exchange when the connection is swapped.
+    """
+
+    __slots__ = ("_drained", "_on_gone", "entry", "framing", "phase", "request", "task")
+
+    def __init__(self, request: Request, entry: Entry) -> None:
+        self.request = request
+        self.entry = entry
+        self.phase = Phase.WAITING
+        self.framing: dict[str, Any] = {}
+        self.task: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._on_gone: list[Callable[[], None]] = []
+
+    def start(self, status: int, headers: Headers) -> None:
+        """The head of the answer. Raises TransitionError when there was one."""
+        self._move(Event.START)
+        if self.phase is Phase.STARTED:
+            self.entry.target.answer_start(self, status, headers)
+
+    def write_nowait(self, data: bytes) -> None:
+        """Some bytes of the answer's body; nothing happens when the client is gone."""
+        if self.phase is Phase.STARTED:
+            self.entry.target.answer_body(self, data)
+        elif self.phase is not Phase.GONE:
+            raise TransitionError("exchange", self.phase, "write")
+
+    async def write(self, data: bytes) -> None:
+        """The same, and wait while the peer does not read."""
+        self.write_nowait(data)
+        await self.drained()
+
+    async def drained(self) -> None:
+        """Wait while the connection's output is paused."""
+        while self.phase is Phase.STARTED and self.entry.target.writing_paused:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
+
+    def finish(self) -> None:
+        """The answer is whole."""
+        self._move(Event.FINISH)
+        if self.phase is Phase.FINISHED:
+            self.entry.target.answer_end(self)
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.phase is Phase.GONE
+
+    def on_gone(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` when the client is gone."""
+        self._on_gone.append(tell)
+
+    def respond(self, response: Response) -> None:
+        """A whole answer. Raises TransitionError when one has begun."""
+        self._move(Event.START)
+        self._move(Event.FINISH)
+        if self.phase is Phase.FINISHED:
+            self.entry.target.answer_whole(self, response)
+
+    def inform(self, status: int, headers: Headers) -> None:
+        """An interim answer (1xx), before the answer."""
+        if self.phase is Phase.WAITING:
+            self.entry.target.inform(self, status, headers)
+
+    # what the connection calls
+
+    def carry_out(self, answer: Coroutine[Any, Any, Response | None], app: Any) -> None:
+        """Run ``answer`` as a task; it belongs to ``app``, the implementation that gave it."""
+        body = self.request.body
+        if not body.complete:
+            body.on_taken = self._taken
+            if self.request.version == "1.1" and self._expects():
+                body.on_wanted = self._continue
+        self.task = app.host.loop.create_task(self._carry_out(answer, app))
+
+    async def _carry_out(self, answer: Coroutine[Any, Any, Response | None], app: Any) -> None:
+        try:
+            response = await answer
+            if response is not None:
+                self.respond(response)
+            elif self.phase is Phase.STARTED:
+                self.finish()
+            elif self.phase is Phase.WAITING:
+                raise TypeError("it has returned None and has not answered")
+        except HttpError as error:
+            self._give_up(Response(f"{error}\n", error.status))
+        except Exception as error:
+            if not (self.gone and isinstance(error, ConnectionResetError)):
+                app.host.failed(app, error, "answer")
+            self._give_up(Response("500: Internal Server Error\n", 500))
+
+    def _give_up(self, response: Response) -> None:
+        """Answer so, if nothing was said yet; else the client must see that the rest is missing."""
+        if self.phase is Phase.WAITING:
+            self.respond(response)
+        elif self.phase is Phase.STARTED:
+            self.entry.target.answer_aborted(self)
+
+    def _expects(self) -> bool:
+        return (self.request.header(b"expect") or b"").lower() == b"100-continue"
+
+    def _continue(self) -> None:
+        self.inform(100, [])
+
+    def _taken(self) -> None:
+        target = self.entry.target
+        if target is not None:
+            target.body_taken(self)
+
+    @staticmethod
+    def to_canonical(exchange: Exchange | None) -> Any:
+        """The request and how far its answer is; a task has no plain form."""
+        if exchange is None:
+            return None
+        return [exchange.request.plain(), str(exchange.phase), exchange.framing]
+
+    @staticmethod
+    def from_canonical(plain: Any) -> Exchange | None:
+        """An exchange that is as far, which nobody carries out."""
+        if plain is None:
+            return None
+        exchange = Exchange(Request.from_plain(plain[0]), NOWHERE)
+        exchange.phase = Phase(plain[1])
+        exchange.framing = plain[2]
+        return exchange
+
+    def lost(self) -> None:
+        """The client is gone."""
+        self._move(Event.LOST)
+        self.resumed()
+        self.request.body.fail(ConnectionResetError("the client is gone"))
+        if self.phase is Phase.GONE:
+            for tell in self._on_gone:
+                tell()
+
+    def resumed(self) -> None:
+        """The peer reads again."""
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def _move(self, event: Event) -> None:
+        try:
+            self.phase = TRANSITIONS[self.phase, event]
+        except KeyError:
+            raise TransitionError("exchange", self.phase, event) from None

@@ -1,0 +1,254 @@
+"""What is asked and what is answered: requests, their bodies as bounded streams, responses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import unquote
+
+from netswap.errors import HttpError
+
+__all__ = ["BODY_LIMIT", "Body", "Headers", "Request", "Response", "date_line", "status_line"]
+
+Headers = list[tuple[bytes, bytes]]
+
+BODY_LIMIT: Final = 1_048_576
+"""Bytes that ``Body.read()`` collects, unless it is asked for more."""
+
+_STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
+}
+_PLAIN_TEXT: Final = ((b"content-type", b"text/plain; charset=utf-8"),)
+_PLAIN_TEXT_HEAD: Final = b"content-type: text/plain; charset=utf-8\r\n"
+
+
+def status_line(status: int) -> bytes:
+    """The first line of an answer; a status that RFC 9110 does not know has no phrase."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+class _Date:
+    """The line as it was in the second in which it was last wanted."""
+
+    second = 0
+    line = b""
+
+
+def date_line() -> bytes:
+    """``date: ...`` of now, RFC 9110 section 6.6.1."""
+    now = int(time.time())
+    if now != _Date.second:
+        _Date.second = now
+        _Date.line = b"date: %s\r\n" % formatdate(now, usegmt=True).encode()
+    return _Date.line
+
+
+class Body:
+    """The body of one request as it arrives: the connection feeds it, one coroutine reads it.
+
+    ``on_taken`` is called when something was read, and ``on_wanted`` when a reader first waits,
+    which is when a client that expects "100 Continue" is told to go on.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_dropped",
+        "_failure",
+        "_waiter",
+        "complete",
+        "on_taken",
+        "on_wanted",
+        "size",
+    )
+
+    def __init__(self, complete: bool = False) -> None:
+        self.complete = complete
+        self.size = 0
+        self.on_taken: Callable[[], None] | None = None
+        self.on_wanted: Callable[[], None] | None = None
+        self._chunks: list[bytes] = []
+        self._dropped = False
+        self._failure: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Some bytes have come."""
+        if not self._dropped:
+            self._chunks.append(data)
+            self.size += len(data)
+            self._wake()
+
+    def drop(self) -> None:
+        """Nobody will read it: what comes is thrown away."""
+        self._dropped = True
+        self._chunks.clear()
+        self.size = 0
+
+    def end(self) -> None:
+        """All of it has come."""
+        self.complete = True
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """No more will come; whoever reads gets ``error``."""
+        if not self.complete:
+            self._failure = error
+            self._wake()
+
+    def take_nowait(self) -> bytes:
+        """What is here, perhaps b""."""
+        chunks, self._chunks = self._chunks, []
+        self.size = 0
+        if chunks and self.on_taken is not None:
+            self.on_taken()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def put_back(self, data: bytes) -> None:
+        """Give back what was taken, in front of the rest."""
+        if data:
+            self._chunks.insert(0, data)
+            self.size += len(data)
+
+    async def chunk(self) -> bytes:
+        """The next bytes; b"" at the end. Raises ConnectionResetError when the client is gone."""
+        while not self._chunks:
+            if self.complete:
+                return b""
+            if self._failure is not None:
+                raise self._failure
+            await self._more()
+        return self.take_nowait()
+
+    async def read(self, limit: int = BODY_LIMIT) -> bytes:
+        """All of it. Raises HttpError (413) beyond ``limit`` bytes, and what ``chunk`` raises."""
+        found: list[bytes] = []
+        size = 0
+        while data := await self.chunk():
+            size += len(data)
+            if size > limit:
+                raise HttpError(413, f"the body is longer than {limit} bytes")
+            found.append(data)
+        return b"".join(found)
+
+    async def _more(self) -> None:
+        if self.on_wanted is not None:
+            wanted, self.on_wanted = self.on_wanted, None
+            wanted()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+EMPTY: Final = Body(complete=True)
+
+
+class Request:
+    """One request. ``target`` is as it came, header names are in lower case."""
+
+    __slots__ = (
+        "body",
+        "connection",
+        "exchange",
+        "headers",
+        "keep_alive",
+        "method",
+        "params",
+        "path",
+        "query",
+        "target",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(
+        self, method: str, target: bytes, version: str, headers: Headers, keep_alive: bool
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.upgrade = False
+        self.body = EMPTY
+        self.exchange: Any = None
+        self.connection: Any = None
+        self.params: dict[str, str] = NO_PARAMS
+        path, _, self.query = target.partition(b"?")
+        self.path = path.decode("latin-1") if b"%" not in path else unquote(path.decode("latin-1"))
+
+    @staticmethod
+    def to_canonical(requests: list[Request]) -> Any:
+        """What is plain of them, and of their bodies what has come."""
+        return [request.plain() for request in requests]
+
+    @staticmethod
+    def from_canonical(rows: Any) -> list[Request]:
+        """Requests that are equal to those, with bodies of their own."""
+        return [Request.from_plain(row) for row in rows]
+
+    def plain(self) -> list[Any]:
+        """As plain data."""
+        body = self.body
+        return [
+            self.method,
+            self.target,
+            self.version,
+            [list(row) for row in self.headers],
+            self.keep_alive,
+            self.upgrade,
+            b"".join(body._chunks),
+            body.complete,
+        ]
+
+    @classmethod
+    def from_plain(cls, row: Any) -> Request:
+        """The reverse."""
+        method, target, version, headers, keep_alive, upgrade, arrived, complete = row
+        request = cls(method, target, version, [(n, v) for n, v in headers], keep_alive)
+        request.upgrade = upgrade
+        if arrived or not complete:
+            request.body = Body(complete)
+            request.body.put_back(arrived)
+        return request
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that name, which is in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+NO_PARAMS: Final[dict[str, str]] = {}
+
+
+class Response:
+    """A whole answer."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        body: bytes | str = b"",
+        status: int = 200,
+        headers: Iterable[tuple[bytes, bytes]] = _PLAIN_TEXT,
+    ) -> None:
+        self.body = body.encode() if isinstance(body, str) else body
+        self.status = status
+        self.headers = headers
+
+    def head(self) -> bytes:
+        """The header lines that the answer brings along."""
+        if self.headers is _PLAIN_TEXT:
+            return _PLAIN_TEXT_HEAD
+        return b"".join([b"%s: %s\r\n" % row for row in self.headers])

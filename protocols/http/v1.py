@@ -1,0 +1,309 @@
+"""http.connection, version 1: HTTP/1.1 on httptools; what answers is ``http.app``.
+
+Requests of one connection are answered one after the other, in order. While a coroutine answers
+one, those behind it wait in a queue; when that is full, or the body that arrives is not read, the
+client is not read either. The answers of plain functions to one chunk of input go out in one write.
+
+Known bug, mended in version 2: the answer to HEAD, when it is a stream, ends with a last chunk,
+which the client takes for the beginning of the next answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from netswap import Connection, State, reference
+from netswap.http import Exchange, HttpError, Request, Response, Wire, date_line, status_line
+
+QUEUE_LIMIT: Final = 32
+HIGH_WATER: Final = 65_536
+"""Bytes of a body that wait to be read."""
+IDLE_S: Final = 75.0
+"""A connection on which nothing comes for so long between two requests is closed."""
+HEAD_S: Final = 20.0
+"""So long a client may take for one head."""
+
+NO_BODY: Final = frozenset({204, 304})
+CHUNKED, LENGTH, TO_THE_END, NOTHING = "chunked", "length", "to the end", "nothing"
+OWN_HEADERS: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive"})
+"""What a connection says for itself, whatever an application may have said."""
+
+
+class Http(State, kind="http.connection", version=1):
+    """``wire`` has what came, ``current`` is being answered, ``queue`` waits for that."""
+
+    wire: Wire = reference(Wire, Wire.to_canonical, Wire.from_canonical)
+    current: Exchange | None = reference(
+        lambda: None, Exchange.to_canonical, Exchange.from_canonical
+    )
+    queue: list[Request] = reference(list, Request.to_canonical, Request.from_canonical)
+    closing: bool = False
+    """After the answers that are owed the connection is closed."""
+    touched: bool = False
+    """Whether something came since the idle timer looked."""
+
+
+class HttpConnection(Connection[Http], uses={"app": "http.app"}):
+    """One client."""
+
+    app: Any
+
+    def on_connect(self) -> None:
+        """The first head has its time, too."""
+        self.timers.arm("idle", IDLE_S)
+
+    def on_data(self, data: bytes) -> None:
+        """Answer what is whole; keep the rest."""
+        state = self.state
+        state.touched = True
+        wire = state.wire
+        requests = wire.feed(data)
+        if requests:
+            self._take(requests)
+        if wire.begun or wire.failure is not None or wire.rest is not None:
+            self._look_at_input()
+
+    def on_eof(self) -> bool:
+        """The client sends no more; what it has asked is still answered."""
+        self.state.closing = True
+        return self._owes()
+
+    def on_close(self, error: Exception | None) -> None:
+        """Nobody waits for answers any more."""
+        state = self.state
+        state.queue.clear()
+        if state.current is not None:
+            state.current.lost()
+        state.wire.close()
+
+    def on_resume_writing(self) -> None:
+        """Whoever writes a long answer goes on."""
+        if self.state.current is not None:
+            self.state.current.resumed()
+
+    def on_drain(self) -> None:
+        """The server stops: answer what is owed, with ``Connection: close``."""
+        self.state.closing = True
+        if not self._owes():
+            self.close()
+
+    def idle(self) -> None:
+        """Close a connection on which nothing has come for a while."""
+        state = self.state
+        if not state.touched and not self._owes():
+            self.close()
+            return
+        state.touched = False
+        self.timers.arm("idle", IDLE_S)
+
+    def head_late(self) -> None:
+        """A client that sends its head byte by byte holds a connection for nothing."""
+        wire = self.state.wire
+        if wire.begun and wire.receiving is None:
+            self._refuse(HttpError(408, f"the head has not come within {HEAD_S:g} s"))
+
+    # what comes
+
+    def _owes(self) -> bool:
+        state = self.state
+        return state.current is not None or bool(state.queue)
+
+    def _take(self, requests: list[Request]) -> None:
+        state = self.state
+        app = self.app
+        out: list[bytes] = []
+        for number, request in enumerate(requests):
+            if state.current is not None or state.closing:
+                state.queue += requests[number:]
+                break
+            try:
+                answer = app.answer(request)
+            except Exception as error:
+                answer = self._failed(error)
+            if type(answer) is Response:
+                out.append(self._whole(request, answer))
+            else:
+                self._begin(request, answer)
+        if out:
+            self.write(out[0] if len(out) == 1 else b"".join(out))
+        if state.closing and state.current is None:
+            state.queue.clear()
+            self.close()
+
+    def _begin(self, request: Request, answer: Any) -> None:
+        exchange = Exchange(request, self.entry)
+        request.exchange = self.state.current = exchange
+        exchange.carry_out(answer, self.app)
+
+    def _failed(self, error: Exception) -> Response:
+        if isinstance(error, HttpError):
+            return Response(f"{error}\n", error.status)
+        self.host.failed(self.app, error, "answer")
+        return Response("500: Internal Server Error\n", 500)
+
+    def _look_at_input(self) -> None:
+        """A request has begun and not ended, or nothing more can be understood."""
+        state = self.state
+        wire = state.wire
+        if wire.failure is not None:
+            if not self._owes():
+                self._refuse(wire.failure)
+            return
+        if wire.begun and wire.receiving is None and self.timers.remaining("head_late") is None:
+            self.timers.arm("head_late", HEAD_S)
+        self._look_at_flow()
+
+    def _look_at_flow(self) -> None:
+        """Read the client as long as what it sends has a place."""
+        state = self.state
+        receiving = state.wire.receiving
+        full = len(state.queue) >= QUEUE_LIMIT or (
+            receiving is not None and receiving.body.size > HIGH_WATER
+        )
+        if full and not self.reading_paused:
+            self.pause_reading()
+        elif self.reading_paused and not full:
+            self.resume_reading()
+
+    def _refuse(self, error: HttpError) -> None:
+        self.state.closing = True
+        body = f"{error}\n".encode()
+        self.write(
+            status_line(error.status)
+            + b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(body)
+            + date_line()
+            + b"connection: close\r\n\r\n"
+            + body
+        )
+        self.close()
+
+    # what goes out
+
+    def _whole(self, request: Request, response: Response) -> bytes:
+        """The bytes of a whole answer."""
+        body = response.body
+        bare = response.status in NO_BODY
+        head = status_line(response.status) + response.head() + date_line()
+        if not bare:
+            head += b"content-length: %d\r\n" % len(body)
+        keeps = request.keep_alive and not self.state.closing
+        if not keeps:
+            self.state.closing = True
+            head += b"connection: close\r\n"
+        elif request.version == "1.0":
+            head += b"connection: keep-alive\r\n"
+        return head + b"\r\n" if bare or request.method == "HEAD" else head + b"\r\n" + body
+
+    def answer_whole(self, exchange: Exchange, response: Response) -> None:
+        """All of an answer at once."""
+        self.write(self._whole(exchange.request, response))
+        self._next()
+
+    def answer_start(
+        self, exchange: Exchange, status: int, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        """The head of an answer that comes in parts."""
+        request = exchange.request
+        framing, lines = self._framed(request, status, headers)
+        keeps = request.keep_alive and not self.state.closing and framing["how"] != TO_THE_END
+        if any(name == b"connection" and b"close" in value.lower() for name, value in headers):
+            keeps = False
+        if not keeps:
+            self.state.closing = True
+            lines.append(b"connection: close\r\n")
+        elif request.version == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
+        exchange.framing = framing
+        self.write(b"".join((status_line(status), *lines, b"\r\n")))
+
+    def _framed(
+        self, request: Request, status: int, headers: list[tuple[bytes, bytes]]
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        """How the body is delimited, and the lines of the head but for ``connection``."""
+        lines, length, dated = [], None, False
+        for name, value in headers:
+            lower = name.lower()
+            if lower == b"content-length":
+                length = int(value)
+            dated = dated or lower == b"date"
+            if lower not in OWN_HEADERS:
+                lines.append(b"%s: %s\r\n" % (name, value))
+        if not dated:
+            lines.append(date_line())
+        if status in NO_BODY:
+            return {"how": NOTHING}, lines
+        if length is not None:
+            return {"how": LENGTH if request.method != "HEAD" else NOTHING, "left": length}, lines
+        if request.version == "1.1":
+            lines.append(b"transfer-encoding: chunked\r\n")
+            return {"how": CHUNKED}, lines
+        return {"how": TO_THE_END}, lines
+
+    def answer_body(self, exchange: Exchange, data: bytes) -> None:
+        """Some bytes of an answer's body."""
+        framing = exchange.framing
+        how = framing["how"]
+        if how == NOTHING or exchange.request.method == "HEAD" or not data:
+            return
+        if how == CHUNKED:
+            self.write(b"%x\r\n%b\r\n" % (len(data), data))
+            return
+        if how == LENGTH:
+            framing["left"] -= len(data)
+            if framing["left"] < 0:
+                self.abort()
+                raise ValueError(f"the answer is {-framing['left']} bytes longer than it said")
+        self.write(data)
+
+    def answer_end(self, exchange: Exchange) -> None:
+        """The end of an answer that came in parts."""
+        framing = exchange.framing
+        if framing["how"] == CHUNKED:
+            self.write(b"0\r\n\r\n")
+        elif framing["how"] == LENGTH and framing["left"]:
+            self.abort()
+            raise ValueError(f"the answer is {framing['left']} bytes shorter than it said")
+        self._next()
+
+    def answer_aborted(self, exchange: Exchange) -> None:
+        """What answers has failed in the middle: the client must not take it for whole."""
+        self.abort()
+
+    def inform(self, exchange: Exchange, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """An interim answer, such as 100 Continue."""
+        if exchange.request.version == "1.1":
+            lines = (b"%s: %s\r\n" % row for row in headers)
+            self.write(b"".join((status_line(status), *lines, b"\r\n")))
+
+    def body_taken(self, exchange: Exchange) -> None:
+        """Somebody has read of a body."""
+        if self.reading_paused:
+            self._look_at_flow()
+
+    def _next(self) -> None:
+        """The current answer is out."""
+        state = self.state
+        done = state.current
+        state.current = None
+        if done is None:  # a client that has gone meanwhile
+            return
+        if not done.request.body.complete:
+            done.request.body.drop()
+        if state.closing:
+            state.queue.clear()
+            self.close()
+        elif state.queue or state.wire.failure is not None or self.reading_paused:
+            self.host.call_soon(self.entry, "proceed")
+
+    def proceed(self) -> None:
+        """Answer what has waited for its turn."""
+        state = self.state
+        if state.current is not None:
+            return
+        waiting, state.queue = state.queue, []
+        if waiting:
+            self._take(waiting)
+        if state.wire.failure is not None and not self._owes():
+            self._refuse(state.wire.failure)
+        else:
+            self._look_at_flow()
