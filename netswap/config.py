@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from netswap.address import PATH_LIMIT, Address, AnyAddress, UnixAddress, parse_address
 from netswap.errors import UsageError
 from netswap.places import (
     default_socket,
@@ -32,8 +33,10 @@ from netswap.places import (
 __all__ = [
     "SETTINGS",
     "Address",
+    "AnyAddress",
     "Check",
     "Config",
+    "UnixAddress",
     "check",
     "default_socket",
     "find_socket",
@@ -41,36 +44,8 @@ __all__ = [
     "make_directories",
 ]
 
-_SOCKET_PATH_LIMIT = 107  # bytes of sun_path without its final zero: unix(7)
-_PORT_LIMIT = 65_535
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-class Address(NamedTuple):
-    """Where a listener listens; port 0 asks the system for a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read ``HOST:PORT`` or ``[IPv6]:PORT``; raise ValueError with a sentence."""
-        host, colon, port = text.strip().rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit():
-            raise ValueError(f"{text!r} is not HOST:PORT")
-        if int(port) > _PORT_LIMIT:
-            raise ValueError(f"port {port} is above {_PORT_LIMIT}")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise ValueError(f"{text!r} is ambiguous: an IPv6 address stands in brackets, [::1]:80")
-        if not host or host == "*":
-            raise ValueError(f"{text!r} names no host: for all addresses write 0.0.0.0 or [::]")
-        return cls(host, int(port))
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +58,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     state_dir: Path
     socket: Path
-    listen: dict[str, tuple[Address, ...]]
+    listen: dict[str, tuple[AnyAddress, ...]]
     load: tuple[Path, ...]
     drain: float
     timeout: float
@@ -139,12 +114,12 @@ def _paths(value: object) -> tuple[Path, ...]:
     return tuple(_path(part) for part in parts)
 
 
-def _listen(value: object) -> dict[str, tuple[Address, ...]]:
-    found: dict[str, list[Address]] = {}
+def _listen(value: object) -> dict[str, tuple[AnyAddress, ...]]:
+    found: dict[str, list[AnyAddress]] = {}
     for protocol, text in _listen_pairs(value):
         if not re.fullmatch(r"[a-z][a-z0-9_.-]*", protocol):
             raise ValueError(f"{protocol!r} is not the name of a protocol")
-        found.setdefault(protocol, []).append(Address.parse(text))
+        found.setdefault(protocol, []).append(parse_address(text))
     _refuse_doubles([address for addresses in found.values() for address in addresses])
     return {protocol: tuple(addresses) for protocol, addresses in found.items()}
 
@@ -164,8 +139,8 @@ def _listen_pairs(value: object) -> list[tuple[str, str]]:
     return [(name, address) for name, _, address in pairs]
 
 
-def _refuse_doubles(addresses: list[Address]) -> None:
-    fixed = [address for address in addresses if address.port]
+def _refuse_doubles(addresses: list[AnyAddress]) -> None:
+    fixed = [str(one) for one in addresses if isinstance(one, UnixAddress) or one.port]
     for address in fixed:
         if fixed.count(address) > 1:
             raise ValueError(f"{address} is given twice")
@@ -414,7 +389,7 @@ def _contradictions(values: Mapping[str, Any], given: _Layer) -> list[UsageError
         where = given["state_dir"].origin
         advice = "give a directory that the server's user may write"
         problems.append(UsageError(f"{values['state_dir']} can't be written", where, advice))
-    if len(os.fsencode(values["socket"])) > _SOCKET_PATH_LIMIT:
+    if len(os.fsencode(values["socket"])) > PATH_LIMIT:
         what = f"{values['socket']} is longer than a Unix socket's path may be"
         problems.append(UsageError(what, "", f"give a short one with {flag('socket')}"))
     for path in values["load"]:

@@ -153,6 +153,8 @@ def test_an_unknown_key_is_an_error_with_file_line_and_the_nearest(
         ("listen.echo = 7\n", "listen: '7' is not HOST:PORT"),
         ("listen.Echo = 'h:7'\n", "listen: 'Echo' is not the name of a protocol"),
         ("listen.echo = 'h:7'\nlisten.kv = 'h:7'\n", "listen: h:7 is given twice"),
+        ("listen.echo = ['unix:/x', 'unix:/x?mode=666']\n", "listen: unix:/x is given twice"),
+        ("listen.echo = 'unix:x'\n", "listen: 'unix:x' is not unix:/PATH"),
         ("log.level = 'loud'\n", "log.level: 'loud' is none of debug"),
         ("workers = \n", "not TOML: Invalid value (at line 1"),
     ],
@@ -246,38 +248,3 @@ def test_a_default_state_directory_that_cannot_be_written_is_a_warning(environ, 
     assert len(config.warnings) == 1
     assert f"{environ['HOME']}/.local/state/netswap can't be written" in config.warnings[0]
     assert str(config.state_dir) in config.warnings[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:7000", Address("127.0.0.1", 7000)),
-        ("[::1]:7000", Address("::1", 7000)),
-        ("localhost:0", Address("localhost", 0)),
-        ("[::]:65535", Address("::", 65535)),
-    ],
-)
-def test_addresses_are_read_and_written(text, address):
-    """HOST:PORT and [IPv6]:PORT, and back."""
-    assert Address.parse(text) == address
-    assert str(address) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("7000", "not HOST:PORT"),
-        ("localhost:", "not HOST:PORT"),
-        ("localhost:http", "not HOST:PORT"),
-        ("localhost:٣", "not HOST:PORT"),
-        ("localhost:-1", "not HOST:PORT"),
-        ("localhost:65536", "above 65535"),
-        ("::1:7000", "in brackets"),
-        (":7000", "names no host"),
-        ("*:7000", "names no host"),
-    ],
-)
-def test_what_is_no_address_is_refused_with_the_reason(text, sentence):
-    """A wrong address says what would be right; nothing listens everywhere by accident."""
-    with pytest.raises(ValueError, match=sentence):
-        Address.parse(text)

@@ -22,7 +22,7 @@ TREES = ("netswap", "protocols", "loadgen")
 LAYERS = [
     {"blame", "clock", "events", "outcome"},
     {"errors"},
-    {"confine", "logs", "places"},
+    {"address", "confine", "logs", "places", "unixsocket"},
     {"config"},
     {"ott", "quiescence", "mediator", "transfer"},
     {"canary", "hotswap"},

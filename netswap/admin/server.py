@@ -25,12 +25,13 @@ from netswap.admin.requests import (
     RollbackRequest,
     SwapRequest,
 )
-from netswap.admin.socket import bind_admin_socket, may_speak, peer_of, remove_socket
+from netswap.admin.socket import bind_admin_socket, may_speak
 from netswap.canary import Canary
 from netswap.errors import AuthorError, UsageError
 from netswap.modules import Bundle
 from netswap.outcome import Outcome
 from netswap.supervisor import SCHEMA, Options, Progress, Result, Supervisor
+from netswap.unixsocket import peer_of
 
 __all__ = ["AdminServer"]
 
@@ -59,12 +60,11 @@ class AdminServer:
 
         :raises AdminSocketError: another server answers there, or the place can't be written.
         """
-        sock = bind_admin_socket(self.path)
-        inode = self.path.lstat().st_ino
-        self._close.callback(remove_socket, self.path, sock, inode)
+        bound = bind_admin_socket(self.path)
+        self._close.callback(bound.remove)
         self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.SockSite(self._runner, sock).start()
+        await web.SockSite(self._runner, bound.sock).start()
 
     async def close(self) -> None:
         """Stop listening and remove the socket."""

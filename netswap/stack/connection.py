@@ -95,7 +95,7 @@ class Connection(Implementation[S], Generic[S]):
 
     @property
     def peer(self) -> str:
-        """The peer's address, as ``127.0.0.1:5000`` or ``[::1]:5000``."""
+        """The peer's address: ``127.0.0.1:5000``, ``[::1]:5000``, or ``unix:UID:PID``."""
         return _address(self.peername)
 
     @property
@@ -158,7 +158,7 @@ class Connection(Implementation[S], Generic[S]):
         if present is type(self):
             self.begin(cast("asyncio.Transport", transport))
         else:
-            follower = present.accepted(self.host, self.listener)
+            follower = present.accepted(self.host, self.listener, self.peername)
             cast("asyncio.Transport", transport).set_protocol(follower)
             follower.begin(transport)
 
@@ -198,17 +198,22 @@ class Connection(Implementation[S], Generic[S]):
     # what the stack and a swap call
 
     @classmethod
-    def accepted(cls, host: Host, listener: str) -> Connection[Any]:
-        """What a listener's transport is given; ``connection_made`` brings it to life."""
+    def accepted(cls, host: Host, listener: str, peername: Any = None) -> Connection[Any]:
+        """What a listener's transport is given; ``connection_made`` brings it to life.
+
+        ``peername`` is who it is, where the transport does not know that.
+        """
         new = cls.__new__(cls)
         new.host = host
         new.listener = listener
+        new.peername = peername
         return new
 
     def begin(self, transport: asyncio.Transport) -> bool:
         """Enter the table and serve ``transport``, if the factory admits it; says whether."""
         self.transport = transport
-        self.peername = transport.get_extra_info("peername")
+        if self.peername is None:
+            self.peername = transport.get_extra_info("peername")
         self.half_closed = self.reading_paused = self.writing_paused = False
         refused = self.host.guarded(self.host.factories[self.listener], "admit", self.peer)
         if refused is not None:
@@ -440,11 +445,15 @@ def _is_part(entry: Entry) -> bool:
 
 
 def _host_of(peername: Any) -> str:
-    return str(peername[0]) if isinstance(peername, tuple) else str(peername or "local")
+    """A host without its port; of a Unix socket's peer the user without the process."""
+    if isinstance(peername, tuple):
+        return str(peername[0])
+    name = str(peername or "local")
+    return name.rpartition(":")[0] if name.startswith("unix:") else name
 
 
 def _address(peername: Any) -> str:
-    host = _host_of(peername)
     if not isinstance(peername, tuple):
-        return host
+        return str(peername or "local")
+    host = _host_of(peername)
     return f"[{host}]:{peername[1]}" if ":" in host else f"{host}:{peername[1]}"

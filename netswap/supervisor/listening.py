@@ -6,6 +6,9 @@ given to. So a socket lives as long as the server: it is bound once, inherited b
 that its slot ever has, never shut down and closed only at the end. What is queued while a slot
 has no worker waits for the successor.
 
+A Unix socket can't be bound twice, so all slots share one, and each worker takes one connection at
+a time from it. Its file is removed at the end, unless somebody has put another one there.
+
 SO_REUSEPORT would also let a second server of the same user join in silently and take half the
 connections. Hence a probe without it first: that one fails when anybody else listens.
 """
@@ -18,14 +21,16 @@ import resource
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from netswap.channel.messages import ListenerSpec
-from netswap.config import Address
+from netswap.config import Address, AnyAddress, UnixAddress
 from netswap.errors import CallerError
+from netswap.unixsocket import Bound, PathTaken, bind_path
 
 __all__ = ["BACKLOG", "Listener", "ListenError", "Listeners", "Mesh", "raise_descriptor_limit"]
 
@@ -36,7 +41,7 @@ _FOLDER_LIMIT = 107 - len("/9999.sock")  # bytes of sun_path without its final z
 class ListenError(CallerError):
     """An address can't be listened on; says which protocol's, why, and what to do."""
 
-    def __init__(self, protocol: str, address: Address, error: OSError) -> None:
+    def __init__(self, protocol: str, address: AnyAddress, error: OSError) -> None:
         super().__init__(protocol, address, error)
         self.protocol = protocol
         self.address = address
@@ -44,13 +49,13 @@ class ListenError(CallerError):
 
     def __str__(self) -> str:
         fallback = (self.error.strerror or str(self.error), "choose another address with --listen")
-        reason, advice = _REASONS.get(self.error.errno or 0, fallback)
+        reason, advice = _REASONS[type(self.address)].get(self.error.errno or 0, fallback)
         return f"{self.protocol} can't listen on {self.address}: {reason}; " + advice.format(
-            protocol=self.protocol, port=self.address.port, host=self.address.host
+            protocol=self.protocol, **self.address._asdict()
         )
 
 
-_REASONS: dict[int, tuple[str, str]] = {
+_OF_PORTS: dict[int, tuple[str, str]] = {
     errno.EADDRINUSE: (
         "another program listens there",
         "stop it (ss -ltnp 'sport = :{port}' names it) or use --listen {protocol}={host}:0",
@@ -64,27 +69,45 @@ _REASONS: dict[int, tuple[str, str]] = {
         "`ip addr` lists those it has",
     ),
 }
+_OF_PATHS: dict[int, tuple[str, str]] = {
+    errno.EADDRINUSE: (
+        "a running server answers there",
+        "stop it (ss -xlp src {path} names it) or use another path",
+    ),
+    errno.EEXIST: ("a file that is no socket is there", "move it away"),
+    errno.EACCES: ("this user may not write there", "use a directory of the server's user"),
+    errno.ENOENT: ("there is no such directory", "make it, or use another path"),
+}
+_REASONS: dict[type, dict[int, tuple[str, str]]] = {Address: _OF_PORTS, UnixAddress: _OF_PATHS}
 
 
 @dataclass(frozen=True)
 class Listener:
-    """One address of one protocol, with its socket for each slot."""
+    """One address of one protocol, with its socket for each slot; a Unix socket is one for all."""
 
     name: str
     protocol: str
-    address: Address
+    address: AnyAddress
     sockets: tuple[socket.socket, ...]
+    bound: Bound | None = None
 
     def spec(self, slot: int) -> ListenerSpec:
         """What the worker of ``slot`` is told; the descriptor's number stays the same there."""
         fd = self.sockets[slot].fileno()
         return ListenerSpec(self.name, self.protocol, str(self.address), fd)
 
+    def close(self) -> None:
+        """Close every socket; connections still queued are reset."""
+        if self.bound is not None:
+            self.bound.remove()
+        for sock in self.sockets:
+            sock.close()
+
 
 class Listeners:
     """All listeners of the server. Closing is final."""
 
-    def __init__(self, wanted: Mapping[str, Iterable[Address]], slots: int) -> None:
+    def __init__(self, wanted: Mapping[str, Iterable[AnyAddress]], slots: int) -> None:
         """Bind everything or nothing.
 
         :raises ListenError: for the first address that can't be had.
@@ -95,7 +118,8 @@ class Listeners:
             for protocol, addresses in wanted.items():
                 for number, address in enumerate(addresses):
                     name = protocol if number == 0 else f"{protocol}-{number + 1}"
-                    self.all.append(_listen(name, protocol, address, slots))
+                    listen = _LISTEN[type(address)]
+                    self.all.append(listen(name, protocol, address, slots))
             undo.pop_all()
 
     def specs(self, slot: int) -> list[ListenerSpec]:
@@ -105,11 +129,21 @@ class Listeners:
     def close(self) -> None:
         """Close every socket; connections still queued are reset."""
         for listener in self.all:
-            for sock in listener.sockets:
-                sock.close()
+            listener.close()
 
 
-def _listen(name: str, protocol: str, address: Address, slots: int) -> Listener:
+def _listen_at_path(name: str, protocol: str, address: UnixAddress, slots: int) -> Listener:
+    try:
+        bound = bind_path(Path(address.path), address.mode, BACKLOG)
+    except PathTaken as error:
+        code = errno.EADDRINUSE if error.running else errno.EEXIST
+        raise ListenError(protocol, address, OSError(code, error.reason)) from error
+    except OSError as error:
+        raise ListenError(protocol, address, error) from error
+    return Listener(name, protocol, address, (bound.sock,) * slots, bound)
+
+
+def _listen_at_port(name: str, protocol: str, address: Address, slots: int) -> Listener:
     sockets: list[socket.socket] = []
     try:
         resolved = _resolve(address)
@@ -128,6 +162,10 @@ def _listen(name: str, protocol: str, address: Address, slots: int) -> Listener:
     return Listener(name, protocol, Address(address.host, port), tuple(sockets))
 
 
+_LISTEN: dict[type, Callable[[str, str, Any, int], Listener]] = {
+    Address: _listen_at_port,
+    UnixAddress: _listen_at_path,
+}
 _Resolved = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
 
 

@@ -59,7 +59,8 @@ class Flock:
 
     def admit(self, connection: Connection[Any], transport: asyncio.BaseTransport) -> None:
         """A connection is accepted: bring it to life in new code or in old."""
-        connection.peername = transport.get_extra_info("peername")
+        if connection.peername is None:
+            connection.peername = transport.get_extra_info("peername")
         kinds = {connection.kind, *connection.uses.values()}
         row = Entry(0, connection.kind, connection)
         if kinds & self._news.keys() and self._takes(row):

@@ -18,6 +18,7 @@ from netswap.errors import NetswapError
 from netswap.events import Refusal, Stage, WatchRow
 from netswap.mediator import present
 from netswap.stack import Connection, Host
+from netswap.worker.accepting import listen
 from netswap.worker.interventions import Interventions
 from netswap.worker.library import Library
 from netswap.worker.looks import Looks
@@ -29,7 +30,6 @@ from netswap.worker.transaction import Transaction
 __all__ = ["Worker"]
 
 HEARTBEAT_S = 0.5
-BACKLOG = 4096
 
 
 class Worker:
@@ -42,7 +42,7 @@ class Worker:
         self._host = Host(loop, self._log, slot)
         self._ended = loop.create_future()
         self._work: asyncio.Queue[Callable[[], Any]] = asyncio.Queue()
-        self._listening: dict[str, asyncio.Server] = {}
+        self._listening: dict[str, Any] = {}
         self._specs: list[messages.ListenerSpec] = []
         self._participant = Participant(slot)
         self._transaction: Transaction | None = None
@@ -175,21 +175,21 @@ class Worker:
             if spec.name not in self._listening and f"{spec.protocol}.connection" in (
                 self._host.present
             ):
-                self._listening[spec.name] = await self._loop.create_server(
-                    self._acceptor(spec), sock=socket.socket(fileno=spec.fd), backlog=BACKLOG
-                )
+                sock = socket.socket(fileno=spec.fd)
+                made = await listen(self._host, spec.name, sock, self._maker(spec))
+                self._listening[spec.name] = made
 
-    def _acceptor(self, spec: messages.ListenerSpec) -> Callable[[], Any]:
+    def _maker(self, spec: messages.ListenerSpec) -> Callable[[Any], Connection[Any]]:
         """A listener's factory: looks up at each connection what is present by then."""
         present = self._host.present
         kind = f"{spec.protocol}.connection"
 
-        def accept() -> Connection[Any]:
+        def make(peername: Any) -> Connection[Any]:
             found: Any = present[kind]
-            connection: Connection[Any] = found.accepted(self._host, spec.name)
+            connection: Connection[Any] = found.accepted(self._host, spec.name, peername)
             return connection
 
-        return accept
+        return make
 
     async def _prepare(self) -> None:
         ask = self._participant.ask

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
-import threading
 from pathlib import Path
 
 import pytest
 
-from netswap.admin.socket import (
-    AdminSocketError,
-    Peer,
-    bind_admin_socket,
-    may_speak,
-    peer_of,
-    remove_socket,
-)
+from netswap.admin.socket import AdminSocketError, bind_admin_socket, may_speak
+from netswap.unixsocket import Peer
 
 
 def test_it_is_created_private(tmp_path: Path) -> None:
@@ -25,7 +17,7 @@ def test_it_is_created_private(tmp_path: Path) -> None:
     before = os.umask(0o000)
     try:
         path = tmp_path / "new" / "admin.sock"
-        bind_admin_socket(path).close()
+        bind_admin_socket(path).sock.close()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert os.umask(0o000) == 0o000
@@ -37,21 +29,21 @@ def test_it_is_never_chmoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Between a bind and a chmod anybody could connect."""
     for name in ("chmod", "fchmod"):
         monkeypatch.setattr(os, name, lambda *_: pytest.fail("chmod"))
-    bind_admin_socket(tmp_path / "admin.sock").close()
+    bind_admin_socket(tmp_path / "admin.sock").sock.close()
 
 
 def test_what_a_dead_server_left_is_replaced(tmp_path: Path) -> None:
     """A crash must not need a hand to clean up."""
     path = tmp_path / "admin.sock"
-    bind_admin_socket(path).close()
-    bind_admin_socket(path).close()
+    bind_admin_socket(path).sock.close()
+    bind_admin_socket(path).sock.close()
 
 
 def test_a_living_server_keeps_its_socket(tmp_path: Path) -> None:
     """The second server is told what to do."""
     path = tmp_path / "admin.sock"
     with (
-        bind_admin_socket(path),
+        bind_admin_socket(path).sock,
         pytest.raises(AdminSocketError, match="a running server answers there.*--socket"),
     ):
         bind_admin_socket(path)
@@ -72,35 +64,6 @@ def test_a_place_that_cannot_be_written_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(AdminSocketError) as caught:
         bind_admin_socket(tmp_path / "file" / "admin.sock")
     assert caught.value.unwritable
-
-
-def test_a_successors_socket_is_not_removed(tmp_path: Path) -> None:
-    """A server that ends late must not cut off the one that took its place."""
-    path = tmp_path / "admin.sock"
-    first = bind_admin_socket(path)
-    inode = path.stat().st_ino
-    first.close()
-    keep = path.with_name("keep")
-    path.rename(keep)
-    second = bind_admin_socket(path)
-    remove_socket(path, first, inode)
-    assert path.exists()
-    remove_socket(path, second, path.stat().st_ino)
-    assert not path.exists()
-
-
-def test_the_peer_is_who_the_kernel_says(tmp_path: Path) -> None:
-    """Credentials come from the socket, not from what the client claims."""
-    listening = bind_admin_socket(tmp_path / "admin.sock")
-    listening.setblocking(True)
-    client = socket.socket(socket.AF_UNIX)
-    caller = threading.Thread(target=client.connect, args=(str(tmp_path / "admin.sock"),))
-    caller.start()
-    accepted, _ = listening.accept()
-    caller.join()
-    assert peer_of(accepted) == Peer(os.getpid(), os.geteuid(), os.getegid())
-    for sock in (accepted, client, listening):
-        sock.close()
 
 
 @pytest.mark.parametrize(("uid", "allowed"), [(0, True), (os.geteuid(), True), (64123, False)])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from netswap.config import Address
+from netswap.config import Address, UnixAddress
 from netswap.supervisor.listening import (
     ListenError,
     Listeners,
@@ -71,6 +71,47 @@ def test_ipv6_and_several_addresses_of_one_protocol() -> None:
     assert second.spec(1).fd == second.sockets[1].fileno()
     socket.create_connection(("::1", second.address.port), timeout=2).close()
     listeners.close()
+
+
+def test_a_unix_socket_is_shared_by_the_slots_and_goes_at_the_end(tmp_path: Path) -> None:
+    """One socket with the mode that was asked for; a file that somebody else puts there stays."""
+    address = UnixAddress(str(tmp_path / "x.sock"), 0o660)
+    Listeners({"kv": [address]}, slots=1).all[0].sockets[0].close()  # a crash leaves the file
+    listeners = Listeners({"kv": [LOOPBACK, address]}, slots=2)
+    one = listeners.all[1]
+    assert (one.name, str(one.address)) == ("kv-2", f"unix:{tmp_path}/x.sock")
+    assert one.spec(0).fd == one.spec(1).fd
+    assert stat.S_IMODE(os.stat(address.path).st_mode) == 0o660
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address.path)
+    listeners.close()
+    assert not os.path.exists(address.path)
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("server", r"a running server answers there; stop it \(ss -xlp src .*x.sock names it\)"),
+        ("file", "a file that is no socket is there; move it away"),
+        ("no directory", "there is no such directory; make it"),
+    ],
+)
+def test_a_path_that_can_not_be_had_says_what_to_do(
+    tmp_path: Path, what: str, sentence: str
+) -> None:
+    """And what was bound before is given back, other files untouched."""
+    folder = tmp_path / "none" if what == "no directory" else tmp_path
+    path, first = folder / "x.sock", UnixAddress(str(tmp_path / "first.sock"))
+    with socket.socket(socket.AF_UNIX) as other:
+        if what == "server":
+            other.bind(str(path))
+            other.listen()
+        elif what == "file":
+            path.write_text("precious")
+        with pytest.raises(ListenError, match=f"kv can't listen on unix:.*: {sentence}"):
+            Listeners({"echo": [first], "kv": [UnixAddress(str(path))]}, slots=2)
+    assert path.exists() is (what != "no directory")
+    assert not os.path.exists(first.path)
 
 
 @pytest.mark.parametrize("depth", [0, 12], ids=["short path", "long path"])

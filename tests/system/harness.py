@@ -77,18 +77,19 @@ class Answer(NamedTuple):
 class Client:
     """A plain TCP client that speaks lines."""
 
-    def __init__(self, port: int, receive_buffer: int = 0) -> None:
-        self.sock = socket.socket()
+    def __init__(self, at: int | str | tuple[str, int], receive_buffer: int = 0) -> None:
+        """``at``: a port of 127.0.0.1, the path of a Unix socket, or an address."""
+        families = {str: socket.AF_UNIX, tuple: socket.AF_INET6}
+        self.sock = socket.socket(families.get(type(at), socket.AF_INET))
         self.sock.settimeout(PATIENCE)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
-            self.sock.connect(("127.0.0.1", port))
+            self.sock.connect(("127.0.0.1", at) if isinstance(at, int) else at)
         except OSError:
             self.sock.close()
             raise
-        host, own = self.sock.getsockname()
-        self.address = f"{host}:{own}"
+        self.address = _address(self.sock.getsockname())
         self._buffer = bytearray()
 
     def __enter__(self) -> Client:
@@ -190,7 +191,7 @@ class Server:
             self.kill()
             raise AssertionError(f"not ready: {self.ready_line!r}\n{self._log.read_text()}")
         pairs = (word.rpartition(":") for word in ready[2].split(", "))
-        self.ports = {name.split()[0]: int(port) for name, _, port in pairs}
+        self.ports = {name.split()[0]: int(port) for name, _, port in pairs if port.isdecimal()}
         return self
 
     def signal(self, number: int = signal.SIGTERM) -> None:
@@ -355,6 +356,14 @@ def run(*words: object, home: Path, timeout: float = 60) -> subprocess.Completed
         cwd=home,
         check=False,
     )
+
+
+def _address(own: Any) -> str:
+    """As the server names it; a Unix socket's client has a user and a process."""
+    if not isinstance(own, tuple):
+        return f"unix:{os.getuid()}:{os.getpid()}"
+    host, port = own[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _workers(options: Iterable[str]) -> list[str]:

@@ -1,0 +1,46 @@
+"""Listeners of every sort in one server: ports of IPv4 and IPv6, and Unix sockets."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.system.harness import PUSHED, Client, Server, until
+
+pytestmark = pytest.mark.timeout(120)
+
+Make = Callable[..., Server]
+
+
+def test_unix_sockets_and_ipv6_are_served_selected_and_swapped(
+    make_server: Make, tmp_path: Path
+) -> None:
+    """Each has its name in status, its peer in a selector, and every push; the file goes."""
+    path = tmp_path / "x.sock"
+    words = ("--listen", f"counter=unix:{path}?mode=660", "--listen", "counter=[::1]:0")
+    server = make_server({"counter": 0}, *words)
+    server.push(PUSHED / "counter_v1.py")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    listeners = {row["name"]: row["address"] for row in server.look("status")["listeners"]}
+    assert listeners["counter-2"] == f"unix:{path}"
+    port = int(re.fullmatch(r"\[::1\]:(\d+)", listeners["counter-3"])[1])  # type: ignore[index]
+    with server.client("counter") as four, Client(str(path)) as unix, Client(("::1", port)) as six:
+        clients = {"127.0.0.1": four, f"unix:{os.getuid()}": unix, "::1": six}
+        for client in clients.values():
+            assert client.ask("add 1") == "v1 1 lines, total 1"
+        for peer, client in clients.items():
+            (row,) = server.look(f"objects?selector={quote(f'peer={peer}')}")["objects"]
+            assert row["attributes"]["address"] == client.address
+            only = f"address={client.address}"
+            done = server.push(PUSHED / "counter_v2.py", "--only", only)
+            assert done["receipt"]["objects"] == {"counter.connection": 1}
+            assert client.ask("add 1") == "v2 2 lines, total 2"
+    until(lambda: server.kinds()["counter.connection"]["objects"] == 0, "they are gone")
+    server.stop()
+    assert not path.exists()
