@@ -100,7 +100,7 @@ class Act(StrEnum):
     REVERT = auto()
     FORGET = auto()  # let go of the transaction before; nobody waits for an answer
     ANSWER = auto()  # tell the supervisor how the work ended
-    HOLD = auto()  # keep the message until the work has ended
+    DEFER = auto()  # keep the message until the work has ended
     REFUSE = auto()  # how the transaction in hand ended is not known here
 
 
@@ -129,7 +129,7 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.PREPARING, Input.YES): (State.PREPARED, (Act.ANSWER,)),
     (State.PREPARING, Input.NO): (State.IDLE, (Act.ANSWER,)),
     (State.PREPARING, Input.REVERT): (State.STOPPING, ()),
-    (State.PREPARING, Input.NEXT): (State.PREPARING, (Act.HOLD,)),
+    (State.PREPARING, Input.NEXT): (State.PREPARING, (Act.DEFER,)),
     (State.PREPARED, Input.CANARY): (State.TRYING, (Act.SWAP,)),
     (State.PREPARED, Input.HOLD): (State.HOLDING, (Act.CLOSE,)),
     (State.PREPARED, Input.SWAP): (State.SWAPPING, (Act.SWAP,)),
@@ -138,7 +138,7 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.TRYING, Input.YES): (State.TRIED, (Act.ANSWER,)),
     (State.TRYING, Input.NO): (State.FAILED, (Act.ANSWER,)),
     (State.TRYING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
-    (State.TRYING, Input.NEXT): (State.TRYING, (Act.HOLD,)),
+    (State.TRYING, Input.NEXT): (State.TRYING, (Act.DEFER,)),
     (State.TRIED, Input.PROVE): (State.PROVING, (Act.WATCH,)),
     (State.TRIED, Input.SWAP): (State.SWAPPING, (Act.SWAP,)),
     (State.TRIED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
@@ -147,25 +147,25 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.PROVING, Input.NO): (State.TRIED, (Act.ANSWER,)),
     (State.PROVING, Input.SWAP): (State.PROMOTING, (Act.STOP,)),
     (State.PROVING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
-    (State.PROVING, Input.NEXT): (State.PROVING, (Act.HOLD,)),
+    (State.PROVING, Input.NEXT): (State.PROVING, (Act.DEFER,)),
     (State.PROMOTING, Input.YES): (State.SWAPPING, (Act.ANSWER, Act.SWAP)),
     (State.PROMOTING, Input.NO): (State.SWAPPING, (Act.ANSWER, Act.SWAP)),
     (State.PROMOTING, Input.REVERT): (State.STOPPING, ()),
-    (State.PROMOTING, Input.NEXT): (State.PROMOTING, (Act.HOLD,)),
+    (State.PROMOTING, Input.NEXT): (State.PROMOTING, (Act.DEFER,)),
     (State.HOLDING, Input.YES): (State.HELD, (Act.ANSWER,)),
     (State.HOLDING, Input.NO): (State.FAILED, (Act.ANSWER,)),
     (State.HOLDING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
-    (State.HOLDING, Input.NEXT): (State.HOLDING, (Act.HOLD,)),
+    (State.HOLDING, Input.NEXT): (State.HOLDING, (Act.DEFER,)),
     (State.HELD, Input.SWAP): (State.SWAPPING, (Act.SWAP,)),
     (State.HELD, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
     (State.HELD, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
     (State.SWAPPING, Input.YES): (State.SWAPPED, (Act.ANSWER,)),
     (State.SWAPPING, Input.NO): (State.FAILED, (Act.ANSWER,)),
     (State.SWAPPING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
-    (State.SWAPPING, Input.NEXT): (State.SWAPPING, (Act.HOLD,)),
+    (State.SWAPPING, Input.NEXT): (State.SWAPPING, (Act.DEFER,)),
     (State.STOPPING, Input.YES): (State.REVERTING, (Act.ANSWER, Act.REVERT)),
     (State.STOPPING, Input.NO): (State.REVERTING, (Act.ANSWER, Act.REVERT)),
-    (State.STOPPING, Input.NEXT): (State.STOPPING, (Act.HOLD,)),
+    (State.STOPPING, Input.NEXT): (State.STOPPING, (Act.DEFER,)),
     (State.SWAPPED, Input.WATCH): (State.WATCHING, (Act.WATCH,)),
     (State.SWAPPED, Input.FINISH): (State.FINISHING, (Act.FINISH,)),
     (State.SWAPPED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
@@ -174,16 +174,16 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.WATCHING, Input.NO): (State.SWAPPED, (Act.ANSWER,)),
     (State.WATCHING, Input.FINISH): (State.LEAVING, (Act.STOP,)),
     (State.WATCHING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
-    (State.WATCHING, Input.NEXT): (State.WATCHING, (Act.HOLD,)),
+    (State.WATCHING, Input.NEXT): (State.WATCHING, (Act.DEFER,)),
     (State.LEAVING, Input.YES): (State.FINISHING, (Act.ANSWER, Act.FINISH)),
     (State.LEAVING, Input.NO): (State.FINISHING, (Act.ANSWER, Act.FINISH)),
-    (State.LEAVING, Input.NEXT): (State.LEAVING, (Act.HOLD,)),
+    (State.LEAVING, Input.NEXT): (State.LEAVING, (Act.DEFER,)),
     (State.FAILED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
     (State.FAILED, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
     (State.FINISHING, Input.YES): (State.IDLE, (Act.ANSWER,)),
-    (State.FINISHING, Input.NEXT): (State.FINISHING, (Act.HOLD,)),
+    (State.FINISHING, Input.NEXT): (State.FINISHING, (Act.DEFER,)),
     (State.REVERTING, Input.YES): (State.IDLE, (Act.ANSWER,)),
-    (State.REVERTING, Input.NEXT): (State.REVERTING, (Act.HOLD,)),
+    (State.REVERTING, Input.NEXT): (State.REVERTING, (Act.DEFER,)),
 }
 """Every change of state. An input that has no row in a state changes nothing there."""
 
@@ -230,7 +230,7 @@ class Participant:
         self.watch: messages.Watch | None = None
         self._newest = 0
         self._answer: Result | None = None
-        self._held: messages.Prepare | None = None
+        self._deferred: messages.Prepare | None = None
 
     def feed(self, event: Ask | Result) -> list[Act | Result]:
         """What ``event`` leads to; nothing when it has no place here."""
@@ -255,9 +255,9 @@ class Participant:
         todo = [one for act in acts for one in self._own(act, event)]
         if self.state is State.IDLE:
             self.ask = None
-        if self._held is not None and not self.state.endswith("ing"):
-            held, self._held = self._held, None
-            todo += self.feed(held)
+        if self._deferred is not None and not self.state.endswith("ing"):
+            deferred, self._deferred = self._deferred, None
+            todo += self.feed(deferred)
         return todo
 
     def _remember(self, event: Ask | Result) -> None:
@@ -276,8 +276,8 @@ class Participant:
         return [act]
 
     def _next(self, act: Act, ask: messages.Prepare) -> list[Act | Result]:
-        if act is Act.HOLD:
-            self._held = ask
+        if act is Act.DEFER:
+            self._deferred = ask
             return []
         self._newest = ask.tx
         if act is Act.REFUSE:

@@ -55,7 +55,7 @@ mtype answer[N] = NOTHING;
 byte answered[N];          /* the transaction that the last answer was about */
 byte hand[N];              /* the transaction in hand, 0: none */
 byte newest[N];
-byte held[N];
+byte deferred[N];
 byte serves[N], before[N]; /* sets of versions; before: what to go back to, 0: nothing to do */
 byte mixed[N];             /* versions that the operator was told of */
 byte k; /* from here on: of one atomic step, and the same before and after it */
@@ -222,7 +222,7 @@ inline boot(i) {
 
 inline end_worker(i) {
     alive[i] = false; state[i] = IDLE; answer[i] = NOTHING;
-    answered[i] = 0; hand[i] = 0; newest[i] = 0; held[i] = 0;
+    answered[i] = 0; hand[i] = 0; newest[i] = 0; deferred[i] = 0;
     serves[i] = 0; before[i] = 0; mixed[i] = 0;
     do
     :: len(down[i]) > 0 -> down[i]?message, about
@@ -307,7 +307,7 @@ active proctype supervisor() {
 #define A_REVERT(i) skip
 #define A_FORGET(i) go_back(i); before[i] = 0
 #define A_ANSWER(i) up[i]!result, hand[i]; answer[i] = result; answered[i] = hand[i]
-#define A_HOLD(i) held[i] = about
+#define A_DEFER(i) deferred[i] = about
 #define A_REFUSE(i) newest[i] = about; up[i]!Refused, about
 
 inline go_back(i) {
@@ -332,8 +332,8 @@ inline feed(i) {
         participant_row(i);
         input = NO_INPUT;
         if
-        :: held[i] != 0 && !WORKING(state[i]) ->
-            about = held[i]; held[i] = 0; input = (about > newest[i] -> I_NEXT : NO_INPUT)
+        :: deferred[i] != 0 && !WORKING(state[i]) ->
+            about = deferred[i]; deferred[i] = 0; input = (about > newest[i] -> I_NEXT : NO_INPUT)
         :: else
         fi
     :: else -> break
