@@ -154,14 +154,19 @@ def shared(world: World) -> dict[int, str]:
     """Mutable values that two objects' states have in common: identity to a sentence."""
     owners: dict[int, str] = {}
     twice: dict[int, str] = {}
-    for entry in world.entries():
-        name = _name(entry)
-        for field, value in msgspec.structs.asdict(present(entry).state).items():
-            place = f"{name}: {field}"
-            for identity in _containers(value, set()):
-                if owners.setdefault(identity, place).split(":")[0] != name:
-                    twice[identity] = f"{owners[identity]} and {place} are one object"
+    for name, field, value in _values(world):
+        place = f"{name}: {field}"
+        for identity in _containers(value, set()):
+            if owners.setdefault(identity, place).split(":")[0] != name:
+                twice[identity] = f"{owners[identity]} and {place} are one object"
     return twice
+
+
+def _values(world: World) -> Iterator[tuple[str, str, Any]]:
+    """Each field of each object, with the object's name."""
+    for entry in world.entries():
+        for field, value in msgspec.structs.asdict(present(entry).state).items():
+            yield _name(entry), field, value
 
 
 def _containers(value: Any, seen: set[int]) -> set[int]:

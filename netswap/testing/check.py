@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final
 
 from netswap.errors import UsageError
@@ -158,16 +159,15 @@ class _Checker:
         return True
 
     def _same(self, transcript: Transcript) -> bool:
-        rows = len(transcript.steps) + 2
         one, two = (self._reference(transcript, version, ()) for version in (OLD, NEW))
-        for client in transcript.clients:
-            for row in range(rows):
-                if one.of(client, row) != two.of(client, row):
-                    difference = self._difference(transcript, (client, row), two)
-                    if not self._expected(difference):
-                        text = f"{difference}\nif that is meant, say how answers are cut: replies="
-                        self._fail(Case("the versions answer differently", transcript, OLD), text)
-                        return False
+        for place in product(transcript.clients, range(len(transcript.steps) + 2)):
+            if one.of(*place) == two.of(*place):
+                continue
+            difference = self._difference(transcript, place, two)
+            if not self._expected(difference):
+                text = f"{difference}\nif that is meant, say how answers are cut: replies="
+                self._fail(Case("the versions answer differently", transcript, OLD), text)
+                return False
         return True
 
     def _play(self, case: Case, cuts: Iterable[Cut] = ()) -> Play:

@@ -145,19 +145,19 @@ class Play:
 
     def _strangers(self, push: Push) -> list[str]:
         """Objects that are not of the code that the swap has left present."""
-        wrong = []
-        for part in push.parts:
-            for change in part.changes:
-                now = part.host.present.get(change.kind)
-                for entry in part.host.table.of_kind(change.kind):
-                    found = present(entry)
-                    if found is not None and type(found) is not now:
-                        code = "new" if type(found) is change.new else "other"
-                        wrong.append(
-                            f"{change.kind} {entry.identity} is of {code} code, as no "
-                            "object of its kind should be after the swap"
-                        )
-        return wrong
+        rows = (
+            (change, part.host.present.get(change.kind), entry, type(present(entry)))
+            for part in push.parts
+            for change in part.changes
+            for entry in part.host.table.of_kind(change.kind)
+            if present(entry) is not None
+        )
+        return [
+            f"{change.kind} {entry.identity} is of {'new' if cls is change.new else 'other'} code, "
+            "as no object of its kind should be after the swap"
+            for change, now, entry, cls in rows
+            if cls is not now
+        ]
 
     def _problems(self, problems: Iterable[str]) -> None:
         self.seen.problems += problems
