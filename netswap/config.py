@@ -40,6 +40,7 @@ __all__ = [
     "check",
     "default_socket",
     "find_socket",
+    "flag",
     "load_config",
     "make_directories",
 ]

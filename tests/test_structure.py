@@ -203,6 +203,28 @@ def test_a_room_has_one_small_door(name):
     assert len(names) <= NAMES_AT_A_DOOR + (2 if name in WIDER else 0)
 
 
+def given(name: str) -> set[str]:
+    """What a module lists in ``__all__``."""
+    for node in syntax(name).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def test_modules_take_what_others_give():
+    """What is imported from a module is in its ``__all__``, or is a module itself."""
+    wrong = [
+        f"{at(name, node.lineno)}: {node.module} does not list {alias.name}"
+        for name in modules()
+        for node in ast.walk(syntax(name))
+        if isinstance(node, ast.ImportFrom) and node.module in modules()
+        for alias in node.names
+        if f"{node.module}.{alias.name}" not in modules() and alias.name not in given(node.module)
+    ]
+    assert not wrong, "\n".join(["", *wrong])
+
+
 def test_every_module_has_a_docstring():
     """The first thing in a file is what it is for."""
     wanting = [name for name in modules() if not ast.get_docstring(syntax(name))]

@@ -6,7 +6,23 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["history", "inspection", "receipt", "status", "table", "versions"]
+__all__ = [
+    "blockers",
+    "duration",
+    "history",
+    "inspection",
+    "moment",
+    "objects",
+    "receipt",
+    "rehearsal",
+    "retiring",
+    "status",
+    "table",
+    "verdict",
+    "versions",
+    "watch",
+    "workers",
+]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -25,7 +25,7 @@ from netswap.transfer import State
 if TYPE_CHECKING:
     from netswap.ott import Entry
 
-__all__ = ["Cluster", "Service"]
+__all__ = ["CANNOT_NUDGE", "Cluster", "Service"]
 
 S = TypeVar("S", bound=State)
 

@@ -14,7 +14,20 @@ from netswap.events import Acted, Refusal, Rehearsal, VerdictLine, WatchRow, Wor
 from netswap.outcome import SERVER_STATE, Outcome
 from netswap.supervisor.agreement import Agreement
 
-__all__ = ["ChangeLine", "Progress", "Receipt", "Result", "Tell", "failure", "receipt_of"]
+__all__ = [
+    "ChangeLine",
+    "Progress",
+    "Receipt",
+    "Result",
+    "Tell",
+    "failure",
+    "figures_of",
+    "prepared_of",
+    "receipt_of",
+    "verdicts_of",
+    "watch_line",
+    "worker_line",
+]
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 else:
     StructMeta = type(msgspec.Struct)
 
-__all__ = ["BUNDLED", "Reference", "State", "StateMeta", "reference", "shape_of"]
+__all__ = [
+    "BUNDLED",
+    "Reference",
+    "State",
+    "StateMeta",
+    "holds_classes",
+    "holds_own",
+    "holds_texts",
+    "reference",
+    "shape_of",
+]
 
 T = TypeVar("T")
 
