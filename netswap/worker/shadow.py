@@ -263,7 +263,7 @@ def run_shadow(host: Host, changes: list[Change], tape: Tape) -> Shadow:
         return stage.transcripts()
 
     old, again, new = (_apart(partial(play, swapped)) for swapped in ([], [], changes))
-    return _compared(window, old, again, new)
+    return _compared(window, host.slot, old, again, new)
 
 
 def _apart(play: Callable[[], Transcripts]) -> Transcripts:
@@ -297,23 +297,29 @@ def _answer(play: Callable[[], Transcripts]) -> tuple[str, Transcripts]:
         return str(error), {}
 
 
-def _compared(window: Window, old: Transcripts, again: Transcripts, new: Transcripts) -> Shadow:
+def _compared(
+    window: Window, slot: int, old: Transcripts, again: Transcripts, new: Transcripts
+) -> Shadow:
     names = sorted(old.keys() | again.keys() | new.keys(), key=int)
     unstable = [name for name in names if old.get(name) != again.get(name)]
     differing = [n for n in names if n not in unstable and old.get(n) != new.get(n)]
-    diffs = [_diff(name, old.get(name, []), new.get(name, [])) for name in differing[:SHOWN]]
-    first = ""
-    if diffs:
-        changed = [row for row in diffs[0][2:] if row[:1] in "-+"]
-        first = ", ".join(changed[:2])
+    diffs = [
+        _diff(f"{slot}.{name}", old.get(name, []), new.get(name, [])) for name in differing[:SHOWN]
+    ]
     return Shadow(
         len(window.before),
         len(window.inputs),
         len(unstable),
         len(differing),
-        first,
+        _first(diffs[0]) if diffs else "",
         "\n".join(line for rows in diffs for line in rows),
     )
+
+
+def _first(diff: list[str]) -> str:
+    """The first line that the old code wrote otherwise, and the first of the new."""
+    gone, come = (next((row for row in diff[2:] if row[:1] == sign), "") for sign in "-+")
+    return ", ".join(filter(None, (gone, come)))
 
 
 def _diff(name: str, old: Transcript, new: Transcript) -> list[str]:

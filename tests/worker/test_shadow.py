@@ -185,7 +185,7 @@ async def test_a_difference_is_shown_as_a_diff(world: Any, new: type[Any], line:
     report = await shadow(place, tape, new)
     assert (report.connections, report.differing) == (2, 1)
     rows = report.diff.splitlines()
-    assert rows[0] == f"--- connection {place.entries[1].identity}, old"
+    assert rows[0] == f"--- connection 0.{place.entries[1].identity}, old"
     assert line in rows
     assert line in report.first
     assert {" 6\\n", " word\\n"} & {*rows}, "a line before it, of the service as it is now"
