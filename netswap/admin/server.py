@@ -192,20 +192,23 @@ def _of(choices: Choices) -> Options:
     if choices.atomic and choices.canary is not None:
         raise UsageError("atomic with a canary, which serves beside the old code", "", "leave one")
     return Options(
-        choices.dry_run,
-        choices.timeout,
-        choices.only,
-        choices.allow_lossy,
-        None if choices.canary is None else Canary.parse(choices.canary),
-        choices.watch or 0.0,
-        choices.by_hand or 0.0,
-        choices.guard,
-        choices.shadow or 0.0,
-        choices.expect_diff,
-        choices.rehearse,
-        choices.allow_stale,
-        choices.atomic,
+        dry_run=choices.dry_run,
+        timeout=choices.timeout,
+        only=choices.only,
+        allow_lossy=choices.allow_lossy,
+        canary=None if choices.canary is None else Canary.parse(choices.canary),
+        watch=choices.watch or 0.0,
+        by_hand=choices.by_hand or 0.0,
+        guard=choices.guard,
+        shadow=choices.shadow or 0.0,
+        expect_diff=choices.expect_diff,
+        rehearse=choices.rehearse,
+        allow_stale=choices.allow_stale,
+        atomic=choices.atomic,
     )
+
+
+_SECONDS = ("timeout", "watch", "by_hand", "shadow")
 
 
 async def _body(request: web.Request, kind: type[R]) -> R:
@@ -213,7 +216,7 @@ async def _body(request: web.Request, kind: type[R]) -> R:
         body = msgspec.json.decode(await request.read() or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the request is not understood: {error}") from error
-    for name in ("timeout", "watch", "by_hand"):
+    for name in _SECONDS:
         seconds = getattr(body, name, None)
         if seconds is not None and not 0 < seconds <= 3600:
             raise UsageError(f"{name} is more than 0 and at most 3600 seconds")

@@ -20,8 +20,7 @@ from netswap.modules.syntax import File, derived
 __all__ = ["beyond_itself"]
 
 IMPLEMENTATIONS: Final = frozenset(
-    f"netswap.{name}"
-    for name in ("Connection", "Part", "Service", "Session", "State", "http.App")
+    f"netswap.{name}" for name in ("Connection", "Part", "Service", "Session", "State", "http.App")
 )
 OPEN_ROOMS: Final = frozenset({"autonomic", "http", "interpose", "testing"})
 """Rooms of netswap that authors may import, besides its front door."""

@@ -118,8 +118,7 @@ class Operations:
         running = self._running
         if running is None or not running.on_probation:
             advice = "`netswap push --canary 10% PATH` puts something there"
-            refusal = Refusal(Stage.AGREEMENT, "nothing is on probation", advice=advice)
-            return failure(Outcome.REFUSED, [refusal])
+            return _declined("nothing is on probation", advice)
         running.decide(Decision(True))
         result = await running.wait_result(tell)
         return _unknown(running) if result is None else result
@@ -133,8 +132,7 @@ class Operations:
         running = self._running
         if running is None:
             advice = "`netswap rollback` undoes the last transaction"
-            refusal = Refusal(Stage.AGREEMENT, "no transaction is under way", advice=advice)
-            return failure(Outcome.REFUSED, [refusal])
+            return _declined("no transaction is under way", advice)
         running.stop("aborted by `netswap blockers --abort`")
         return await self._undone(running, "aborted", tell)
 
@@ -145,8 +143,9 @@ class Operations:
             return _unknown(running)
         if result.outcome is Outcome.DONE and not result.dry_run:
             reason = f"`{running.command}` was committed before it could be {how}"
-            refusal = Refusal(Stage.AGREEMENT, reason, advice="netswap rollback undoes it")
-            return failure(Outcome.REFUSED, [refusal], result.transaction)
+            declined = _declined(reason, "netswap rollback undoes it")
+            declined.state, declined.transaction = result.state, result.transaction
+            return declined
         if result.outcome not in (Outcome.ROLLED_BACK, Outcome.REFUSED):
             return result
         what = f"{running.command}: {how}"
@@ -355,6 +354,13 @@ def _ending(agreement: Agreement, plan: Plan) -> Result:
     return Result(
         Outcome.DONE, what, transaction=agreement.tx, receipt=receipt_of(agreement), undo=undo
     )
+
+
+def _declined(reason: str, advice: str) -> Result:
+    """There is nothing to do; which code serves is as it was."""
+    result = failure(Outcome.REFUSED, [Refusal(Stage.AGREEMENT, reason, advice=advice)])
+    result.state = "nothing was changed"
+    return result
 
 
 def _unknown(running: Running) -> Result:

@@ -192,3 +192,12 @@ async def test_a_transaction_outlives_its_client(api: Api) -> None:
     await writer.wait_closed()
     await api.server.supervisor.operations.close()
     assert api.server.active == {"k": bundle(1).sha256}
+
+
+@pytest.mark.parametrize("name", ["timeout", "watch", "by_hand", "shadow"])
+async def test_a_time_that_is_none_or_endless_is_refused(api: Api, name: str) -> None:
+    """Before anything begins: nobody may hold the one transaction that there can be for ever."""
+    for seconds in (0.0, -1.0, 3601.0):
+        with pytest.raises(BadRequest, match=f"{name} is more than 0 and at most 3600 seconds"):
+            await api.post("push", push_of(1, **{name: seconds}))
+    assert (await api.get("history"))["transactions"] == []

@@ -9,6 +9,7 @@ import pytest
 
 from netswap.outcome import Outcome
 from netswap.supervisor import Result
+from netswap.supervisor.running import Running
 from tests.supervisor.conftest import Serve, Server, bundle
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
@@ -78,3 +79,20 @@ async def test_nothing_under_way_is_a_refusal_with_what_to_do_instead(serve: Ser
         result = await abort(server)
         assert (result.outcome, result.what) == (Outcome.REFUSED, "no transaction is under way")
         assert result.advice == "`netswap rollback` undoes the last transaction"
+        assert result.state == "nothing was changed"
+
+
+async def test_an_abort_that_comes_after_the_commit_does_not_say_that_old_code_serves(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused, with the command that undoes it and the code that serves."""
+    async with serve() as server:
+        running = Running("push k/v2.py", server.lines.append)
+        running.result = await server.push(bundle(1))
+        running.end()
+        monkeypatch.setattr(server.supervisor.operations, "_running", running)
+        result = await abort(server)
+        monkeypatch.undo()
+        assert result.outcome is Outcome.REFUSED
+        assert result.what == "`push k/v2.py` was committed before it could be aborted"
+        assert (result.state, result.transaction) == ("the new code serves", 1)

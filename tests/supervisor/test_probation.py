@@ -101,6 +101,7 @@ async def test_without_a_probation_there_is_nothing_to_promote(serve: Serve) -> 
     async with serve() as server:
         result = await server.promote()
         assert (result.outcome, result.what) == (Outcome.REFUSED, "nothing is on probation")
+        assert result.state == "nothing was changed"
         assert "--canary" in result.advice
 
 
