@@ -74,7 +74,8 @@ class App(Service[S], Generic[S]):
 
     def answer(self, request: Request) -> Response | Coroutine[Any, Any, Response | None]:
         """A whole answer, or what will give one."""
-        handler = self._routes.get((request.method, request.path))
+        head = request.head
+        handler = self._routes.get((head.method, head.path))
         if handler is not None:
             answer: Response | Coroutine[Any, Any, Response | None] = handler(self, request)
             return answer
@@ -86,9 +87,9 @@ class App(Service[S], Generic[S]):
         for method, pattern, handler in self._templates:
             found = pattern.fullmatch(request.path)
             if found is not None and method == request.method:
-                request.params = found.groupdict()
+                params = request.params = found.groupdict()
                 answer: Response | Coroutine[Any, Any, Response | None] = handler(
-                    self, request, **request.params
+                    self, request, **params
                 )
                 return answer
         return self.not_found(request)

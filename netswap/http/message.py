@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import unquote
+
+import msgspec
 
 from netswap.errors import HttpError
 
-__all__ = ["BODY_LIMIT", "Body", "Headers", "Request", "Response", "date_line", "status_line"]
+__all__ = [
+    "BODY_LIMIT",
+    "Body",
+    "Head",
+    "Headers",
+    "Request",
+    "Response",
+    "date_line",
+    "status_line",
+]
 
-Headers = list[tuple[bytes, bytes]]
+Headers = Iterable[tuple[bytes, bytes]]
 
 BODY_LIMIT: Final = 1_048_576
 """Bytes that ``Body.read()`` collects, unless it is asked for more."""
@@ -23,7 +35,7 @@ _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
 }
 _PLAIN_TEXT: Final = ((b"content-type", b"text/plain; charset=utf-8"),)
-_PLAIN_TEXT_HEAD: Final = b"content-type: text/plain; charset=utf-8\r\n"
+_OK_PLAIN_TEXT: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n"
 
 
 def status_line(status: int) -> bytes:
@@ -34,16 +46,16 @@ def status_line(status: int) -> bytes:
 class _Date:
     """The line as it was in the second in which it was last wanted."""
 
-    second = 0
+    until = 0.0
     line = b""
 
 
 def date_line() -> bytes:
     """``date: ...`` of now, RFC 9110 section 6.6.1."""
-    now = int(time.time())
-    if now != _Date.second:
-        _Date.second = now
-        _Date.line = b"date: %s\r\n" % formatdate(now, usegmt=True).encode()
+    now = time.time()
+    if not _Date.until - 1 <= now < _Date.until:
+        _Date.until = now // 1 + 1
+        _Date.line = b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
     return _Date.line
 
 
@@ -107,6 +119,10 @@ class Body:
             self.on_taken()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def here(self) -> bytes:
+        """What has come and was not taken."""
+        return b"".join(self._chunks)
+
     def put_back(self, data: bytes) -> None:
         """Give back what was taken, in front of the rest."""
         if data:
@@ -150,41 +166,46 @@ class Body:
 
 
 EMPTY: Final = Body(complete=True)
+NO_PARAMS: Final = MappingProxyType[str, str]({})
 
 
-class Request:
-    """One request. ``target`` is as it came, header names are in lower case."""
+def _of_head(name: str) -> Any:
+    return property(operator.attrgetter(f"head.{name}"))
 
-    __slots__ = (
-        "body",
-        "connection",
-        "exchange",
-        "headers",
-        "keep_alive",
-        "method",
-        "params",
-        "path",
-        "query",
-        "target",
-        "upgrade",
-        "version",
-    )
 
-    def __init__(
-        self, method: str, target: bytes, version: str, headers: Headers, keep_alive: bool
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.headers = headers
-        self.keep_alive = keep_alive
-        self.upgrade = False
-        self.body = EMPTY
-        self.exchange: Any = None
-        self.connection: Any = None
-        self.params: dict[str, str] = NO_PARAMS
-        path, _, self.query = target.partition(b"?")
-        self.path = path.decode("latin-1") if b"%" not in path else unquote(path.decode("latin-1"))
+class Head(msgspec.Struct, frozen=True):
+    """What stands in front of a request's body; equal bytes may share one.
+
+    ``target`` is as it came, header names are in lower case, in the order in which they came.
+    """
+
+    method: str
+    target: bytes
+    path: str
+    query: bytes
+    version: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    keep_alive: bool = True
+    upgrade: bool = False
+    has_body: bool = False
+
+
+class Request(msgspec.Struct, eq=False):
+    """One request. ``params`` are what its path names, ``exchange`` how a coroutine answers it."""
+
+    head: Head
+    body: Body = EMPTY
+    params: Mapping[str, str] = NO_PARAMS
+    exchange: Any = None
+
+    method = _of_head("method")
+    target = _of_head("target")
+    path = _of_head("path")
+    query = _of_head("query")
+    version = _of_head("version")
+    headers = _of_head("headers")
+    keep_alive = _of_head("keep_alive")
+    upgrade = _of_head("upgrade")
 
     @staticmethod
     def to_canonical(requests: list[Request]) -> Any:
@@ -196,26 +217,16 @@ class Request:
         """Requests that are equal to those, with bodies of their own."""
         return [Request.from_plain(row) for row in rows]
 
-    def plain(self) -> list[Any]:
+    def plain(self) -> Any:
         """As plain data."""
         body = self.body
-        return [
-            self.method,
-            self.target,
-            self.version,
-            [list(row) for row in self.headers],
-            self.keep_alive,
-            self.upgrade,
-            b"".join(body._chunks),
-            body.complete,
-        ]
+        return [msgspec.to_builtins(self.head, builtin_types=(bytes,)), body.here(), body.complete]
 
     @classmethod
     def from_plain(cls, row: Any) -> Request:
         """The reverse."""
-        method, target, version, headers, keep_alive, upgrade, arrived, complete = row
-        request = cls(method, target, version, [(n, v) for n, v in headers], keep_alive)
-        request.upgrade = upgrade
+        head, arrived, complete = row
+        request = cls(msgspec.convert(head, Head))
         if arrived or not complete:
             request.body = Body(complete)
             request.body.put_back(arrived)
@@ -223,13 +234,10 @@ class Request:
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name, which is in lower case."""
-        for key, value in self.headers:
+        for key, value in self.head.headers:
             if key == name:
                 return value
         return None
-
-
-NO_PARAMS: Final[dict[str, str]] = {}
 
 
 class Response:
@@ -248,7 +256,8 @@ class Response:
         self.headers = headers
 
     def head(self) -> bytes:
-        """The header lines that the answer brings along."""
-        if self.headers is _PLAIN_TEXT:
-            return _PLAIN_TEXT_HEAD
-        return b"".join([b"%s: %s\r\n" % row for row in self.headers])
+        """The status line and the header lines that the answer brings along."""
+        if self.headers is _PLAIN_TEXT and self.status == 200:
+            return _OK_PLAIN_TEXT
+        rows = [b"%b: %b\r\n" % row for row in self.headers]
+        return status_line(self.status) + b"".join(rows)

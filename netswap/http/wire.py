@@ -13,19 +13,37 @@ has what came behind the request.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import unquote
 
 import httptools
 
 from netswap.errors import HttpError
-from netswap.http.message import Body, Request
+from netswap.http.message import Body, Head, Headers, Request
 
 __all__ = ["HEAD_LIMIT", "Wire"]
 
 HEAD_LIMIT: Final = 65_536
 """Bytes of a head, the request line included."""
 
-_OTHER_VERSIONS: Final = (b"HTTP/1.0", b"HTTP/2.0", b"HTTP/0.9")
+_METHODS: Final = MappingProxyType(
+    {
+        name.encode(): name
+        for name in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"]
+    }
+)
+KNOWN_LIMIT: Final = 256
+KNOWN_SIZE: Final = 2048
+_known: dict[bytes, tuple[Head, ...]] = {}
+"""Chunks of whole requests without bodies, and what they say: clients repeat themselves.
+
+A chunk that is here would be parsed to the same heads again; it begins and ends at a boundary, so
+the parser need not see it. At most ``KNOWN_LIMIT`` of at most ``KNOWN_SIZE`` bytes."""
+_LOOKED_AT: Final = frozenset(
+    {b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade"}
+)
+"""Headers that decide how a request is taken."""
 
 
 class Wire:
@@ -63,10 +81,14 @@ class Wire:
 
     def feed(self, data: bytes) -> list[Request]:
         """Take bytes cut anywhere; the requests whose heads came whole."""
+        if not self.begun:
+            known = _known.get(data)
+            if known is not None and self.failure is None:
+                return [Request(head) for head in known]
         found: list[Request] = []
         self._found = found
-        self._old = self.begun or any(version in data for version in _OTHER_VERSIONS)
-        self._since.append(data)
+        # a version is named in words that stand in this chunk, unless the head began before
+        self._old = self.begun or b"HTTP/1.0" in data or b"HTTP/2.0" in data or b"HTTP/0.9" in data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -75,12 +97,23 @@ class Wire:
             self.failure = _failure(error.__context__ or error)
         except httptools.HttpParserError as error:
             self.failure = _failure(error)
-        if not self.begun:
+        if self.begun:
+            self._keep(data)
+        elif self._since:
             self._since.clear()
             self._skip = 0
-        elif self.receiving is None and sum(map(len, self._since)) > HEAD_LIMIT:
-            self.failure = HttpError(431, f"the head is longer than {HEAD_LIMIT} bytes")
+        elif found and len(data) <= KNOWN_SIZE and not self._stops():
+            _remember(data, found)
         return found
+
+    def _stops(self) -> bool:
+        return self.failure is not None or self.rest is not None
+
+    def _keep(self, data: bytes) -> None:
+        """A message has not ended with these bytes: a new parser would have to be fed with them."""
+        self._since.append(data)
+        if self.receiving is None and sum(map(len, self._since)) > HEAD_LIMIT:
+            self.failure = HttpError(431, f"the head is longer than {HEAD_LIMIT} bytes")
 
     def close(self) -> None:
         """The connection is gone: let go of the parser, which holds this object."""
@@ -118,31 +151,37 @@ class Wire:
     def on_headers_complete(self) -> None:
         """The head is whole."""
         parser = self._parser
-        request = Request(
-            parser.get_method().decode("ascii"),
+        method = parser.get_method()
+        headers = tuple(self._headers)
+        version = parser.get_http_version() if self._old else "1.1"
+        looked_at = [row for row in headers if row[0] in _LOOKED_AT]
+        has_body = _checked(version, looked_at)
+        plain = len(looked_at) == 1 and not self._old
+        path, _, query = self._target.partition(b"?")
+        head = Head(
+            _METHODS.get(method) or method.decode("ascii"),
             self._target,
-            parser.get_http_version() if self._old else "1.1",
-            self._headers,
-            parser.should_keep_alive(),
+            path.decode("latin-1") if b"%" not in path else unquote(path.decode("latin-1")),
+            query,
+            version,
+            headers,
+            plain or parser.should_keep_alive(),
+            not plain and parser.should_upgrade(),
+            has_body,
         )
-        request.upgrade = parser.should_upgrade()
-        _check(request)
-        self.receiving = request
+        self.receiving = request = Request(head)
+        if has_body:
+            request.body = Body()
         self._found.append(request)
 
     def on_body(self, data: bytes) -> None:
         """Some bytes of the body."""
-        request = self.receiving
-        assert request is not None
-        if request.body.complete:
-            request.body = Body()
-        request.body.feed(data)
+        self.receiving.body.feed(data)  # type: ignore[union-attr]  # a head came before
 
     def on_message_complete(self) -> None:
         """The body is whole."""
         request = self.receiving
-        assert request is not None
-        if not request.body.complete:
+        if request is not None and not request.body.complete:
             request.body.end()
         self.begun = False
         self.receiving = None
@@ -155,22 +194,29 @@ def _failure(error: BaseException) -> HttpError:
     return HttpError(400, str(error))
 
 
-def _check(request: Request) -> None:
-    """What RFC 9112 wants and the parser does not. Raises HttpError."""
-    if request.version not in ("1.0", "1.1"):
-        raise HttpError(505, f"HTTP/{request.version} is not spoken here")
-    hosts = sum(name == b"host" for name, _ in request.headers)
-    if hosts > 1 or (hosts == 0 and request.version == "1.1"):
-        raise HttpError(400, "a request of HTTP/1.1 has exactly one Host header")
-    waits = False
-    for name, value in request.headers:
-        if name == b"transfer-encoding":
+def _checked(version: str, headers: Headers) -> bool:
+    """Whether a body follows. Raises HttpError for what RFC 9112 forbids and the parser takes."""
+    if version not in ("1.0", "1.1"):
+        raise HttpError(505, f"HTTP/{version} is not spoken here")
+    hosts, has_body = 0, False
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
             if value.lower() != b"chunked":
                 raise HttpError(501, "no transfer coding but chunked is understood")
-            if request.version == "1.0":
+            if version == "1.0":
                 raise HttpError(400, "HTTP/1.0 has no Transfer-Encoding")
-            waits = True
-        elif name == b"content-length":
-            waits = value != b"0"
-    if waits:
-        request.body = Body()
+            has_body = True
+        elif name == b"content-length" and int(value):
+            has_body = True
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise HttpError(400, "a request of HTTP/1.1 has exactly one Host header")
+    return has_body
+
+
+def _remember(data: bytes, found: list[Request]) -> None:
+    if len(_known) >= KNOWN_LIMIT:
+        _known.clear()
+    if not any(request.head.has_body or request.head.upgrade for request in found):
+        _known[data] = tuple(request.head for request in found)

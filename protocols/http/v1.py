@@ -181,18 +181,21 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
 
     def _whole(self, request: Request, response: Response) -> bytes:
         """The bytes of a whole answer."""
+        head = request.head
         body = response.body
-        bare = response.status in NO_BODY
-        head = status_line(response.status) + response.head() + date_line()
-        if not bare:
-            head += b"content-length: %d\r\n" % len(body)
-        keeps = request.keep_alive and not self.state.closing
-        if not keeps:
+        if response.status in NO_BODY:
+            length, body = b"", b""
+        else:
+            length = b"content-length: %d\r\n" % len(body)
+            if head.method == "HEAD":
+                body = b""
+        last = b"\r\n"
+        if not head.keep_alive or self.state.closing:
             self.state.closing = True
-            head += b"connection: close\r\n"
-        elif request.version == "1.0":
-            head += b"connection: keep-alive\r\n"
-        return head + b"\r\n" if bare or request.method == "HEAD" else head + b"\r\n" + body
+            last = b"connection: close\r\n\r\n"
+        elif head.version == "1.0":
+            last = b"connection: keep-alive\r\n\r\n"
+        return b"".join((response.head(), date_line(), length, last, body))
 
     def answer_whole(self, exchange: Exchange, response: Response) -> None:
         """All of an answer at once."""

@@ -24,7 +24,9 @@ def taken(chunks, at: int | None = None) -> list[tuple]:
                 found[-1] = wire.receiving
         found += wire.feed(chunk)
     assert wire.failure is None
-    return [(r.method, r.path, r.query, r.headers, r.version, r.body.take_nowait()) for r in found]
+    return [
+        (r.method, r.path, r.query, list(r.headers), r.version, r.body.take_nowait()) for r in found
+    ]
 
 
 WHOLE = taken([TWO])
