@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.load import checked_load
+from benchmarks.load import LIGHT, Load, checked_load, seen_by
 from benchmarks.servers import ROOT, Netswap, netswap
 
 __all__ = ["Bad", "Ending", "faults", "read_gallery"]
@@ -27,8 +27,6 @@ GALLERY = ROOT / "tests" / "bad_modules"
 MARK = b"# <<"
 """What a line ends with that the message has to name (any of them, where several do)."""
 LONGEST_S = 600.0
-FAULTS = ("lost", "duplicated", "reordered", "corrupted", "not_carried", "unknown", "dropped")
-LOAD = ("--connections", "24", "--rate", "200")
 COUNTER = ROOT / "tests" / "system" / "pushed" / "counter_v1.py"
 
 
@@ -128,22 +126,18 @@ def main() -> int:
             wrong += bool(found)
             print(f"{bad.name}: {bad.about}\n    {ending.code} at {ending.stage}, ", end="")
             print(f"{ending.where}: {ending.what[:200]}", *found, sep="\n    ", flush=True)
-    seen = {name: sum(load.report["counts"][name] for load in loads) for name in FAULTS}
-    answered = sum(load.report["counts"]["answered"] for load in loads)
-    print(
-        f"\n{len(gallery)} modules, {wrong} not as they should; of {answered:,} operations", end=""
-    )
-    print(f" {', '.join(f'{count} {name}' for name, count in seen.items())}")
-    return 1 if wrong or any(seen.values()) or not answered else 0
+    seen = seen_by(loads)
+    print(f"\n{len(gallery)} modules, {wrong} not as they should; {seen}")
+    return 0 if not wrong and seen.clean else 1
 
 
 @contextmanager
-def _loaded_server() -> Iterator[tuple[Netswap, list[Any]]]:
+def _loaded_server() -> Iterator[tuple[Netswap, list[Load]]]:
     """Two workers, load on two protocols, and idle clients of a third."""
     with netswap("verify", "kv", "counter", workers=2) as server, ExitStack() as stack:
         server.run("push", str(COUNTER))
         loads = [
-            stack.enter_context(checked_load(server, protocol, LONGEST_S, LOAD, early=True))
+            stack.enter_context(checked_load(server, protocol, LONGEST_S, LIGHT, early=True))
             for protocol in ("verify", "kv")
         ]
         for _ in range(8):

@@ -8,16 +8,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.servers import ROOT, Netswap
 
-__all__ = ["Load", "checked_load"]
+__all__ = ["FAULTS", "LIGHT", "Load", "Seen", "checked_load", "seen_by"]
 
 CONNECTED_S = 60.0
+LIGHT = ("--connections", "24", "--rate", "200")
+"""A load beside which a small machine has time for pushes."""
+FAULTS = ("lost", "duplicated", "reordered", "corrupted", "not_carried", "unknown", "dropped")
+"""What no client may see."""
 
 
 @dataclass
@@ -25,6 +29,29 @@ class Load:
     """A run of the load generator; ``report`` is there when it has ended."""
 
     report: dict[str, Any] = field(default_factory=dict)
+
+
+class Seen(NamedTuple):
+    """What the clients of some loads saw: operations ``answered``, and ``faults`` by name."""
+
+    answered: int
+    faults: dict[str, int]
+
+    @property
+    def clean(self) -> bool:
+        """Whether there was load, and no fault in it."""
+        return self.answered > 0 and not any(self.faults.values())
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {name}" for name, count in self.faults.items())
+        return f"of {self.answered:,} operations {counts}"
+
+
+def seen_by(loads: Iterable[Load]) -> Seen:
+    """The counts of loads that have ended, added up."""
+    counts = [load.report["counts"] for load in loads]
+    faults = {name: sum(row[name] for row in counts) for name in FAULTS}
+    return Seen(sum(row["answered"] for row in counts), faults)
 
 
 @contextmanager

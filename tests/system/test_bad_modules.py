@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gallery import FAULTS, GALLERY, LOAD, Bad, Ending, faults, read_gallery
+from benchmarks.gallery import GALLERY, Bad, Ending, faults, read_gallery
+from benchmarks.load import FAULTS, LIGHT
 from tests.system.harness import PUSHED, ROOT, Client, Process, Server, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -59,7 +60,7 @@ class Load:
 
     def __init__(self, port: int, protocol: str) -> None:
         words = [sys.executable, "-m", "loadgen", "run", "--protocol", protocol, "--json"]
-        words += ["--port", str(port), "--duration", "60m", *LOAD]
+        words += ["--port", str(port), "--duration", "60m", *LIGHT]
         self.process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def end(self) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def server(make_shared_server: Make) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def loads(server: Server) -> Iterator[list[Load]]:
     """Checked load on two protocols, with all its connections there."""
-    wanted = sum(row["connections"] for row in server.workers()) + 2 * int(LOAD[1])
+    wanted = sum(row["connections"] for row in server.workers()) + 2 * int(LIGHT[1])
     found = [Load(server.ports[protocol], protocol) for protocol in ("verify", "kv")]
     until(lambda: sum(row["connections"] for row in server.workers()) >= wanted, "all connected")
     yield found

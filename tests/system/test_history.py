@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.history import FAULTS, Replay, shares
+from benchmarks.history import Replay, shares
+from benchmarks.load import FAULTS
 from benchmarks.past import Moment, patched, read_past
 from netswap.modules import Bundle, check_source
 
