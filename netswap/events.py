@@ -223,8 +223,9 @@ class Retiring(msgspec.Struct, frozen=True):
     """Code of one bundle that is not active any more and still in a worker.
 
     ``kinds`` maps what it provides to the version. ``standing``: *pinned*, ``objects`` live objects
-    are of it; *leaving*, given up ``age`` seconds ago; *held*, ``held_by`` says by what, as chains
-    of references; *garbage*, the next full collection frees it.
+    are of it; *draining*, given up, and ``objects`` calls are still inside, or what it has started
+    stops; *leaving*, given up ``age`` seconds ago; *held*, ``held_by`` says by what, as chains of
+    references; *garbage*, the next full collection frees it.
     """
 
     sha256: str

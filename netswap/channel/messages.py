@@ -2,7 +2,7 @@
 
 The order of a transaction on the control channel::
 
-    W→S Hello      S→W Boot       W→S Ready          a worker starts
+    W→S Hello      S→W Boot       W→S Ready | Unbooted   a worker starts
     S→W Prepare    W→S Prepared | Refused            first phase: nothing is touched
     S→W Swap       W→S Swapped | SwapFailed          of the canary alone, if there is one
     S→W Watch      W→S Watching* Watched | WatchFailed   the canary is on probation
@@ -55,6 +55,7 @@ __all__ = [
     "Swap",
     "SwapFailed",
     "Swapped",
+    "Unbooted",
     "Watch",
     "WatchFailed",
     "Watched",
@@ -98,6 +99,13 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """W→S: every listener accepts."""
 
     slot: int
+
+
+class Unbooted(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: why this worker can't serve the committed set; it ends now."""
+
+    slot: int
+    refusal: Refusal
 
 
 class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -351,6 +359,7 @@ Message = (
     Hello
     | Boot
     | Ready
+    | Unbooted
     | Prepare
     | Prepared
     | Refused

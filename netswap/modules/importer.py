@@ -52,11 +52,15 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Finds and loads the modules of one bundle; ``shown`` maps shown file names to the real."""
 
     def __init__(
-        self, bundle: Bundle, root: Path | None, compiled: Mapping[str, bytes] | None = None
+        self,
+        bundle: Bundle,
+        root: Path | None,
+        compiled: Mapping[str, bytes] | None = None,
+        package: str | None = None,
     ) -> None:
         self.bundle = bundle
         self._compiled = compiled or {}
-        self.package = package_name(bundle)
+        self.package = package or package_name(bundle)
         self.units = {unit.module: unit for unit in _units(bundle, self.package, root)}
         self.shown = {unit.shown: unit.file for unit in self.units.values() if unit.file}
 
@@ -74,8 +78,11 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         below = f"{self.package}."
         for name in [n for n in sys.modules if n == self.package or n.startswith(below)]:
             del sys.modules[name]
+        # another load of the same bundle shows its source under the same names
+        others = [one for one in sys.meta_path if isinstance(one, Importer)]
         for shown in self.shown:
-            linecache.cache.pop(shown, None)
+            if not any(shown in other.shown for other in others):
+                linecache.cache.pop(shown, None)
         _forget_generic_aliases()
 
     def find_spec(
@@ -95,9 +102,13 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         unit = self._unit(fullname)
-        if (code := self._compiled.get(fullname)) is not None:
+        if (code := self._compiled.get(self.below(fullname))) is not None:
             return cast("CodeType", marshal.loads(code))
         return compile(unit.text, unit.shown or "<folder>", "exec", dont_inherit=True)
+
+    def below(self, fullname: str) -> str:
+        """A module's name within the bundle, whatever the package of this load is called."""
+        return fullname.removeprefix(self.package)
 
     def get_source(self, fullname: str) -> str:
         return self._unit(fullname).text

@@ -7,7 +7,8 @@ Rules:
 2. A failure leaves ``sys.modules``, ``sys.meta_path`` and ``linecache`` as they were. What the
    bundle imported from elsewhere stays: it may be in use.
 3. A bundle that is loaded already is not imported again: both callers get the same classes, each
-   with its own ``Loaded``, and the modules go when the last one has called ``unload``.
+   with its own ``Loaded``, and the modules go when the last one has called ``unload``. One that is
+   on its way out (``leave``) is nobody else's any more: the next load is a new one beside it.
 
 What it can't do: end a thread that a refused module has started, or an import that hangs. Who
 cannot trust a bundle loads it in a child process with a deadline first.
@@ -74,6 +75,7 @@ class _Resident:
     importer: Importer
     contents: _Contents
     holders: int = 0
+    leaving: bool = False
 
 
 class Loaded:
@@ -110,11 +112,18 @@ class Loaded:
         if self._resident is None:
             return {}
         importer = self._resident.importer
-        return {name: marshal.dumps(importer.get_code(name)) for name in importer.units}
+        return {
+            importer.below(name): marshal.dumps(importer.get_code(name)) for name in importer.units
+        }
 
     def versions(self) -> dict[str, int]:
         """The version of each kind's implementation."""
         return {kind: cls.version for kind, cls in self.implementations.items()}
+
+    def leave(self) -> None:
+        """The code will be given up: whoever loads this bundle from now on gets it afresh."""
+        if self._resident is not None:
+            self._resident.leaving = self._resident.holders == 1
 
     def unload(self) -> None:
         """Give the bundle up; the last of its holders takes it out of the interpreter.
@@ -145,14 +154,20 @@ def load_bundle(
     wrong: no Python, a syntax error, any exception at import (also SystemExit), a thread or a
     task left running, nothing provided, two implementations of one kind.
     """
-    resident = _find_resident(bundle)
+    package = package_name(bundle)
+    resident = _find_resident(bundle, package)
+    number = 1
+    while resident is not None and resident.leaving:
+        number += 1
+        package = f"{package_name(bundle)}_{number}"
+        resident = _find_resident(bundle, package)
     if resident is None:
-        resident = _load(Importer(bundle, root, compiled), on_trial)
+        resident = _load(Importer(bundle, root, compiled, package), on_trial)
     return Loaded(resident)
 
 
-def _find_resident(bundle: Bundle) -> _Resident | None:
-    resident: _Resident | None = getattr(sys.modules.get(package_name(bundle)), _RESIDENT, None)
+def _find_resident(bundle: Bundle, package: str) -> _Resident | None:
+    resident: _Resident | None = getattr(sys.modules.get(package), _RESIDENT, None)
     if resident is not None and (other := resident.importer.bundle).sha256 != bundle.sha256:
         refuse(f"its hash begins like that of {other.name}, which is loaded", bundle.name)
     return resident

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from netswap.stack.connection import Connection
     from netswap.stack.implementation import Implementation
 
-__all__ = ["FACTORY", "Canary", "Gate", "Host", "Mesh", "Reply"]
+__all__ = ["FACTORY", "Canary", "Gate", "Host", "Mesh", "Reply", "Started"]
 
 FACTORY = "connection.factory"
 
@@ -71,6 +71,17 @@ class Gate(Protocol):
         """The worker ends."""
 
 
+class Started(Protocol):
+    """What a service's ``on_prepare`` has started for one load of its code in this worker."""
+
+    @property
+    def open(self) -> int:
+        """How many calls are still inside; it is not stopped before the last of them has ended."""
+
+    async def stop(self) -> None:
+        """Stop it, once; a failure is logged, and it counts as stopped all the same."""
+
+
 class Reply:
     """Where an answer goes: an entry and a method name, so that it survives a swap."""
 
@@ -101,6 +112,7 @@ class Host:
         self.favoured: Mapping[str, type[Implementation[Any]]] = {}
         self.births: list[Callable[[Entry], None]] = []
         self.failures: list[Callable[[Any, BaseException], None]] = []
+        self.started: dict[type, Started] = {}
         self.faults = 0
         self.resuming: Entry | None = None
         self._tasks: set[asyncio.Task[None]] = set()

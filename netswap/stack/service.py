@@ -17,15 +17,16 @@ from netswap.errors import CallCancelledError
 from netswap.events import Acted, Blocker
 from netswap.mediator import Mediator, Ticket, mediator_of, present, row_of
 from netswap.quiescence import Call, Generations, call_chain, is_awaited
-from netswap.stack.host import Reply
+from netswap.stack.host import Reply, Started
 from netswap.stack.implementation import Implementation
 from netswap.stack.timer import Timers
 from netswap.transfer import State
 
 if TYPE_CHECKING:
     from netswap.ott import Entry
+    from netswap.stack.host import Host
 
-__all__ = ["CANNOT_NUDGE", "Cluster", "Service"]
+__all__ = ["CANNOT_NUDGE", "Cluster", "Service", "prepares"]
 
 S = TypeVar("S", bound=State)
 
@@ -39,10 +40,11 @@ class Service(Implementation[S], Generic[S]):
     release what is derived from the state, each undoes the other; the old one's on_stop runs
     before the new one's on_start, and a failure of either refuses the swap), on_peer_joined and
     on_peer_lost (clustered: another worker's part is there, or gone), on_nudge (a swap waits for
-    suspended calls: wake what they wait for).
+    suspended calls: wake what they wait for), on_prepare (of the class: start what takes time,
+    before anything is swapped).
     """
 
-    __slots__ = ("_timers", "generations")
+    __slots__ = ("_timers", "generations", "started")
 
     scope: ClassVar[str] = "worker"
     clustered: ClassVar[bool] = False
@@ -50,6 +52,8 @@ class Service(Implementation[S], Generic[S]):
     """Whether a swap waits for calls into ``async def`` methods; if not, they end in old code."""
 
     generations: Generations
+    started: Started | None
+    """What ``on_prepare`` of this class has started here."""
     _timers: Timers
 
     def __init_subclass__(cls, clustered: bool | None = None, **options: Any) -> None:
@@ -59,6 +63,16 @@ class Service(Implementation[S], Generic[S]):
         for name, member in _own_coroutines(cls) if cls.waits_for_calls else ():
             setattr(cls, name, _tracked(member))
             cls.may_suspend = True
+
+    @classmethod
+    async def on_prepare(cls, host: Host) -> Started | None:  # noqa: ARG003
+        """Start what this code needs in this worker, and return it; objects have it as ``started``.
+
+        Called once for each load of the code: in a push's first phase, while the old code serves,
+        and before a starting worker serves. What is raised refuses the push, and what was begun by
+        then has to be undone by whoever raises.
+        """
+        return None
 
     def on_start(self) -> None:
         """The object is about to take part: make what is derived from the state."""
@@ -188,10 +202,12 @@ class Service(Implementation[S], Generic[S]):
 
     def _bind(self) -> None:
         super()._bind()
+        self.started = self.host.started.get(type(self))
         self.generations = Generations()
 
     def _bind_after(self, old: Implementation[Any]) -> None:
         super()._bind()
+        self.started = self.host.started.get(type(self))
         self.generations = cast("Service[Any]", old).generations
 
 
@@ -268,6 +284,13 @@ class Cluster:
         except Exception as problem:
             error = describe(problem)
         self._host.guarded(reply.entry, reply.method, reply.token, value, error)
+
+
+def prepares(cls: type[Implementation[Any]]) -> bool:
+    """Whether a class has something to start before its objects can be."""
+    return issubclass(cls, Service) and (
+        cls.on_prepare.__func__ is not Service.on_prepare.__func__  # type: ignore[attr-defined]
+    )
 
 
 def _own_coroutines(cls: type) -> list[tuple[str, Callable[..., Any]]]:

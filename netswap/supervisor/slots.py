@@ -21,6 +21,7 @@ import structlog
 
 from netswap.channel import Link, messages
 from netswap.errors import ChannelError
+from netswap.events import Refusal
 from netswap.supervisor.lifecycle import Backoff, Happening, WorkerState, advance
 
 __all__ = ["Slot", "SlotSettings", "Watcher"]
@@ -73,6 +74,7 @@ class Slot:
         self.connections = 0
         self.restarts = 0
         self.booting = False
+        self.unbooted: Refusal | None = None
         self.backoff = Backoff()
         self._settings = settings
         self._watcher = watcher
@@ -170,8 +172,11 @@ class Slot:
         match message:
             case messages.Hello():
                 self._watcher.on_hello(self)
+            case messages.Unbooted(refusal=refusal):
+                self.unbooted = refusal
             case messages.Ready():
                 self.booting = False
+                self.unbooted = None
                 self._move(Happening.READY)
                 self._watcher.on_ready(self)
             case messages.Heartbeat(connections=connections):

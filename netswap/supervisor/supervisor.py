@@ -112,6 +112,9 @@ class Supervisor:
 
     def _refuse_crash_loop(self) -> None:
         for slot in self.fleet.slots:
+            if slot.unbooted is not None:
+                what = f"worker {slot.number} can't start what it is to serve"
+                raise StartFailed(what, [slot.unbooted])
             if slot.backoff.crash_loop and slot.state is not WorkerState.SERVING:
                 raise StartFailed(
                     f"worker {slot.number} dies again and again before it is ready; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,30 @@ def classes_of(table: ObjectTranslationTable, kind: str) -> dict[type, int]:
     return counts
 
 
+Release = Callable[[Loaded, Callable[[], None]], None]
+
+
+def _at_once(_loaded: Loaded, then: Callable[[], None]) -> None:
+    then()
+
+
 class Library:
     """Loaded bundles; ``active`` maps a kind to the bundle that its new objects come from.
 
-    ``leaving`` is told of each bundle that is about to be given up; ``on_trial`` is for a
+    ``leaving`` is told of each bundle that is about to be given up. Before that ``release`` ends
+    what its services have started, and then calls what it was given. ``on_trial`` is for a
     rehearsal's child: side effects of an import are looked for.
     """
 
     def __init__(
-        self, store: Path, leaving: Callable[[Loaded], object] = lambda _loaded: None
+        self,
+        store: Path,
+        leaving: Callable[[Loaded], object] = lambda _loaded: None,
+        release: Release = _at_once,
     ) -> None:
         self._store = BundleStore(store)
         self._leaving = leaving
+        self._release = release
         self._loaded: dict[str, Loaded] = {}
         self._compiled: dict[str, dict[str, bytes]] = {}
         self.active: dict[str, str] = {}
@@ -122,9 +135,14 @@ class Library:
         wanted = set(self.active.values()) | {self.sha256_of(cls) for cls in in_use}
         unused = [sha256 for sha256 in self._loaded if sha256 not in wanted]
         for sha256 in unused:
-            self._leaving(self._loaded[sha256])
-            self._loaded.pop(sha256).unload()
+            loaded = self._loaded.pop(sha256)
+            loaded.leave()
+            self._release(loaded, partial(self._unload, loaded))
         return unused
+
+    def _unload(self, loaded: Loaded) -> None:
+        self._leaving(loaded)
+        loaded.unload()
 
     def tidy(self, table: ObjectTranslationTable) -> list[str]:
         """Give up what nothing of ``table`` is made of; which bundles."""

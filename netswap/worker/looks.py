@@ -15,6 +15,7 @@ from netswap.transfer import encode
 from netswap.worker.gauges import resident_bytes
 from netswap.worker.library import Library, classes_of
 from netswap.worker.retirement import Retirement
+from netswap.worker.startup import Startups
 
 __all__ = ["Looks"]
 
@@ -22,10 +23,13 @@ __all__ = ["Looks"]
 class Looks:
     """One method for each ``Query.what``."""
 
-    def __init__(self, host: Host, library: Library, retirement: Retirement) -> None:
+    def __init__(
+        self, host: Host, library: Library, retirement: Retirement, startups: Startups
+    ) -> None:
         self._host = host
         self._library = library
         self._retirement = retirement
+        self._startups = startups
         self._by_name: dict[str, Callable[[str], Any]] = {
             "status": self._status,
             "objects": self._objects,
@@ -57,7 +61,11 @@ class Looks:
             resident_bytes(),
             type(self._host.loop).__module__,
             self._library.count,
-            [*self._library.pinned(self._host.table), *self._retirement.rows()],
+            [
+                *self._library.pinned(self._host.table),
+                *self._startups.rows(),
+                *self._retirement.rows(),
+            ],
         )
 
     def _count_of(self, kind: str) -> answers.KindCount:

@@ -128,7 +128,7 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.IDLE, Input.NEXT): (State.PREPARING, (Act.PREPARE,)),
     (State.PREPARING, Input.YES): (State.PREPARED, (Act.ANSWER,)),
     (State.PREPARING, Input.NO): (State.IDLE, (Act.ANSWER,)),
-    (State.PREPARING, Input.REVERT): (State.STOPPING, ()),
+    (State.PREPARING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
     (State.PREPARING, Input.NEXT): (State.PREPARING, (Act.DEFER,)),
     (State.PREPARED, Input.CANARY): (State.TRYING, (Act.SWAP,)),
     (State.PREPARED, Input.HOLD): (State.HOLDING, (Act.CLOSE,)),

@@ -25,11 +25,16 @@ from netswap.worker.looks import Looks
 from netswap.worker.mesh import Links
 from netswap.worker.participant import Act, Ask, Participant, Result, State
 from netswap.worker.retirement import Retirement
+from netswap.worker.startup import Startups
 from netswap.worker.transaction import Transaction
 
 __all__ = ["Worker"]
 
 HEARTBEAT_S = 0.5
+BOOT_S = 60.0
+"""Seconds that the committed set may take to start, all together."""
+STOP_S = 1.5
+"""Seconds that what was started has to stop at a drain, when its limit is over."""
 
 
 class Worker:
@@ -47,6 +52,7 @@ class Worker:
         self._participant = Participant(slot)
         self._transaction: Transaction | None = None
         self._retirement = Retirement(self._host, quiet=self._is_idle)
+        self._startups = Startups(self._host)
         self._acts: dict[Act, Callable[[], Any]] = {
             Act.PREPARE: self._prepare,
             Act.CLOSE: self._hold,
@@ -152,8 +158,9 @@ class Worker:
         gc.freeze()  # netswap itself lives as long as the worker; bundles, loaded below, do not
         host = self._host
         host.slots = tuple(sorted(message.slots))
-        self._library = Library(Path(message.store), self._retirement.watch)
-        self._looks = Looks(host, self._library, self._retirement)
+        store, startups = Path(message.store), self._startups
+        self._library = Library(store, self._retirement.watch, startups.release)
+        self._looks = Looks(host, self._library, self._retirement, startups)
         self._interventions = Interventions(host)
         self._links = Links(host, message.mesh)
         host.mesh = self._links
@@ -163,6 +170,12 @@ class Worker:
         for kind, sha256 in message.active.items():
             host.present[kind] = self._library.implementation(kind, sha256)
         self._library.active = dict(message.active)
+        refusal = await self._startups.start(list(host.present.values()), BOOT_S)
+        if refusal is not None:
+            self._log.error("start_failed", reason=refusal.reason, at=refusal.where)
+            self._link.send(messages.Unbooted(self._slot, refusal))
+            self._end()
+            return
         for cls in sorted(host.present.values(), key=lambda cls: cls.kind != "timer.service"):
             host.install(cls)
         await self._links.start(self._mesh_socket)
@@ -194,7 +207,11 @@ class Worker:
     async def _prepare(self) -> None:
         ask = self._participant.ask
         assert ask is not None
-        self._transaction = Transaction(self._host, self._library, ask)
+        self._transaction = Transaction(self._host, self._library, self._startups, ask)
+        if (
+            self._participant.state is State.STOPPING
+        ):  # it was given up while it waited for its turn
+            self._stop()
         self._take_part(await self._transaction.prepare())
 
     async def _hold(self) -> None:
@@ -258,6 +275,7 @@ class Worker:
             if isinstance(present(entry), Connection):
                 present(entry).abort()
         await asyncio.sleep(0)
+        await self._startups.close(max(deadline - self._loop.time(), STOP_S))
         self._link.send(messages.Drained(self._slot))
         self._end()
 

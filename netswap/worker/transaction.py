@@ -23,6 +23,7 @@ from netswap.interpose import Interposition, Tape
 from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import FACTORY, Host, Implementation
+from netswap.stack.service import prepares
 from netswap.worker.canary import connections_of
 from netswap.worker.deadline import Deadline
 from netswap.worker.driver import SLICE_NS, Driver
@@ -33,6 +34,8 @@ from netswap.worker.play import try_all, try_sample
 from netswap.worker.rehearsal import Rehearsed, rehearse
 from netswap.worker.remarks import Remarks
 from netswap.worker.shadow import CONNECTIONS, INPUTS, shadow
+from netswap.worker.stalls import Stalls
+from netswap.worker.startup import Startups
 from netswap.worker.verdicts import Judgement, judge, unsplittable
 from netswap.worker.watch import POLICY, Watch
 
@@ -49,10 +52,13 @@ UNHEARD_S = 20.0
 class Transaction:
     """A swap of ``ask.target``'s kinds to the bundles named there."""
 
-    def __init__(self, host: Host, library: Library, ask: messages.Prepare) -> None:
+    def __init__(
+        self, host: Host, library: Library, startups: Startups, ask: messages.Prepare
+    ) -> None:
         self.ask = ask
         self._host = host
         self._library = library
+        self._startups = startups
         self._changes: list[Change] = []
         self._swap: Swap | None = None
         self._driver: Driver | None = None
@@ -70,7 +76,7 @@ class Transaction:
         return [change.kind for change in self._changes]
 
     async def prepare(self) -> messages.Prepared | messages.Refused:
-        """Load, judge, rehearse. Touches nothing; a refusal says why.
+        """Load, judge, rehearse, start. Touches nothing; a refusal says why.
 
         So what the machine does not give (a descriptor, a process, a file of the store) is a
         refusal too: it must not cost the worker and all its clients.
@@ -84,6 +90,7 @@ class Transaction:
     async def _prepared(self) -> messages.Prepared | messages.Refused:
         rehearsed = Rehearsed(None)
         tape = await self._recorded()
+        until = self._host.loop.time() + self.ask.timeout
         if self.ask.rehearse:
             rehearsed = await rehearse(self._play, self.ask.timeout)
         report = rehearsed.report
@@ -94,6 +101,9 @@ class Transaction:
             rehearsed = await self._take_steps(rehearsed)
         if rehearsed.refusal is None and tape is not None:
             rehearsed = await self._shadowed(rehearsed, tape)
+        if rehearsed.refusal is None:
+            refusal = await self._start(until)
+            rehearsed = msgspec.structs.replace(rehearsed, refusal=refusal)
         report = self._expected(rehearsed.report)
         if rehearsed.refusal is not None:
             return self._refused(rehearsed.refusal, rehearsed.verdicts, report)
@@ -114,6 +124,8 @@ class Transaction:
 
     async def _shadowed(self, rehearsed: Rehearsed, tape: Tape) -> Rehearsed:
         """Old and new code have been asked what is on the tape."""
+        if (refusal := self._no_shadow()) is not None:
+            return msgspec.structs.replace(rehearsed, refusal=refusal)
         found, refusal = await shadow(self._host, self._changes, tape, self.ask)
         report = msgspec.structs.replace(rehearsed.report, shadow=found)
         return msgspec.structs.replace(rehearsed, refusal=refusal, report=report)
@@ -136,6 +148,25 @@ class Transaction:
                 return rehearsed
             await asyncio.sleep(0)
         return rehearsed
+
+    def _no_shadow(self) -> Refusal | None:
+        """What has to be started can't be asked in a child, where nothing is."""
+        kinds = [change.kind for change in self._changes if prepares(change.new)]
+        if not kinds:
+            return None
+        reason = f"{kinds[0]} has something to start, which a shadow run has no loop for"
+        advice = "push it without --shadow; --watch 10s tries it on real requests"
+        return Refusal(Stage.PREPARE, reason, kind=kinds[0], advice=advice)
+
+    async def _start(self, until: float) -> Refusal | None:
+        """What the new code has to start, before anything is flipped; why it could not."""
+        if self._stopped is not None:
+            return self._stopped
+        news = [change.new for change in self._changes]
+        with Stalls(self._host.loop) as stalls:
+            refusal = await self._startups.start(news, until - self._host.loop.time())
+        self._stall_ns = max(self._stall_ns, stalls.longest_ns)
+        return refusal
 
     def _expected(self, report: Rehearsal) -> Rehearsal:
         """The report, with the longest time that the loop is expected to be held."""
@@ -274,6 +305,7 @@ class Transaction:
     def stop(self, refusal: Refusal) -> None:
         """The supervisor decided while this worker was swapping or watching, or was about to."""
         self._stopped = refusal
+        self._startups.give_up(refusal)
         if self._watch is not None:
             self._watch.end()
         if self._gate is not None:

@@ -25,6 +25,7 @@ EVERY_MESSAGE: list[messages.Message] = [
         {0: "mesh-0", 1: "mesh-1"},
     ),
     messages.Ready(1),
+    messages.Unbooted(1, Refusal("prepare", "no pool", "app.py", 3)),
     messages.Prepare(
         1, {"echo.connection": "ab"}, "worker=0", 2.5, True, True, Canary("2.5%", 250, 1), True
     ),
