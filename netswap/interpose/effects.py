@@ -20,6 +20,7 @@ from functools import partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from netswap.mediator import present
 from netswap.stack import Connection
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.holding = False
-        self.intercept: Callable[[BaseException], bool] = lambda _error: False
+        self.intercept: Callable[[BaseException], bool] = _never
         self.held: list[Callable[[], object]] = []
         self.answered: list[Answered] = []
         self.known: deque[Answered] = deque()
@@ -79,8 +80,11 @@ class Outbox:
                 effect()
             except Exception as error:
                 failed.append(error)
-        if failed:
-            raise failed[0]
+        try:
+            if failed:
+                raise failed[0]
+        finally:
+            failed.clear()  # its traceback has this frame: a circle that only a collection opens
 
     def drop(self) -> None:
         """Forget what was held; what services have answered is known to the next attempt."""
@@ -122,14 +126,24 @@ class Outbox:
                 self.put(effect)
         self.known.clear()
 
+    def retire(self) -> None:
+        """Nobody will be asked any more, and whoever was is let go."""
+        self.intercept = _never
+
     def _emptied(self) -> list[Callable[[], object]]:
         held, self.held, self.answered = self.held, [], []
         self.holding = False
+        self.settled = _nothing  # an attempt refers to its outbox
         return held
 
 
 def _nothing() -> None:
     pass
+
+
+def _never(_error: BaseException) -> bool:
+    """Whether a failure that nobody undoes is all right: what ``Outbox.intercept`` begins with."""
+    return False
 
 
 class StandIn:
@@ -288,6 +302,11 @@ def _rewinds(entry: Entry) -> bool:
     return bool(getattr(entry.target, "rewinds", False))
 
 
+def _flush(output: Any) -> None:
+    if output is not None:
+        output.target.flush()
+
+
 class Effects:
     """The stand-ins in the hands of one implementation, until ``remove()``.
 
@@ -303,8 +322,11 @@ class Effects:
                 self._give(f"_use_{name}", _Handle(getattr(target, f"_use_{name}"), outbox))
         if "timer.service" in target.host.services and hasattr(type(target), "timers"):
             self._give("_timers", _Timers(target.timers, outbox))
+        self._output: Entry | None = getattr(target, "_use_output", None)
         if isinstance(target, Connection):
-            self._give("transport", _Transport(target.transport, outbox, self.flush))
+            # not our own method: one that closes on watch would be in a circle with us
+            flush = partial(_flush, self._output)
+            self._give("transport", _Transport(target.transport, outbox, flush))
             target._wire()
             if writes_later:
                 write = target.write
@@ -312,16 +334,18 @@ class Effects:
 
     def flush(self) -> None:
         """Empty the send buffer that the connection uses, if it does."""
-        output = getattr(self._target, "_use_output", None)
-        if output is not None:
-            output.target.flush()
+        _flush(self._output)
 
     def remove(self) -> None:
         """Give the real things back, once."""
         was, self._was = self._was, {}
         for name, value in was.items():
             setattr(self._target, name, value)
-        if was and isinstance(self._target, Connection):
+        if not was or not isinstance(self._target, Connection):
+            return
+        if present(self._target.entry) is None:  # closed, and its send buffer with it
+            self._target.write = self._target.transport.write
+        else:
             self._target._wire()
 
     def _give(self, name: str, stand_in: Any) -> None:

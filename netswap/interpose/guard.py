@@ -163,6 +163,11 @@ class Attempt:
         if self.failure is None:
             self.failure = Failure(error, describe(error), blame(error))
 
+    def take_failure(self) -> Failure | None:
+        """What went wrong, once: the frames of its traceback refer to the attempt."""
+        failure, self.failure = self.failure, None
+        return failure
+
     def look_for_violations(self) -> None:
         """The call has ended: every state that it may have changed has to be in order."""
         for entry in self._before:
@@ -321,13 +326,14 @@ class Guard(Monitor):
         """Try until a call is in order; each failure takes at least one object off the watch."""
         shared = self._protection
         failures: list[tuple[Failure, int]] = []
+        failure: Failure | None = None
         answered = False
         try:
             while True:
                 attempt = shared.attempt = Attempt(shared.outbox)
                 version = present(self.entry).version
                 value = self._attempt(attempt, name, args, keywords)
-                failure = attempt.failure
+                failure = attempt.take_failure()
                 if failure is None:
                     answered = True
                     if name == "eof_received" and self._effects is not None:
@@ -348,6 +354,9 @@ class Guard(Monitor):
             shared.outbox.forget()
             for failure, version in failures:
                 self._tell(name, failure, answered, version)
+            # What is raised has this frame in its traceback, and would keep the old code with it.
+            failure = None
+            failures.clear()
 
     def _attempt(
         self, attempt: Attempt, name: str, args: tuple[Any, ...], keywords: dict[str, Any]

@@ -50,6 +50,10 @@ class _Box(Outbox):
     def holding(self, _value: bool) -> None:
         """It follows from where the session is."""
 
+    def retire(self) -> None:
+        super().retire()
+        self._too_long = _nothing
+
     def put(self, effect: Callable[..., object], *arguments: Any) -> None:
         super().put(effect, *arguments)
         if self.held and self._alarm is None:
@@ -60,6 +64,10 @@ class _Box(Outbox):
             self._alarm.cancel()
             self._alarm = None
         return super()._emptied()
+
+
+def _nothing() -> None:
+    pass
 
 
 class Segments:
@@ -73,7 +81,7 @@ class Segments:
     ) -> None:
         self._entry = entry
         self._take_back = take_back
-        self._tell = tell
+        self._tell: Callable[[BaseException, bool, int], None] | None = tell
         self._session: Any = present(entry)
         self._task: Any = None
         self._before: dict[Entry, Snapshot] = {}
@@ -95,8 +103,10 @@ class Segments:
             self._session.host.loop.call_soon(self._was_called_at_rest)
 
     def end(self) -> None:
-        """The session goes on by itself."""
+        """The session goes on by itself, or has ended; what refers to us in a circle lets go."""
         self._leave()
+        self._box.retire()
+        self._tell = None
         self._effects.remove()
         if self._session._tell == self._comes_to_swap_point:
             self._session._tell = None
@@ -126,7 +136,7 @@ class Segments:
         """The task is made after the session has entered the table."""
         if self._task is None and self._session._task is not None:
             self._task = self._session._task
-            self._task.add_done_callback(lambda _: self._leave())
+            self._task.add_done_callback(lambda _: self.end())
 
     def _leave(self) -> None:
         """Nothing is held back any more, and there is nothing to go back to."""
@@ -139,11 +149,12 @@ class Segments:
         if isinstance(error, ProtocolError):
             self._leave()
             return False
-        version = self._session.version
+        version, tell = self._session.version, self._tell
         able = bool(self._before) and not self._session.transport.is_closing()
         answered = able and self._goes_back()
         self._leave()
-        self._tell(error, answered, version)
+        if tell is not None:
+            tell(error, answered, version)
         return answered
 
     def _goes_back(self) -> bool:

@@ -172,8 +172,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: the conversation ends where it is."""
         self._ends = True
-        if self._task is not None:
-            self._task.cancel()
+        self._cancel()
         super().connection_lost(error)
 
     def at_rest(self) -> bool:
@@ -240,8 +239,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
     def retire(self, follower: Connection[Any]) -> None:
         """Stop the conversation; a follower with callbacks is called for what was not used."""
         self._ends = True
-        if self._task is not None:
-            self._task.cancel()
+        self._cancel()
         del self.state, self.write
         self.transport = cast("asyncio.Transport", _Retired())
         if not isinstance(follower, Session):
@@ -264,6 +262,12 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         if not self.transport.is_closing():
             self._at_swap_point = self.host.gate is not None
             self._task = self.host.loop.create_task(self._converse())
+
+    def _cancel(self) -> None:
+        """End the conversation; a cancelled task keeps its traceback, whose frames refer to us."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
 
     async def _converse(self) -> None:
         try:

@@ -133,6 +133,8 @@ class Watch:
         self._host.failures.remove(self._on_failure)
         while not self._interposition.remove(SLICE_NS):
             await asyncio.sleep(0)
+        # They refer to this watch: with it, the old code would wait for a full collection.
+        del self._interposition, self._protection
 
     async def run(
         self, ask: messages.Watch, report: Callable[[list[WatchRow]], None]

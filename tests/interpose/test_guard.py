@@ -18,7 +18,7 @@ from netswap.interpose import Figures, Firing, Guard, Interposition, Protection
 from netswap.interpose.guard import LARGE, LARGE_BYTES
 from netswap.mediator import present
 from netswap.worker.deadline import Deadline
-from tests.interpose.conftest import World, ask, until
+from tests.interpose.conftest import World, ask, no_circles, until
 
 KIND, ROOM = "test.connection", "test.room"
 
@@ -234,6 +234,45 @@ async def test_the_client_gets_the_answer_of_the_version_before(world: Any, word
     assert await ask(client, "hello") == "1 hello 4"
     assert not place.errors
     assert all(row.target is present(row) for row in place.host.table)
+
+
+@pytest.mark.parametrize("word", ["raises", "partly", "exits", "loops"])
+async def test_a_failed_call_leaves_nothing_of_the_new_version(world: Any, word: str) -> None:
+    """Neither the object nor its exception is in a circle, or the code would stay with them."""
+    place = await world(Chat1, Room1)
+    client = await place.connect()
+    watch = Watch(place, seconds=0.05).begin(Chat2)
+    with no_circles():
+        assert await ask(client, word) == "1 fine"
+        watch.end()
+    assert watch.fired
+
+
+async def test_an_error_that_the_caller_sees_leaves_nothing_either(world: Any) -> None:
+    """It was raised by a version that nothing can be taken back from."""
+    place = await world(Chat1, Room1)
+    client = await place.connect()
+    watch = Watch(place).begin(Chat2)
+    watch.refuses = Refusal("swap", "there is no way back")
+    with no_circles():
+        client[1].write(b"raises\n")
+        assert await client[0].read() == b""
+        watch.end()
+    assert not watch.fired[0].answered
+
+
+@pytest.mark.parametrize("new", [(), (Chat2,)])
+async def test_a_client_that_goes_on_watch_leaves_nothing(world: Any, new: Any) -> None:
+    """The stand-ins of its object go with it, of the old version and of the new."""
+    place = await world(Chat1, Room1)
+    client = await place.connect()
+    with no_circles():
+        watch = Watch(place).begin(*new)
+        assert (await ask(client, "hello")).endswith("hello 1")
+        client[1].close()
+        await until(lambda: not place.entries)
+        watch.end()
+        del watch.swap
 
 
 async def test_output_and_state_of_a_failed_call_are_gone(world: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from netswap import ProtocolError, Service, Session, State
 from netswap.interpose.interposer import interposers_of
 from netswap.mediator import present
-from tests.interpose.conftest import World, ask, until
+from tests.interpose.conftest import World, ask, no_circles, until
 from tests.interpose.test_guard import KIND, ROOM, Hall1, Watch
 
 pytestmark = pytest.mark.timeout(30)
@@ -101,6 +101,29 @@ async def test_a_session_that_raises_goes_on_in_the_version_before(world: Any) -
     watch.end()
     assert await ask(client, "hello") == "1 hello 6"
     assert not interposers_of(place.entries[0])
+
+
+async def test_what_has_failed_and_what_was_stopped_leaves_nothing(world: Any) -> None:
+    """The sessions of both versions, their tasks and exceptions are freed as they end."""
+    with no_circles():
+        place, client, watch = await begun(world)
+        client[1].write(b"raises\ntwo\n")
+        for expected in (b"1 raises 2\n", b"1 two 3\n"):
+            assert await client[0].readline() == expected
+        watch.end()
+        client[1].close()
+        await until(lambda: not place.entries)
+        del client
+
+
+async def test_a_client_that_goes_on_watch_leaves_nothing(world: Any) -> None:
+    """What guards a session ends with its task."""
+    tasks = asyncio.all_tasks()
+    with no_circles():
+        place, client, watch = await begun(world)
+        client[1].close()
+        await until(lambda: not place.entries and asyncio.all_tasks() <= tasks)
+        del client, watch
 
 
 async def test_what_comes_in_while_it_runs_is_said_again(world: Any) -> None:

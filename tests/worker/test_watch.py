@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -9,6 +12,8 @@ import pytest
 from netswap.canary import WHOLE, Canary
 from netswap.channel import messages
 from netswap.events import Stage, WatchRow
+from netswap.stack import Host
+from netswap.worker.watch import Watch
 from tests.worker.one_worker import OneWorker, hear, say
 from tests.worker.test_transaction import KIND, TALK, busy, served
 
@@ -99,6 +104,22 @@ def test_a_watch_that_nothing_happens_in_ends_well(either: OneWorker) -> None:
     either.send(messages.Finish(1))
     either.expect(messages.Finished)
     assert say(client, b"x\n").startswith(b"new")
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+async def test_a_watch_that_was_left_is_gone(guarded: bool) -> None:
+    """At once, and with it all that it knew of the new code."""
+    host = Host(asyncio.get_running_loop(), None)
+    watch = Watch(host, [], None, (lambda _states: None) if guarded else None)
+    await watch.enter()
+    await watch.leave()
+    left = weakref.ref(watch)
+    gc.disable()
+    try:
+        del watch
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_a_failure_under_guard_is_answered_by_the_old_version(either: OneWorker) -> None:
