@@ -140,7 +140,7 @@ def _failed(reason: str, file: str, line: int | None) -> Probed:
 def main() -> None:
     """The child: a job on stdin, what was found on stdout; authors' prints go to stderr."""
     answer = os.dup(1)
-    os.dup2(2, 1)
+    os.dup2(STDERR, 1)
     leave = tell_where_it_dies(STDERR)
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Job)
     probed = Probed()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from netswap.stack.connection import Connection
     from netswap.stack.implementation import Implementation
 
-__all__ = ["FACTORY", "Canary", "Gate", "Host", "Mesh", "Reply", "Started"]
+__all__ = ["FACTORY", "Admission", "Gate", "Host", "Mesh", "Reply", "Started"]
 
 FACTORY = "connection.factory"
 
@@ -35,7 +35,7 @@ class Mesh(Protocol):
         """Call (kind, method, args) in another worker; the answer goes to ``reply``."""
 
 
-class Canary(Protocol):
+class Admission(Protocol):
     """Who decides which new connections get the code that is on probation."""
 
     def admit(self, connection: Connection[Any], transport: asyncio.BaseTransport) -> None:
@@ -107,7 +107,7 @@ class Host:
         self.services: dict[str, Entry] = {}
         self.factories: dict[str, Entry] = {}
         self.mesh: Mesh | None = None
-        self.canary: Canary | None = None
+        self.canary: Admission | None = None
         self.gate: Gate | None = None
         self.favoured: Mapping[str, type[Implementation[Any]]] = {}
         self.births: list[Callable[[Entry], None]] = []

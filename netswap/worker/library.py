@@ -144,11 +144,9 @@ class Library:
         self._leaving(loaded)
         loaded.unload()
 
-    def tidy(self, table: ObjectTranslationTable) -> list[str]:
-        """Give up what nothing of ``table`` is made of; which bundles."""
-        return self.unload_unused(
-            {cls for kind in table.kinds() for cls in classes_of(table, kind)}
-        )
+    def tidy(self, table: ObjectTranslationTable) -> None:
+        """Give up what nothing of ``table`` is made of."""
+        self.unload_unused({cls for kind in table.kinds() for cls in classes_of(table, kind)})
 
     @property
     def has_idle(self) -> bool:
