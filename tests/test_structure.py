@@ -52,6 +52,21 @@ WIDER = {
     "netswap.transfer": "the author's four words beside the mechanism's six",
 }
 """Doors that give two names more, each with its reason."""
+SIDE_DOORS = {
+    "netswap.admin.requests": "who looks has no need of them",
+    "netswap.admin.server": "aiohttp's server is imported by who serves",
+    "netswap.admin.socket": "the same",
+    "netswap.modules.effects": "a rehearsal's child looks at what the steps leave behind",
+    "netswap.modules.outside": "only a worker keeps libraries, of which some are stale",
+    "netswap.modules.relations": "only verdicts tell which files have changed",
+    "netswap.stack.host": "what a service has started is the worker's to keep",
+    "netswap.stack.service": "whether a service prepares itself is the worker's to know",
+    "netswap.supervisor.firstset": "check and the kit begin with what a server begins with",
+    "netswap.transfer.state": "a bundle's package has the name by which a state knows it",
+    "netswap.worker.driver": "the kit drives a swap as a worker does",
+    "netswap.worker.transaction": "the same",
+}
+"""Modules that are imported by their own names from other rooms, each with its reason."""
 LINES = 500
 LONGER: dict[str, str] = {
     "protocols.kv.v1": "one file is pushed, and it holds a whole command set",
@@ -223,6 +238,19 @@ def test_modules_take_what_others_give():
         if f"{node.module}.{alias.name}" not in modules() and alias.name not in given(node.module)
     ]
     assert not wrong, "\n".join(["", *wrong])
+
+
+def test_rooms_are_entered_by_their_doors():
+    """What is not at a room's door is taken past it for a reason that is written down."""
+    inside = {
+        imported: at(name, line)
+        for name in of("netswap")
+        for imported, line in imports(name)
+        if imported.count(".") > 1 and imported in modules() and room(imported) != room(name)
+        for door, _, inner in [imported.rpartition(".")]
+        if inner not in given(door)
+    }
+    assert inside.keys() == SIDE_DOORS.keys(), inside
 
 
 def test_every_module_has_a_docstring():
