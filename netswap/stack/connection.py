@@ -211,10 +211,7 @@ class Connection(Implementation[S], Generic[S]):
 
     def begin(self, transport: asyncio.Transport) -> bool:
         """Enter the table and serve ``transport``, if the factory admits it; says whether."""
-        self.transport = transport
-        if self.peername is None:
-            self.peername = transport.get_extra_info("peername")
-        self.half_closed = self.reading_paused = self.writing_paused = False
+        self._open(transport)
         refused = self.host.guarded(self.host.factories[self.listener], "admit", self.peer)
         if refused is not None:
             self.host.log.info("connection_not_admitted", peer=self.peer, reason=refused)
@@ -226,6 +223,14 @@ class Connection(Implementation[S], Generic[S]):
         if self.reading_paused:  # uvloop starts reading after connection_made, whatever it said
             self.host.call_soon(self.entry, "pause_again")
         return True
+
+    @classmethod
+    def unconnected(cls, host: Host, transport: Any) -> Connection[Any]:
+        """A live object that no client has made, for a trial; nothing of it is called."""
+        new = cls.accepted(host, "")
+        new._open(transport)
+        new._enter()
+        return new
 
     def pause_again(self) -> None:
         """Reading was paused before it began."""
@@ -328,6 +333,12 @@ class Connection(Implementation[S], Generic[S]):
             "address": self.peer,
             "listener": self.listener,
         }
+
+    def _open(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        if self.peername is None:
+            self.peername = transport.get_extra_info("peername")
+        self.half_closed = self.reading_paused = self.writing_paused = False
 
     def _enter(self) -> None:
         self.entry = self.host.table.create(self.kind)

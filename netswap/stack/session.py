@@ -163,7 +163,6 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     def begin(self, transport: asyncio.Transport) -> bool:
         """The socket is accepted: the conversation begins."""
-        self._nothing_runs()
         admitted = super().begin(transport)
         if admitted:
             self._start()
@@ -247,6 +246,10 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
             gate = self.host.gate
             soon = self.host.call_soon if gate is None else gate.hold_first
             soon(self.entry, "take_up", self.input.take_all())
+
+    def _open(self, transport: asyncio.Transport) -> None:
+        self._nothing_runs()
+        super()._open(transport)
 
     def _bind_after(self, old: Implementation[Any]) -> None:
         self._nothing_runs()

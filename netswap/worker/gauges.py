@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import time
 from pathlib import Path
 
-__all__ = ["Pulse", "resident_bytes"]
+__all__ = ["Pulse", "Stopwatch", "resident_bytes"]
 
 BEAT_S = 0.02
 _WAITED = Path("/proc/thread-self/schedstat")
@@ -45,6 +46,27 @@ class Pulse:
         self.longest_ms = max(self.longest_ms, held * 1e3)
         self._waited, self._due = waited, now + BEAT_S
         self._timer = self._loop.call_later(BEAT_S, self._beat)
+
+
+class Stopwatch:
+    """Since it was made, of this thread: its processor time, and how long it stood still.
+
+    It stands still when it neither runs nor waits for a processor: it sleeps, or waits for others.
+    """
+
+    def __init__(self) -> None:
+        self._waited = _waited_s()
+        self._cpu = time.thread_time_ns()
+        self._began = time.perf_counter_ns()
+
+    def cpu_ns(self) -> int:
+        """Nanoseconds of processor time."""
+        return time.thread_time_ns() - self._cpu
+
+    def blocked_s(self) -> float:
+        """Seconds in which it stood still."""
+        took = time.perf_counter_ns() - self._began
+        return (took - self.cpu_ns()) / 1e9 - (_waited_s() - self._waited)
 
 
 def _waited_s() -> float:

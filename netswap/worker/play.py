@@ -16,6 +16,7 @@ from netswap.hotswap import Change
 from netswap.modules.effects import difference, look
 from netswap.ott import Entry
 from netswap.stack import Host
+from netswap.worker.beginning import Beginnings
 from netswap.worker.deadline import Deadline
 from netswap.worker.rehearsal import Rehearsed
 from netswap.worker.trial import Trial, Trials
@@ -37,14 +38,19 @@ def try_all(
     until = now() + int(ask.timeout * REHEARSED_S * 1e9)
     trial = Trial(changes, thread_time_ns, ask.allow_lossy, build=True)
     trials = Trials(trial, changes, host.slot)
+    beginnings = Beginnings(trials, host)
+    rows = list(entries)
     for change in changes:  # the child's own copy: new objects find their new parts
         host.present[change.kind] = change.new
     refusal = None
     try:
         with Deadline(ask.timeout * 2 * REHEARSED_S):
             before = look()
-            trials.run(entries, now, until)
+            trials.run(rows, now, until)
+            beginnings.fresh(row.kind for row in rows if row.target is not None)
             refusal = _effect(difference(before), changes) or _too_long(trials, ask.timeout)
+            if not (trials.failures or refusal):
+                beginnings.start(ask.timeout * REHEARSED_S)
     except DeadlinePassed as error:
         refusal = Refusal(Stage.PREPARE, f"the rehearsal hangs: {describe(error)}")
     return Rehearsed(trials.refusal() or refusal, trials.report())

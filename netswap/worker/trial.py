@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,11 +24,25 @@ from netswap.hotswap import Change
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.transfer import State, Transfer, decode, encode, plan_transfer, violated
+from netswap.worker.deadline import Deadline
+from netswap.worker.gauges import Stopwatch
 
-__all__ = ["NAMED", "Trial", "Trials", "refusal_of"]
+__all__ = [
+    "BLOCKED_S",
+    "NAMED",
+    "Altered",
+    "Blocks",
+    "Trial",
+    "Trials",
+    "Violated",
+    "refusal_of",
+]
 
 LARGE = 200_000
 """A state with a container of more items is not encoded: a million keys take seconds."""
+
+BLOCKED_S = 0.1
+"""Seconds that one object may stand still: a swap holds the loop for as long."""
 
 NAMED = 10
 """So many objects that failed are named, the others are counted."""
@@ -46,6 +61,20 @@ class Violated(Exception):  # noqa: N818 - what happened to a state, not an erro
 
 class Altered(Exception):  # noqa: N818
     """A state that went there and back is not as it was, and no step says so."""
+
+
+class Blocks(Exception):  # noqa: N818
+    """It stood still for so many ``seconds``, which would be the loop's and all its clients'."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"it stood still for {seconds:.2f} s without computing, and would hold the loop "
+            f"for as long; at most {BLOCKED_S:g} s are allowed"
+        )
+
+
+FINAL = (DeadlinePassed, MemoryError, KeyboardInterrupt, Blocks)
+"""What ends all trials: the next object would take as long."""
 
 
 class Passed(NamedTuple):
@@ -82,7 +111,7 @@ class Trial:
         """Convert one object's state there and back.
 
         Raises what a step raises, TypeError when a step changed what it was given, Violated,
-        Altered.
+        Altered, Blocks.
         """
         old: Any = present(entry)
         state: State = old.state
@@ -90,12 +119,14 @@ class Trial:
         large = _is_large(state)
         before = None if large else encode(state)
         forward = self._plan(type(state), new_class.state_type)
-        started = self._now()
+        started, began = self._now(), perf_counter_ns()
         new = forward.convert(state)
         if self._build and new_class.scope == "connection":
             new_class.successor(old, new).discard()
         took = self._now() - started
-        self._keeps(old, new, new_class)
+        if self._build and perf_counter_ns() - began - took > BLOCKED_S * 1e9:
+            _stands_still(forward, state)
+        self.keeps(old, new, new_class)
         back = self._plan(new_class.state_type, type(state))
         returned = back.convert(new if large else decode(encode(new), new_class.state_type))
         if large:
@@ -109,7 +140,7 @@ class Trial:
             return Passed(took)
         return Passed(took, altered=self._altered(state, returned, forward, back))
 
-    def _keeps(self, old: Any, new: State, new_class: Any) -> None:
+    def keeps(self, old: Any, new: State, new_class: Any) -> None:
         """The invariants hold, and every armed timer finds its method."""
         violation = violated(new)
         if violation is not None:
@@ -147,6 +178,18 @@ class Trial:
 
     def _plan_once(self, old: type[State], new: type[State]) -> Transfer:
         return plan_transfer(old, new, self._changes[new.__kind__].migrations)
+
+
+def _stands_still(way: Transfer, state: State) -> None:
+    """Raise Blocks if the way there does so again; it may have waited for a processor before."""
+    watch = Stopwatch()
+    try:
+        with Deadline(BLOCKED_S):
+            way.convert(state)
+    except DeadlinePassed as error:
+        blocked = watch.blocked_s()
+        if blocked > BLOCKED_S / 2:
+            raise Blocks(blocked).with_traceback(error.__traceback__) from None
 
 
 def _accused(error: Exception, way: Transfer) -> Exception:
@@ -218,14 +261,22 @@ class Trials:
                 if isinstance(error, MemoryError):
                     leave_room()
                 self.fail(error, entry)
-                if isinstance(error, (DeadlinePassed, MemoryError, KeyboardInterrupt)):
+                if isinstance(error, FINAL):
                     return
 
     def fail(self, error: BaseException, entry: Entry) -> None:
         """Count a failure; the first ones are named."""
+        self.note(refusal_of(error, entry, self.changes, self.slot))
+
+    def note(self, refusal: Refusal) -> None:
+        """The same, of a failure in words."""
         self.failed += 1
         if len(self.failures) < NAMED:
-            self.failures.append(refusal_of(error, entry, self.changes, self.slot))
+            self.failures.append(refusal)
+
+    def took(self, nanoseconds: int, name: str) -> None:
+        """Something that is no conversion takes so long; the slowest of all is told."""
+        self.slowest = max(self.slowest, (nanoseconds, name))
 
     def _passed(self, entry: Entry, passed: Passed) -> None:
         self.tried += 1
@@ -275,7 +326,7 @@ def refusal_of(
     what = describe(error)
     if isinstance(error, Violated):
         file, line, what = error.file, error.line, str(error)
-    elif isinstance(error, Altered):
+    elif isinstance(error, (Altered, Blocks)):
         what = str(error)
     name = None if entry is None else f"{entry.identity}"
     return Refusal(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
-from netswap.worker.gauges import Pulse, resident_bytes
+from netswap.worker.gauges import Pulse, Stopwatch, resident_bytes
 
 
 async def test_a_held_loop_is_seen_by_its_pulse() -> None:
@@ -26,3 +27,15 @@ def test_memory_is_that_of_this_process() -> None:
     held = bytearray(b"x") * (64 << 20)
     assert resident_bytes() - before > 32 << 20
     assert len(held) == 64 << 20
+
+
+def test_a_stopwatch_tells_standing_still_from_computing() -> None:
+    """Neither is the other."""
+    watch = Stopwatch()
+    threading.Event().wait(0.05)
+    assert watch.blocked_s() > 0.04
+    assert watch.cpu_ns() < 40_000_000
+    watch = Stopwatch()
+    while watch.cpu_ns() < 50_000_000:
+        pass
+    assert watch.blocked_s() < 0.04

@@ -441,7 +441,8 @@ def test_a_new_service_that_does_not_start_fails_the_swap(worker: OneWorker) -> 
     served(worker)
     before = worker.kind(KIND)
     broken = worker.put(HALL.replace("START", "raise OSError('no disk')"), "hall.py")
-    worker.prepare(1, messages.Prepared, late_hall=broken)
+    worker.send(messages.Prepare(1, {"late.hall": broken}, rehearse=False))
+    worker.expect(messages.Prepared)
     worker.send(messages.Swap(1))
     refusal = worker.expect(messages.SwapFailed).refusal
     assert refusal.reason == "late.hall could not start: OSError: no disk"
@@ -522,7 +523,7 @@ def test_a_swap_that_fails_while_it_holds_serves_when_all_have_gone_back(
     """Not before, though the old code is back: another worker may still have the new one."""
     client = served(worker).connect()
     say(client, b"a\n")
-    held(worker, 1, late_hall=worker.put(HALL.replace("START", "raise OSError('no')")))
+    held(worker, 1, late_hall=worker.put(HALL.replace("START", "open('/dev/null/no', 'w')")))
     client.sendall(b"b\n")
     worker.send(messages.Swap(1))
     assert "could not start" in worker.expect(messages.SwapFailed).refusal.reason

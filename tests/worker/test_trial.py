@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from time import thread_time_ns
 from typing import Any
 
 import pytest
@@ -363,3 +365,42 @@ def test_what_may_not_go_on_ends_the_trials(entry: Entry, error: BaseException) 
     trials = Trials(Trial([change(forth)], lambda: 0), [change(forth)], 0)
     trials.run([entry, entry], lambda: 0, 9)
     assert trials.report().failed == 1
+
+
+@pytest.mark.parametrize("build", [True, False], ids=["in the child", "on the loop"])
+def test_a_step_that_stands_still_is_refused(entry: Entry, build: bool) -> None:
+    """It takes no processor time, and would hold the loop; one is enough to know.
+
+    On the loop nothing is tried twice: there its deadline ends it.
+    """
+    naps: list[int] = []
+
+    def forth(old: dict[str, Any]) -> dict[str, Any]:
+        naps.append(1)
+        threading.Event().wait(1.5 * trial_module.BLOCKED_S)
+        return up(old)
+
+    trials = Trials(Trial([change(forth)], thread_time_ns, build=build), [change(forth)], 0)
+    trials.run([entry, entry], lambda: 0, 9)
+    report, refusal = trials.report(), trials.refusal()
+    if not build:
+        assert (report.failed, refusal, len(naps)) == (0, None, 2)
+        return
+    assert (report.failed, len(naps)) == (1, 2)
+    assert refusal is not None
+    assert "converting test.desk failed in the rehearsal: it stood still for 0.1" in refusal.reason
+    assert refusal.entry == f"0.{entry.identity}"
+
+
+def test_a_step_that_computes_for_long_does_not_stand_still(entry: Entry) -> None:
+    """Nor one that waits for its processor: it is tried again, and then it is known."""
+
+    def forth(old: dict[str, Any]) -> dict[str, Any]:
+        until = thread_time_ns() + int(1.5e9 * trial_module.BLOCKED_S)
+        while thread_time_ns() < until:
+            pass
+        return up(old)
+
+    trials = Trials(Trial([change(forth)], lambda: 0, build=True), [change(forth)], 0)
+    trials.run([entry], lambda: 0, 9)
+    assert trials.report().failed == 0
