@@ -13,13 +13,13 @@ has what came behind the request.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
 
 from netswap.errors import HttpError
+from netswap.http.known import METHODS, recall, remember
 from netswap.http.message import Body, Head, Headers, Request
 
 __all__ = ["HEAD_LIMIT", "Wire"]
@@ -27,19 +27,6 @@ __all__ = ["HEAD_LIMIT", "Wire"]
 HEAD_LIMIT: Final = 65_536
 """Bytes of a head, the request line included."""
 
-_METHODS: Final = MappingProxyType(
-    {
-        name.encode(): name
-        for name in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"]
-    }
-)
-KNOWN_LIMIT: Final = 256
-KNOWN_SIZE: Final = 2048
-_known: dict[bytes, tuple[Head, ...]] = {}
-"""Chunks of whole requests without bodies, and what they say: clients repeat themselves.
-
-A chunk that is here would be parsed to the same heads again; it begins and ends at a boundary, so
-the parser need not see it. At most ``KNOWN_LIMIT`` of at most ``KNOWN_SIZE`` bytes."""
 _LOOKED_AT: Final = frozenset(
     {b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade"}
 )
@@ -82,7 +69,7 @@ class Wire:
     def feed(self, data: bytes) -> list[Request]:
         """Take bytes cut anywhere; the requests whose heads came whole."""
         if not self.begun:
-            known = _known.get(data)
+            known = recall(data)
             if known is not None and self.failure is None:
                 return [Request(head) for head in known]
         found: list[Request] = []
@@ -102,8 +89,8 @@ class Wire:
         elif self._since:
             self._since.clear()
             self._skip = 0
-        elif found and len(data) <= KNOWN_SIZE and not self._stops():
-            _remember(data, found)
+        elif found and not self._stops():
+            remember(data, tuple([request.head for request in found]))
         return found
 
     def _stops(self) -> bool:
@@ -159,7 +146,7 @@ class Wire:
         plain = len(looked_at) == 1 and not self._old
         path, _, query = self._target.partition(b"?")
         head = Head(
-            _METHODS.get(method) or method.decode("ascii"),
+            METHODS.get(method) or method.decode("ascii"),
             self._target,
             path.decode("latin-1") if b"%" not in path else unquote(path.decode("latin-1")),
             query,
@@ -213,10 +200,3 @@ def _checked(version: str, headers: Headers) -> bool:
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise HttpError(400, "a request of HTTP/1.1 has exactly one Host header")
     return has_body
-
-
-def _remember(data: bytes, found: list[Request]) -> None:
-    if len(_known) >= KNOWN_LIMIT:
-        _known.clear()
-    if not any(request.head.has_body or request.head.upgrade for request in found):
-        _known[data] = tuple(request.head for request in found)
