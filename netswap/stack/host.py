@@ -166,7 +166,7 @@ class Host:
     def _fill(self, entry: Entry, cls: type[Implementation[Any]]) -> None:
         if entry.target is None:
             new = cls.born(self, entry)
-            new.on_start()  # type: ignore[attr-defined]
+            new.on_start()  # type: ignore[attr-defined]  # a factory is a service
             entry.target = new
             self.entered(entry)
 

@@ -289,7 +289,7 @@ class Cluster:
 def prepares(cls: type[Implementation[Any]]) -> bool:
     """Whether a class has something to start before its objects can be."""
     return issubclass(cls, Service) and (
-        cls.on_prepare.__func__ is not Service.on_prepare.__func__  # type: ignore[attr-defined]
+        cls.on_prepare.__func__ is not Service.on_prepare.__func__  # type: ignore[attr-defined]  # a bound method
     )
 
 

@@ -115,4 +115,8 @@ async def listen(host: Host, name: str, sock: socket.socket, make: Make) -> Any:
     """Accept on ``sock`` until the returned object is closed."""
     if sock.family == socket.AF_UNIX:
         return Acceptor(host, name, sock, make)
-    return await host.loop.create_server(lambda: make(None), sock=sock, backlog=BACKLOG)  # type: ignore[arg-type, return-value]
+    return await host.loop.create_server(
+        lambda: make(None),  # type: ignore[arg-type, return-value]  # a protocol by its methods
+        sock=sock,
+        backlog=BACKLOG,
+    )
