@@ -67,8 +67,9 @@ def store() -> Iterator[Load]:
         ("A store and", "The store and"),
         ("LIMIT = 10", "LIMIT = 10  # characters\n"),
         ("    pass", "    n: int = 0"),
+        ("OTHER = 3", "import json\nOTHER = 3"),
     ],
-    ids=["another class", "its constant", "a docstring", "a comment", "its state"],
+    ids=["another class", "its constant", "a docstring", "a comment", "its state", "an import"],
 )
 def test_what_a_class_does_not_lead_to_leaves_it_alike(store: Load, old: str, new: str) -> None:
     """It does not have to be split for a canary of the rest."""
@@ -101,3 +102,11 @@ def test_another_file_of_the_bundle_counts_as_a_whole(store: Load) -> None:
     first = store(source, {"m/more.py": "LIMIT = 10\n"})
     assert not alike(first, store(source, {"m/more.py": "LIMIT = 10\nFAR = 1\n"}))
     assert alike(first, store(source + "\nFAR = 1\n", {"m/more.py": "LIMIT = 10\n"}))
+
+
+def test_a_class_that_its_file_does_not_name_is_another(store: Load) -> None:
+    """There is no statement to compare, so nothing is promised; it is alike to itself."""
+    renamed = SOURCE + "\nStore.__name__ = 'Renamed'\n"
+    one = store(renamed)
+    assert alike(one, one)
+    assert not alike(one, store(renamed.replace("append(clip(text))", "append(text)")))

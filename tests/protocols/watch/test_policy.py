@@ -77,6 +77,22 @@ def test_what_may_be_chance_is_no_reason(figures: dict[str, Any]) -> None:
     assert judge(**figures) is None
 
 
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"max_us": 500_000.0},
+        {"mean_us": 20_000.0, "old": None},
+        {"mean_us": 1_200.0, "old": {**WELL["old"], "mean_us": 300.0}},
+        {"stall_ms": 1_000.0},
+        {"memory": (50 + 256) << 20},
+    ],
+    ids=["one call", "on average", "slower", "stall", "memory"],
+)
+def test_a_limit_may_be_reached(figures: dict[str, Any]) -> None:
+    """What is allowed is allowed; a reason is what lies beyond."""
+    assert judge(**figures) is None
+
+
 def test_the_limits_are_state() -> None:
     """Another policy's, or an operator's, are carried as any state is."""
     assert judge(Limits(errors=3), errors=3) is None
