@@ -382,7 +382,9 @@ class Guard(Monitor):
         self._tell("run", Failure(error, describe(error), blame(error)), answered, version)
 
     def _tell(self, name: str, failure: Failure, answered: bool, version: int = 0) -> None:
-        target = present(self.entry)
+        target = (
+            self.target
+        )  # not what is present: the object may be gone before its call has ended
         row = f"{target.host.slot}.{self.entry.identity}"
         version = version or target.version
         file, line = failure.place

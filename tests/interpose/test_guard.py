@@ -450,6 +450,30 @@ async def test_an_async_call_is_watched_and_not_undone(world: Any) -> None:
     assert present(place.host.services[ROOM]).state.said == 1
 
 
+async def test_a_call_that_outlives_its_object_fails_with_its_own_error(world: Any) -> None:
+    """A service of a new kind goes when its push is taken back, whoever is inside."""
+
+    class Lasting(Service[Hall2]):
+        enter = Room1.enter
+
+        async def ponder(self, gone: asyncio.Future[None]) -> None:
+            await gone
+            raise ValueError("on reflection")
+
+    place = await world(Chat1, Room1)
+    watch = Watch(place).begin(Lasting)
+    entry, gone = place.host.services[ROOM], place.host.loop.create_future()
+    room = entry.target
+    call = asyncio.create_task(room.ponder(gone))
+    await asyncio.sleep(0)
+    entry.target = None
+    gone.set_result(None)
+    with pytest.raises(ValueError, match="on reflection"):
+        await call
+    assert [(f.method, f.version, f.answered) for f in watch.fired] == [("ponder", 2, False)]
+    entry.target = room
+
+
 async def test_connections_born_on_watch_are_guarded_and_go_back(world: Any) -> None:
     """on_connect is a call too."""
 
