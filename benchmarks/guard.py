@@ -4,7 +4,7 @@
 takes what is written; a request of 32 bytes of payload, before anything stood in front of it, with
 a monitor, with a guard as a watch places it, and after. Nanoseconds are the best of ``rounds``
 taken in turn; instructions are those of the interpreter, which are exact: exit 1 when there is one
-more after than before.
+more after than before. Then how long it takes to copy a state, by the number of its items.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from types import FrameType
 from typing import Any
 
 from netswap.interpose import Figures, Guard, Interposition, Monitor, Protection
+from netswap.interpose.guard import LARGE, LARGE_BYTES
 from netswap.interpose.interposer import Interposer
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Host
+from netswap.transfer import State, encode
 from netswap.worker.deadline import Deadline
 from protocols.factories.plain import Plain
 from protocols.timers.loop import LoopTimers
 from protocols.verify.v1 import Verify
 
 REQUEST = struct.pack("!IQQQ32s", 56, 1, 1, 1, b"x" * 32)
+SIZES = (64, 256, 1_024, 16_384, 1_000_000)
 Make = Callable[[Entry], Interposer | None]
 
 
@@ -55,6 +58,12 @@ class Wire:
     def get_extra_info(self, _name: str) -> tuple[str, int]:
         """Some address."""
         return "127.0.0.1", 1
+
+
+class Items(State, kind="bench.items", version=1):
+    """A state of any size."""
+
+    held: dict[bytes, bytes] = {}
 
 
 class Nothing:
@@ -118,6 +127,14 @@ def measure(rounds: int, number: int = 20_000) -> dict[str, tuple[float, int]]:
     return {name: (best[name], counted[name]) for name in stages}
 
 
+def copies(items: int, rounds: int) -> tuple[float, int]:
+    """Nanoseconds and bytes of the copy of a dict of so many short byte strings."""
+    state = Items(held={b"key:%d" % number: b"value %d" % number for number in range(items)})
+    number = max(1, 20_000 // items)
+    best = min(timeit.repeat(lambda: encode(state), number=number, repeat=rounds))
+    return best / number * 1e9, len(encode(state).payload)
+
+
 def instructions(call: Callable[[], object]) -> int:
     """How many instructions of the interpreter a call takes."""
     count = 0
@@ -140,11 +157,17 @@ def main() -> int:
     """Measure and print; 0 when what is taken out leaves nothing behind."""
     parser = argparse.ArgumentParser(prog="benchmarks.guard", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    found = measure(parser.parse_args().rounds)
+    rounds = parser.parse_args().rounds
+    found = measure(rounds)
     bare, before = found["nothing yet"]
     print(f"{'in front of a connection':<26}{'ns':>10}{'more':>10}{'instructions':>14}")
     for name, (took, count) in found.items():
         print(f"{name:<26}{took:>10,.0f}{took - bare:>10,.0f}{count:>14,}")
+    print(f"\n{'to copy a state of':<26}{'ns':>10}{'an item':>10}{'bytes':>14}")
+    for items in SIZES:
+        took, size = copies(items, rounds)
+        note = "" if items <= LARGE and size <= LARGE_BYTES else "   not guarded"
+        print(f"{items:<26,}{took:>10,.0f}{took / items:>10,.1f}{size:>14,}{note}")
     return 0 if found["nothing any more"][1] == before else 1
 
 

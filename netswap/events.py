@@ -201,9 +201,10 @@ class WatchRow(msgspec.Struct, frozen=True):
     """What one implementation of a kind did in one worker since its watch began.
 
     ``on_watch`` says whether it is the new one; ``objects`` live now, ``calls`` into them and
-    ``errors`` out of them; ``mean_us`` and ``max_us`` of the time in a call, in microseconds. The
-    last two are of the whole worker: ``stall_ms``, the longest time that its loop was held, in
-    milliseconds, and ``memory``, its resident bytes.
+    ``errors`` out of them; ``mean_us`` and ``max_us`` of the time in a call, in microseconds;
+    ``unguarded``, how many of the objects have a guard that can't undo their calls. Of the whole
+    worker are ``stall_ms``, the longest time that its loop was held, in milliseconds, and
+    ``memory``, its resident bytes.
     """
 
     worker: int
@@ -217,6 +218,7 @@ class WatchRow(msgspec.Struct, frozen=True):
     max_us: float = 0.0
     stall_ms: float = 0.0
     memory: int = 0
+    unguarded: int = 0
 
 
 class Retiring(msgspec.Struct, frozen=True):

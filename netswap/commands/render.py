@@ -243,11 +243,12 @@ def watch(rows: Iterable[dict[str, Any]]) -> str:
     rows = [row for row in rows if row["on_watch"] or row["objects"] or row["calls"]]
     return table(
         ("WORKER", "KIND", "VERSION", "OBJECTS", "CALLS", "ERRORS", "MEAN", "LONGEST", "STALL",
-         "MEMORY"),
+         "MEMORY", "UNGUARDED"),
         (
             (row["worker"], row["kind"], f"v{row['version']} {'new' if row['on_watch'] else 'old'}",
              row["objects"], row["calls"], row["errors"], f"{row['mean_us']:.0f} µs",
-             f"{row['max_us']:.0f} µs", f"{row['stall_ms']:.1f} ms", f"{row['memory'] >> 20} MiB")
+             f"{row['max_us']:.0f} µs", f"{row['stall_ms']:.1f} ms", f"{row['memory'] >> 20} MiB",
+             row["unguarded"])
             for row in rows
         ),
     )  # fmt: skip

@@ -24,6 +24,11 @@ A session is guarded from one swap point to the next: see ``segments``.
 What can't be rewound, and is only watched: an ``async def`` call (others come in between), and an
 object whose state has more than ``LARGE`` items, since it is copied at each call. A failure there
 is reported, and the caller sees it.
+
+Rejected, for large states: containers that log what is done to them (C code such as heapq writes
+past them, what is read out of them may be changed without them, and ``type(x) is dict`` is false);
+a declaration of what a call changes (the code that is on watch would make it, and that is the code
+that nobody trusts yet); a shallow copy (still 50 ns an item, and it shares what is inside).
 Buffers take part with the connection that they belong to. Timers and factories are not guarded:
 what they do is not for one client.
 """
@@ -228,6 +233,11 @@ class Guard(Monitor):
     def rewinds(self) -> bool:
         """Whether a call into the object can be undone."""
         return self._effects is not None
+
+    @property
+    def protects(self) -> bool:
+        """Whether it does more than watch; of a state that has grown it is known after a call."""
+        return self.rewinds or self._segments is not None
 
     def settle(self) -> None:
         """The object gets stand-ins for all that it acts on."""

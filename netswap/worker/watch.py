@@ -74,6 +74,11 @@ class Record:
         """Failures that its monitors or the host have seen: most are seen by both."""
         return max(self.figures.errors, self.failures)
 
+    @property
+    def unguarded(self) -> int:
+        """Objects whose guard only watches."""
+        return sum(isinstance(one, Guard) and not one.protects for one in self.objects)
+
     def plain(self) -> dict[str, Any]:
         """For the policy; times in microseconds."""
         return {
@@ -248,6 +253,7 @@ class Watch:
                 round(record.figures.longest_ns / 1e3, 1),
                 round(stall, 1),
                 memory,
+                record.unguarded,
             )
             for record in sorted(
                 self._records.values(), key=lambda r: (r.cls.kind, not self._is_new(r.cls))

@@ -183,6 +183,23 @@ def test_what_fails_after_a_good_watch_goes_back_alone_until_the_commit(worker: 
     assert say(client, b"a\n").startswith(b"new ")
 
 
+def test_what_a_guard_can_only_watch_is_counted(worker: OneWorker) -> None:
+    """An operator does not take a connection with much state for a protected one."""
+    served(worker)
+    clients = [worker.connect() for _ in range(3)]
+    for client in clients:
+        say(client, b"a\n")
+    long = MOODY.replace("data.decode().strip()", "data.decode().strip() * 20_000")
+    swap(worker, long)
+    worker.send(messages.Watch(1, 60.0))
+    for number in (2, 3, 4):  # grown, found to have grown, not copied any more
+        assert [say(client, b"b\n") for client in clients[:2]] == [b"new %d\n" % number] * 2
+    worker.send(messages.Finish(1))
+    row = new_row(worker.expect(messages.Watched).rows)
+    assert (row.objects, row.unguarded) == (3, 2)
+    worker.expect(messages.Finished)
+
+
 def test_new_code_is_guarded_before_its_watch_begins(either: OneWorker) -> None:
     """The other workers may still be swapping; what fails meanwhile fails the watch."""
     served(either)
