@@ -3,7 +3,7 @@
 ``python -m benchmarks.history`` starts a server with the first module of each kind, two workers
 and checked load on verify, kv and echo, and pushes every change of ``tests/history`` in order, each
 onto the module that it followed. Where that can't be brought back live, the server is started again
-with it, and the table says so. What is one object over all workers goes in with ``--atomic``.
+with it, and the table says so. No option is given: what is one object over all workers is atomic.
 Prints what each change went in as, and the shares; exit 0 when the load saw nothing of it.
 
 As is, automatic, by migration: as the verdict says, the weightiest of a change's kinds. Refused:
@@ -34,11 +34,6 @@ LOADED = ("verify", "kv", "echo")
 IDLE = {"chat": 8}
 LONGEST_S = 1200.0
 WEIGHT = ("new", "as is", "automatic", "by migration", "incompatible", "restart owed")
-
-
-_HOW = {"kv/v1.py": ("--atomic",), "chat/v1.py": ("--atomic",)}
-"""Their stores and rooms are one object over all workers: what a worker of one version asks of one
-of another, in the moment between, was answered with an error when the question had changed."""
 
 
 class Outcome(NamedTuple):
@@ -95,7 +90,7 @@ class Replay:
         file = self._folder / "pushed" / f"{moment.number:02}" / Path(moment.path).name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-        code, page = self._server.run("push", str(file), *_HOW.get(_slot(moment), ()))
+        code, page = self._server.run("push", str(file))
         if code == 0:
             self._active[_slot(moment)] = moment.number if text == moment.text else 0
         return code, page

@@ -34,6 +34,7 @@ class Choices(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_def
     rehearse: bool = True
     allow_stale: bool = False
     atomic: bool = False
+    rolling: bool = False
 
 
 class PushRequest(Choices, kw_only=True):

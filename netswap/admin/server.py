@@ -191,6 +191,8 @@ def _of(choices: Choices) -> Options:
         raise UsageError("by hand without a canary", "", "netswap push --canary 10% --by-hand 10m")
     if choices.atomic and choices.canary is not None:
         raise UsageError("atomic with a canary, which serves beside the old code", "", "leave one")
+    if choices.atomic and choices.rolling:
+        raise UsageError("atomic and rolling exclude each other", "", "leave one")
     return Options(
         dry_run=choices.dry_run,
         timeout=choices.timeout,
@@ -205,6 +207,7 @@ def _of(choices: Choices) -> Options:
         rehearse=choices.rehearse,
         allow_stale=choices.allow_stale,
         atomic=choices.atomic,
+        rolling=choices.rolling,
     )
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "Prepare",
     "Prepared",
     "Query",
+    "Quiet",
     "Ready",
     "Refused",
     "Reply",
@@ -139,7 +140,8 @@ class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """W→S: this worker can swap; ``objects`` counts what it would convert, by kind.
 
     ``connections`` are those among which a canary's share is chosen; ``rehearsal`` is what was
-    tried.
+    tried. ``clustered`` are the kinds with a part in every worker whose code changes: parts of two
+    versions would ask each other while one worker after the other swaps.
     """
 
     tx: int
@@ -148,6 +150,7 @@ class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
     objects: dict[str, int]
     connections: int = 0
     rehearsal: Rehearsal | None = None
+    clustered: list[str] = []
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -180,11 +183,14 @@ class Swap(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """S→W: build the new objects and flip, of the ``canary`` alone or of all that is left.
 
     ``carry`` is what the workers before this one left over of the canary's share, below all of it.
+    ``holding`` are the slots that serve nothing meanwhile: what they are saying to each other ends
+    before the first of them swaps.
     """
 
     tx: int
     canary: bool = False
     carry: int = 0
+    holding: list[int] = []
 
 
 class Swapped(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -260,9 +266,13 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Revert(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """S→W: not committed; bring the old objects back, or forget what was prepared."""
+    """S→W: not committed; bring the old objects back, or forget what was prepared.
+
+    ``holding`` are the slots that serve nothing meanwhile, as in ``Swap``.
+    """
 
     tx: int
+    holding: list[int] = []
 
 
 class Reverted(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -347,6 +357,17 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=True):
     awaited: bool = False
 
 
+class Quiet(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Mesh: a worker that serves nothing has come to rest in this ``turn``, see ``settling``.
+
+    ``idle``: since its last one it has neither heard nor said anything else on the mesh.
+    """
+
+    tx: int
+    turn: int
+    idle: bool
+
+
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Mesh: the returned value, or the error as a sentence."""
 
@@ -386,4 +407,5 @@ Message = (
     | Cast
     | Request
     | Reply
+    | Quiet
 )

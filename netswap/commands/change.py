@@ -52,6 +52,11 @@ def _choices(function: Function) -> Function:
         click.option(
             "--atomic", is_flag=True, help="Serve nothing until every worker has swapped."
         ),
+        click.option(
+            "--rolling",
+            is_flag=True,
+            help="Serve on, also while parts of a clustered kind are of two versions.",
+        ),
     ]
     for option in reversed(options):
         function = option(function)
@@ -70,7 +75,7 @@ def push(paths: tuple[Path, ...], link: Link, **choices: Any) -> None:
     nothing is changed at all.
     """
     with failing(link):
-        _probation(choices["canary"], choices["by_hand"], choices["atomic"])
+        _agreeing(choices)
         from netswap.modules import Bundle
 
         bundles = [Bundle.from_paths([path]).to_message() for path in paths]
@@ -84,7 +89,7 @@ def swap(target: str, link: Link, **choices: Any) -> None:
     """Bring a revision of KIND that the server already has; REV is a number or part of a hash."""
     kind, at, revision = target.rpartition("@")
     with failing(link):
-        _probation(choices["canary"], choices["by_hand"], choices["atomic"])
+        _agreeing(choices)
         if not (at and kind and revision):
             raise UsageError(f"{target!r} is not KIND@REV", "", "`netswap versions` lists both")
     request = SwapRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
@@ -101,7 +106,7 @@ def rollback(kind: str | None, revision: str | None, link: Link, **choices: Any)
     While something is on probation, that is taken back instead.
     """
     with failing(link):
-        _probation(choices["canary"], choices["by_hand"], choices["atomic"])
+        _agreeing(choices)
         if revision is not None and kind is None:
             raise UsageError("--to needs a KIND", "", "netswap rollback KIND --to REV")
     request = RollbackRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
@@ -115,8 +120,11 @@ def promote(link: Link) -> None:
     change(link, "promote", PromoteRequest())
 
 
-def _probation(canary: str | None, by_hand: float | None, atomic: bool) -> None:
+def _agreeing(choices: dict[str, Any]) -> None:
     """Raises UsageError before anything is sent."""
+    canary, by_hand, atomic = choices["canary"], choices["by_hand"], choices["atomic"]
+    if atomic and choices["rolling"]:
+        raise UsageError("--atomic and --rolling exclude each other", "", "leave one of them out")
     if atomic and canary is not None:
         what = "--atomic and --canary exclude each other: a canary serves beside the old code"
         raise UsageError(what, "", "--watch goes with both")

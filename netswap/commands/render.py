@@ -191,6 +191,7 @@ def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
     counts = result["receipt"]
     if counts is not None:
         yield from _counts(counts, result["dry_run"])
+    yield from (f"  {remark}" for remark in result.get("remarks", ()))
     if result.get("watch"):
         yield from ("  " + line for line in watch(result["watch"]).splitlines())
     if result["only"]:

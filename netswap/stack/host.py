@@ -49,6 +49,17 @@ class Gate(Protocol):
     def closed(self) -> bool:
         """Whether calls that come now are held."""
 
+    @property
+    def settling(self) -> bool:
+        """Whether what other workers ask, and what follows from it, is still done."""
+
+    @property
+    def bars(self) -> bool:
+        """Whether no call into a service may begin."""
+
+    def admit(self, call: Callable[..., object], *args: Any) -> None:
+        """Make a call while it is settling."""
+
     def hold(self, call: Callable[..., object], *args: Any) -> None:
         """Make a call of the stack's own when the gate opens."""
 
@@ -186,14 +197,22 @@ class Host:
 
         Cancel the handle when a successor may not know the method.
         """
-        return self.loop.call_soon(self.guarded, entry, method, *args)
+        return self.loop.call_soon(self._soon, entry, method, *args)
 
     def later(self, call: Callable[..., Any], *args: Any) -> None:
         """Call a function of the stack's own in the next turn of the loop."""
         self.loop.call_soon(self._pass, call, *args)
 
+    def _soon(self, entry: Entry, method: str, *args: Any) -> None:
+        if self.gate is not None and self.gate.settling:
+            self.gate.admit(self._call, entry, method, *args)
+        else:
+            self.guarded(entry, method, *args)
+
     def _pass(self, call: Callable[..., Any], *args: Any) -> None:
-        if self.gate is not None and self.gate.closed:
+        if self.gate is not None and self.gate.settling:
+            self.gate.admit(call, *args)
+        elif self.gate is not None and self.gate.closed:
             self.gate.hold(call, *args)
         else:
             call(*args)

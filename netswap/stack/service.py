@@ -321,7 +321,7 @@ def _tracked(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     async def tracked(self: Service[Any], *args: Any, **keywords: Any) -> Any:
         gate = self.host.gate
-        if gate is not None and gate.closed:
+        if gate is not None and gate.bars:
             await gate.wait_open()
         if self.entry.target is not self and _comes_late(self):
             return await getattr(self.entry.target, method.__name__)(*args, **keywords)

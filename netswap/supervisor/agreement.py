@@ -22,7 +22,8 @@ promotes the canary.
 
 An *atomic* one asks every worker to hold all that would be served before any is told to swap, so
 that two versions never serve at the same moment; what lets them serve again is the next watch,
-finish or revert. It has no canary, which is there to serve beside the old code.
+finish or revert. It has no canary, which is there to serve beside the old code. One becomes atomic
+by itself when the workers have prepared a change of a kind with a part in each of them.
 
 A vote is counted once, and only in the phase that asked for it: duplicates, answers that come too
 late and answers from workers that do not take part change nothing. Two phases that ask the same
@@ -253,7 +254,7 @@ class Agreement:
 
     Public results: ``outcome``, ``refusals`` (why it failed, per worker), ``stuck`` (workers that
     may serve two versions), ``verdicts``, ``rehearsals``, ``receipts`` and ``figures`` (the latest
-    of a watch) by slot.
+    of a watch) by slot, ``clustered`` (kinds whose parts in several workers change).
     """
 
     def __init__(
@@ -280,7 +281,9 @@ class Agreement:
         self.receipts: dict[int, WorkerReceipt] = {}
         self.figures: dict[int, list[WatchRow]] = {}
         self.rehearsals: dict[int, Rehearsal] = {}
+        self.clustered: set[str] = set()
         self._by_hand = probation.by_hand
+        self._whole = probation.whole
         wanted = {
             Phase.CANARY: probation.canary,
             Phase.HOLDING: probation.atomic,
@@ -289,6 +292,11 @@ class Agreement:
         self._passed_by = {phase for phase, is_wanted in wanted.items() if not is_wanted}
         if not self.live:
             raise ValueError("an agreement needs at least one worker")
+
+    @property
+    def atomic(self) -> bool:
+        """Whether nothing is served while the workers swap."""
+        return Phase.HOLDING not in self._passed_by
 
     @property
     def done(self) -> bool:
@@ -395,6 +403,8 @@ class Agreement:
             reason = "the selector finds no object of the pushed kinds in any worker"
             self.refusals.append(Refusal(Stage.PREPARE, reason, advice=advice))
             return Step.NO
+        if self.phase is Phase.PREPARING and self.clustered and self._whole:
+            self._passed_by.discard(Phase.HOLDING)
         return Step.ALL
 
     def _found(self) -> int:
@@ -404,6 +414,7 @@ class Agreement:
         if isinstance(vote, messages.Prepared):
             self.objects[vote.slot] = vote.objects
             self.connections[vote.slot] = vote.connections
+            self.clustered.update(vote.clustered)
         elif isinstance(vote, messages.Swapped):
             self.receipts[vote.slot] = vote.receipt
         elif isinstance(vote, messages.Finished) and vote.slot in self.receipts:

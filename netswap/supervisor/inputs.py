@@ -33,13 +33,16 @@ class Stopped:
 class Probation:
     """What a transaction has to stand: a ``canary`` first, a ``watch`` over all afterwards.
 
-    An ``atomic`` one is held in all workers while they swap. ValueError with a canary.
+    An ``atomic`` one is held in all workers while they swap. ValueError with a canary. So is one
+    that changes a clustered kind, if it is ``whole``: neither a part goes first or alone, nor was
+    it to roll.
     """
 
     canary: bool = False
     watch: bool = False
     by_hand: bool = False
     atomic: bool = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if self.canary and self.atomic:

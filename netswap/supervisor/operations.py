@@ -45,7 +45,8 @@ log = structlog.get_logger("netswap.supervisor")
 class Options:
     """What a push, swap or rollback may be told; ``timeout`` None means the configured one.
 
-    ``watch``, ``by_hand``, ``shadow``, ``rehearse``, ``allow_stale`` and ``atomic`` as in ``Plan``.
+    ``watch``, ``by_hand``, ``shadow``, ``rehearse``, ``allow_stale``, ``atomic`` and ``rolling`` as
+    in ``Plan``.
     """
 
     dry_run: bool = False
@@ -61,6 +62,7 @@ class Options:
     rehearse: bool = True
     allow_stale: bool = False
     atomic: bool = False
+    rolling: bool = False
 
 
 class Operations:
@@ -265,6 +267,7 @@ class Operations:
             rehearse=options.rehearse,
             allow_stale=options.allow_stale or not bundles,  # what ran before may run again
             atomic=options.atomic,
+            rolling=options.rolling,
         )
 
     def new_tx(self) -> int:
@@ -297,7 +300,7 @@ class Operations:
             command=plan.command,
             outcome=agreement.outcome.value,
         )
-        return self._result(agreement, plan, before)
+        return self._result(transaction, before)
 
     def _no_probation(self, plan: Plan, live: Sequence[int]) -> Refusal | None:
         """A worker that is not there could not boot before a probation has ended."""
@@ -329,9 +332,11 @@ class Operations:
             change.new,
         )
 
-    def _result(self, agreement: Agreement, plan: Plan, before: list[ChangeLine]) -> Result:
+    def _result(self, transaction: Transaction, before: list[ChangeLine]) -> Result:
+        agreement, plan = transaction.agreement, transaction.plan
         result = _ending(agreement, plan)
         result.dry_run, result.only = plan.dry_run, plan.only
+        result.atomic, result.remarks = agreement.atomic, transaction.remarks
         result.verdicts, result.watch = verdicts_of(agreement), figures_of(agreement)
         result.rehearsal = [agreement.rehearsals[slot] for slot in sorted(agreement.rehearsals)]
         revision = self._state.versions.revision

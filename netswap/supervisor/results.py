@@ -20,6 +20,7 @@ __all__ = [
     "Receipt",
     "Result",
     "Tell",
+    "apart",
     "failure",
     "figures_of",
     "prepared_of",
@@ -85,6 +86,8 @@ class Result(msgspec.Struct):
     undo: str = ""
     rehearsal: list[Rehearsal] = []
     acted: list[Acted] = []
+    atomic: bool = False
+    remarks: list[str] = []
 
     def __post_init__(self) -> None:
         self.state = self.state or SERVER_STATE[self.outcome]
@@ -156,6 +159,21 @@ def worker_line(receipt: WorkerReceipt) -> str:
         f"swapped {objects} objects in {receipt.convert_us / 1000:.2f} ms, "
         f"longest stall {receipt.stall_us / 1000:.2f} ms"
     )
+
+
+_APART = {
+    "atomic": "nothing is served until all have swapped; with --rolling it would be",
+    "rolling": "parts of two versions ask each other until all have swapped, which was asked for",
+    "canary": "parts of two versions ask each other as long as the canary lasts",
+    "only": "parts of two versions ask each other, from now on",
+}
+
+
+def apart(kinds: Iterable[str], way: str) -> str:
+    """What a change of clustered ``kinds`` means when it is swapped in that way."""
+    names = sorted(kinds)
+    have = "has" if len(names) == 1 else "have"
+    return f"{', '.join(names)} {have} a part in every worker: {_APART[way]}"
 
 
 def figures_of(agreement: Agreement) -> list[WatchRow]:

@@ -26,7 +26,14 @@ from netswap.supervisor.agreement import (
     Probation,
     Written,
 )
-from netswap.supervisor.results import Progress, Tell, receipt_of, watch_line, worker_line
+from netswap.supervisor.results import (
+    Progress,
+    Tell,
+    apart,
+    receipt_of,
+    watch_line,
+    worker_line,
+)
 from netswap.supervisor.versions import Change, Record, Undo
 
 __all__ = ["Plan", "Transaction", "local_selector"]
@@ -55,7 +62,8 @@ class Plan:
     meanwhile is answered by the old code. ``shadow`` is how long connections are recorded before
     old and new code are asked the same; ``expect_diff``: they may answer differently.
     Without ``rehearse`` only a sample is tried; ``allow_stale``: a library that has changed on
-    disk is no reason to refuse. ``atomic``: nothing is served while the workers swap.
+    disk is no reason to refuse. ``atomic``: nothing is served while the workers swap, which is so
+    by itself when a kind with a part in every worker changes, unless it is ``rolling``.
     """
 
     command: str
@@ -75,6 +83,7 @@ class Plan:
     rehearse: bool = True
     allow_stale: bool = False
     atomic: bool = False
+    rolling: bool = False
 
     @property
     def on_probation(self) -> bool:
@@ -85,7 +94,8 @@ class Plan:
     def probation(self) -> Probation:
         """What it has to stand before it is committed."""
         canary, watch, by_hand = self.canary is not None, self.watch > 0, self.by_hand > 0
-        return Probation(canary, watch, by_hand, self.atomic)
+        whole = not (canary or self.rolling or self.only is not None)
+        return Probation(canary, watch, by_hand, self.atomic, whole)
 
     @property
     def canary_watch(self) -> float:
@@ -165,7 +175,12 @@ class Transaction:
     def take(self, event: Event) -> None:
         """What ``run`` does with each event, records and messages included; it never waits."""
         self._report(event)
-        self._perform(self.agreement.feed(event))
+        was = self.agreement.phase
+        acts = self.agreement.feed(event)
+        if was is Phase.PREPARING is not self.agreement.phase:
+            for remark in self.remarks:
+                self._tell(Progress(self.agreement.phase.value, remark))
+        self._perform(acts)
         self._ask_next()
 
     async def _collect(self, phase: Phase, limit: asyncio.Timeout) -> None:
@@ -248,6 +263,11 @@ class Transaction:
         before = sum(count for other, count in agreement.connections.items() if other < slot)
         return messages.Swap(agreement.tx, True, canary.carry(before))
 
+    def _swap(self, _slot: int) -> messages.Message:
+        agreement = self.agreement
+        holding = sorted(agreement.live) if agreement.atomic else []
+        return messages.Swap(agreement.tx, holding=holding)
+
     def _watch_canary(self, _slot: int) -> messages.Message:
         return self._probe(self.plan.canary_watch, canary=True)
 
@@ -288,6 +308,16 @@ class Transaction:
         reason = str(agreement.refusals[0]) if agreement.refusals else ""
         return Record("abort", agreement.tx, time.time(), outcome=outcome.value, reason=reason)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What is special about how this one swaps, once all are prepared."""
+        agreement, plan = self.agreement, self.plan
+        if not agreement.clustered or plan.atomic:
+            return []
+        ways = {"canary": plan.canary is not None, "only": plan.only is not None}
+        way = next((name for name, is_so in ways.items() if is_so), "")
+        return [apart(agreement.clustered, way or ("atomic" if agreement.atomic else "rolling"))]
+
     def _report(self, event: Event) -> None:
         text = _SAID.get(type(event))
         if text is None or (getattr(event, "tx", self.agreement.tx) != self.agreement.tx):
@@ -320,14 +350,14 @@ _DECIDABLE = frozenset({Phase.PROBATION, Phase.WATCHING})
 _SPECIAL: dict[Act, Callable[[Transaction, int], messages.Message]] = {
     Act.SEND_CANARY: Transaction._swap_canary,
     Act.SEND_WATCH_CANARY: Transaction._watch_canary,
+    Act.SEND_SWAP: Transaction._swap,
     Act.SEND_WATCH: Transaction._watch,
 }
 
 _JOURNAL = frozenset({Act.JOURNAL_BEGIN, Act.JOURNAL_COMMIT, Act.JOURNAL_ABORT})
 
-_MESSAGES: dict[Act, type[messages.Hold | messages.Swap | messages.Finish | messages.Revert]] = {
+_MESSAGES: dict[Act, type[messages.Hold | messages.Finish | messages.Revert]] = {
     Act.SEND_HOLD: messages.Hold,
-    Act.SEND_SWAP: messages.Swap,
     Act.SEND_FINISH: messages.Finish,
     Act.SEND_REVERT: messages.Revert,
 }

@@ -14,7 +14,7 @@ from netswap.modules import Bundle, Loaded, check_source, load_bundle
 from netswap.stack import Connection, Implementation
 from netswap.supervisor.firstset import first_paths
 from netswap.transfer import Migration, Transfer, plan_transfer
-from netswap.worker.transaction import ordered
+from netswap.worker.verdicts import ordered
 
 __all__ = ["NEW", "OLD", "Code", "Subject", "load_subject", "other"]
 

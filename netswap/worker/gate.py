@@ -6,14 +6,16 @@ Between the first flip and the last nothing is served, by old code or by new.
 
 ::
 
-    Resting ──▶ Emptying ──▶ Closed ──▶ Opening ──▶ Open
-       └────────────┴─ late, given up ──────▲
+    Resting ──▶ Emptying ──▶ Closed ──▶ Still ──▶ Opening ──▶ Open
+       └────────────┴───────────┴ late, given up ────▲
 
 *Resting*: sessions stop at their next swap point and stay there; everything else is served, as a
 session may need more input, or an answer, to come to one. *Emptying*: the transports are taken,
 so clients wait; calls that are inside of services end, for which timers, other workers and replies
-still come through. *Closed*: those are held too. What did not come to rest in time is named, and
-the gate opens again. *Opening*: what was held is played, and the objects get their transports.
+still come through. *Closed*: only what other workers ask is done, and what follows from it, so that
+no question of one version is left for the other (``settling``). *Still*: that is held too, and
+objects may be flipped. What did not come to rest in time is named, and the gate opens again.
+*Opening*: what was held is played, and the objects get their transports.
 
 What is held at the edges of the world:
 
@@ -49,27 +51,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from netswap.errors import TransitionError
-from netswap.events import Blocker
+from netswap.events import Blocker, Refusal
+from netswap.events import Stage as Refused
 from netswap.mediator import mediator_of, present
 from netswap.quiescence import suspended_at
 from netswap.stack import Connection, Host
 from netswap.worker.driver import SLICE_NS, blocked
+from netswap.worker.held import Held
 
 if TYPE_CHECKING:
-    from netswap.events import Refusal
     from netswap.ott import Entry
+    from netswap.worker.settling import Settling
 
 __all__ = ["TRANSITIONS", "Event", "Gate", "Stage"]
 
 LOOK_S = 0.001
 """Seconds between two looks at what has to come to rest."""
-HIGH_WATER = 64 * 1024
-"""So many bytes of one client are kept; then it is not read any more."""
 
 
 class Stage(StrEnum):
@@ -78,6 +80,7 @@ class Stage(StrEnum):
     RESTING = auto()
     EMPTYING = auto()
     CLOSED = auto()
+    STILL = auto()
     OPENING = auto()
     OPEN = auto()
 
@@ -87,6 +90,7 @@ class Event(StrEnum):
 
     SESSIONS_REST = auto()
     ALL_REST = auto()
+    SETTLED = auto()
     LET_GO = auto()
     EMPTIED = auto()
     WORKER_ENDS = auto()
@@ -97,18 +101,20 @@ TRANSITIONS: dict[tuple[Stage, Event], Stage] = {
     (Stage.RESTING, Event.LET_GO): Stage.OPENING,
     (Stage.EMPTYING, Event.ALL_REST): Stage.CLOSED,
     (Stage.EMPTYING, Event.LET_GO): Stage.OPENING,
+    (Stage.CLOSED, Event.SETTLED): Stage.STILL,
     (Stage.CLOSED, Event.LET_GO): Stage.OPENING,
+    (Stage.STILL, Event.LET_GO): Stage.OPENING,
     (Stage.OPENING, Event.EMPTIED): Stage.OPEN,
     (Stage.RESTING, Event.WORKER_ENDS): Stage.OPEN,
     (Stage.EMPTYING, Event.WORKER_ENDS): Stage.OPEN,
     (Stage.CLOSED, Event.WORKER_ENDS): Stage.OPEN,
+    (Stage.STILL, Event.WORKER_ENDS): Stage.OPEN,
     (Stage.OPENING, Event.WORKER_ENDS): Stage.OPEN,
 }
 
-_HOLDS = (Stage.CLOSED, Stage.OPENING)
+_BARS = (Stage.STILL, Stage.OPENING)
+_HOLDS = (Stage.CLOSED, *_BARS)
 _TAKES = (Stage.EMPTYING, *_HOLDS)
-_NOT_AFTER_CLOSE = frozenset({"data_received", "eof_received"})
-"""What a transport does not call any more once the object has closed it."""
 
 
 class Played(NamedTuple):
@@ -117,121 +123,6 @@ class Played(NamedTuple):
     of: Held | None
     call: Callable[..., object]
     args: tuple[Any, ...]
-
-
-class Dead:
-    """A transport that was lost while the gate was closed: what is written goes nowhere.
-
-    asyncio's own is like that; uvloop's raises, as nothing is called after the loss.
-    """
-
-    def __init__(self, real: asyncio.Transport) -> None:
-        self._real = real
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """There is nobody."""
-
-    def writelines(self, rows: Iterable[bytes]) -> None:
-        """There is nobody."""
-
-    def write_eof(self) -> None:
-        """There is nobody."""
-
-
-class Held(asyncio.Protocol):
-    """What one connection's transport calls instead of its object; None before it has begun."""
-
-    def __init__(self, gate: Gate, transport: asyncio.Transport, entry: Entry | None) -> None:
-        self.entry = entry
-        self.transport = transport
-        self.pending = 0
-        self._gate = gate
-        self._kept = 0
-        self._paused = False
-        self._ended = False
-        self._lost = False
-
-    # what the transport calls
-
-    def data_received(self, data: bytes) -> None:
-        """Keep it; more than ``HIGH_WATER`` waits in the kernel."""
-        self._keep("data_received", data)
-        self._kept += len(data)
-        if self._kept > HIGH_WATER and not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        """Keep it, and the connection open. asyncio tells it again when reading is resumed."""
-        if not self._ended:
-            self._ended = True
-            self._keep("eof_received")
-        return True
-
-    def pause_writing(self) -> None:
-        """Keep it."""
-        self._keep("pause_writing")
-
-    def resume_writing(self) -> None:
-        """Keep it."""
-        self._keep("resume_writing")
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Keep it: the object lives until then, and gets what came before."""
-        self._lost = True
-        self._keep("connection_lost", error)
-
-    def _keep(self, name: str, *args: Any) -> None:
-        self._gate.keep(self, self._play, name, *args)
-
-    # when the gate opens
-
-    def begin(self, connection: Connection[Any]) -> None:
-        """Bring a new connection to life, unless it is lost by now."""
-        if self._lost:
-            return
-        self.transport.set_protocol(cast("asyncio.BaseProtocol", connection))
-        connection.connection_made(self.transport)
-        # what it has become, an object that followed or nothing at all, is what is there now
-        self.entry = getattr(self.transport.get_protocol(), "entry", None)
-        if self.pending:
-            self.transport.set_protocol(self)
-
-    def _play(self, name: str, *args: Any) -> None:
-        entry = self.entry
-        if (
-            entry is None
-            or entry.target is None
-            or (name in _NOT_AFTER_CLOSE and self.transport.is_closing() and not self._lost)
-        ):
-            return
-        target = present(entry)
-        if self._lost and not isinstance(target.transport, Dead):
-            target.transport = Dead(self.transport)
-            target._wire()
-        try:
-            answer = getattr(entry.target, name)(*args)
-        except (Exception, SystemExit) as error:
-            target.host.failed(target, error, "callback of the transport")
-        else:
-            if name == "eof_received" and not answer:
-                self.transport.close()
-
-    def leave(self) -> None:
-        """Point the transport to the object again and read as that wants it."""
-        target = None if self.entry is None else present(self.entry)
-        if target is None:
-            return
-        target.point_here()
-        if self.transport.is_closing():
-            return
-        if self._ended:
-            self.transport.pause_reading()  # whoever resumed it would be told of the end again
-        elif self._paused and not target.reading_paused:
-            self.transport.resume_reading()
 
 
 class Gate:
@@ -246,7 +137,8 @@ class Gate:
         self._busy: list[Entry] = []
         self._queue: deque[Played] = deque()
         self._held: dict[Entry, Held] = {}
-        self._playing = False
+        self._playing = self._admitting = False
+        self._admitted = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._began_ns = self._ended_ns = 0
 
@@ -270,6 +162,25 @@ class Gate:
         refusal = self._given_up or blocked(self._blockers())
         await self.open()
         return refusal
+
+    async def settle(self, settling: Settling, timeout: float) -> Refusal | None:
+        """Be still, as soon as all the others that are closed have nothing more to ask.
+
+        Returns what was in the way for ``timeout`` seconds; then it is as closed as before. A gate
+        that has opened alone meanwhile is not ``shut`` afterwards.
+        """
+        deadline = self._host.clock.monotonic_ns() + int(timeout * 1e9)
+        while not settling.over:
+            await asyncio.sleep(0)  # what was called soon before the last turn is done
+            if not await self._until(self._all_rest, deadline):
+                return self._given_up or blocked(self._blockers())
+            settling.take_turn(self._admitted)
+            if not await self._until(settling.heard_all, deadline, settling.wait):
+                reason = f"workers {settling.missing} still have something to ask"
+                return self._given_up or Refusal(Refused.SWAP, reason, worker=self._host.slot)
+        if self.stage is Stage.CLOSED:
+            self._move(Event.SETTLED)
+        return None
 
     def give_up(self, refusal: Refusal) -> None:
         """Stop closing: ``close`` opens again and returns ``refusal``."""
@@ -295,7 +206,7 @@ class Gate:
     @property
     def shut(self) -> bool:
         """Whether nothing is served."""
-        return self.stage is Stage.CLOSED
+        return self.stage in (Stage.CLOSED, Stage.STILL)
 
     @property
     def closed_ns(self) -> int:
@@ -308,8 +219,29 @@ class Gate:
 
     @property
     def closed(self) -> bool:
-        """Whether calls that come now are held."""
-        return self.stage in _HOLDS and not self._playing
+        """Whether calls that come now are held; a call of another worker may need a timer."""
+        if self.stage is Stage.CLOSED:
+            return not self._admitting and self._all_rest()
+        return self.stage in _BARS and not self._playing
+
+    @property
+    def settling(self) -> bool:
+        """Whether what other workers ask, and what follows from it, is still done."""
+        return self.stage is Stage.CLOSED
+
+    @property
+    def bars(self) -> bool:
+        """Whether no call into a service may begin."""
+        return self.stage in _BARS and not self._playing
+
+    def admit(self, call: Callable[..., object], *args: Any) -> None:
+        """Make a call while it is settling."""
+        before, self._admitting = self._admitting, True
+        self._admitted += 1
+        try:
+            call(*args)
+        finally:
+            self._admitting = before
 
     def hold(self, call: Callable[..., object], *args: Any) -> None:
         """Make a call of the stack's own when the gate opens."""
@@ -370,13 +302,18 @@ class Gate:
         host = self._host
         rows = (*host.services.values(), *host.factories.values())
         self._busy = [entry for entry in rows if not _rests(entry)]
-        return not self._busy and not host.tasks
+        return not self._busy and not host.tasks and not getattr(host.mesh, "answering", 0)
 
-    async def _until(self, rest: Callable[[], bool], deadline: int) -> bool:
+    async def _until(
+        self,
+        rest: Callable[[], bool],
+        deadline: int,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> bool:
         while not rest():
             if self._given_up is not None or self._host.clock.monotonic_ns() >= deadline:
                 return False
-            await asyncio.sleep(LOOK_S)
+            await pause(LOOK_S)
         return self._given_up is None
 
     def _take(self, entry: Entry) -> None:

@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from netswap.channel import Link
-from netswap.channel.messages import Cast, Join, Message, Reply, Request
+from netswap.channel.messages import Cast, Join, Message, Quiet, Reply, Request
 from netswap.errors import ChannelError
 from netswap.quiescence import Call, Generations, call_chain, is_awaited
 from netswap.stack import Host
 from netswap.stack import Reply as ReplyTo
+from netswap.worker.settling import Turns
 
 __all__ = ["Links"]
 
@@ -43,6 +44,9 @@ class Links:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._server: asyncio.Server | None = None
+        self.turns = Turns()
+        self.said = self.answering = 0
+        """What was heard and said in all; and how many questions of others are being answered."""
 
     async def start(self, sock: socket.socket) -> None:
         """Connect to each of the others, then accept from them on ``sock``.
@@ -78,12 +82,27 @@ class Links:
         if error is not None:
             self._host.loop.call_soon(self._answered, Reply(self._next, None, error))
 
+    def tell(self, slot: int, message: Quiet) -> None:
+        """What is no call: it does not count as said."""
+        if self._send(slot, message) is None:
+            self.said -= 1
+
     def received(self, slot: int, message: Message) -> None:
         """A message from another worker."""
+        if isinstance(message, Quiet):
+            self.turns.heard(slot, message)
+            return
+        self.said += 1
         gate = self._host.gate
-        if gate is not None and gate.closed and isinstance(message, Cast | Request):
-            gate.hold(self.received, slot, message)
-        elif isinstance(message, Cast):
+        if gate is not None and gate.settling:
+            gate.admit(self._take, slot, message)
+        elif gate is not None and gate.closed and isinstance(message, Cast | Request):
+            gate.hold(self._take, slot, message)
+        else:
+            self._take(slot, message)
+
+    def _take(self, slot: int, message: Message) -> None:
+        if isinstance(message, Cast):
             entry = self._host.services.get(message.kind)
             if entry is not None:
                 self._host.guarded(entry, message.method, *message.args)
@@ -105,6 +124,7 @@ class Links:
         except ChannelError as error:
             self._host.log.error("mesh_send_failed", to=slot, error=str(error))
             return f"worker {slot} could not be reached: {error}"
+        self.said += 1
         return None
 
     def _answer(self, slot: int, message: Request) -> None:
@@ -128,11 +148,13 @@ class Links:
     async def _answer_later(
         self, slot: int, number: int, value: Awaitable[Any], far: Call | None
     ) -> None:
+        self.answering += 1
         try:
             reply = Reply(number, await value, None)
         except Exception as error:
             reply = Reply(number, None, f"{type(error).__name__}: {error}")
         finally:
+            self.answering -= 1
             if far is not None:
                 far.owner.leave(far)
         self._send_reply(slot, reply)

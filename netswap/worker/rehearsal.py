@@ -25,13 +25,14 @@ class Rehearsed(msgspec.Struct, frozen=True):
     """What the child found: a refusal or none, and ``report``, what it did.
 
     ``verdicts`` are what was judged, as far as that came; ``compiled`` is the code of the new
-    bundles, so that the worker's loop need not compile it.
+    bundles, so that the worker's loop need not compile it; ``clustered`` as in ``Prepared``.
     """
 
     refusal: Refusal | None
     report: Rehearsal = Rehearsal()
     verdicts: list[VerdictLine] = []
     compiled: dict[str, dict[str, bytes]] = {}
+    clustered: list[str] = []
 
 
 async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from netswap.blame import blame, describe
 from netswap.channel import messages
 from netswap.errors import AuthorError, DeadlinePassed
 from netswap.events import Refusal, Rehearsal, Stage, VerdictLine, WatchRow, WorkerReceipt
@@ -22,7 +21,7 @@ from netswap.hotswap import Change, Phase, Swap
 from netswap.interpose import Interposition, Tape
 from netswap.mediator import present
 from netswap.ott import Entry, Selector
-from netswap.stack import FACTORY, Host, Implementation
+from netswap.stack import Host, Implementation
 from netswap.stack.service import prepares
 from netswap.worker.canary import connections_of
 from netswap.worker.deadline import Deadline
@@ -33,13 +32,15 @@ from netswap.worker.library import Library, classes_of
 from netswap.worker.play import try_all, try_sample
 from netswap.worker.rehearsal import Rehearsed, rehearse
 from netswap.worker.remarks import Remarks
+from netswap.worker.settling import Peers, Settling
 from netswap.worker.shadow import CONNECTIONS, INPUTS, shadow
 from netswap.worker.stalls import Stalls
 from netswap.worker.startup import Startups
-from netswap.worker.verdicts import Judgement, judge, unsplittable
+from netswap.worker.unable import hangs, short_of
+from netswap.worker.verdicts import Judgement, clustered, judge, ordered, unsplittable
 from netswap.worker.watch import POLICY, Watch
 
-__all__ = ["Transaction", "ordered"]
+__all__ = ["Transaction"]
 
 TRIAL_S = 3.0
 """Seconds for an import on trial, which is run twice and line by line; else it has one second."""
@@ -85,7 +86,7 @@ class Transaction:
             return await self._prepared()
         except Exception as error:
             self._host.log.exception("prepare_failed", transaction=self.ask.tx)
-            return self._refused(_short_of(error), [], Rehearsal())
+            return self._refused(short_of(error), [], Rehearsal())
 
     async def _prepared(self) -> messages.Prepared | messages.Refused:
         rehearsed = Rehearsed(None)
@@ -107,7 +108,7 @@ class Transaction:
         report = self._expected(rehearsed.report)
         if rehearsed.refusal is not None:
             return self._refused(rehearsed.refusal, rehearsed.verdicts, report)
-        return self._accepted(rehearsed.verdicts, report)
+        return self._accepted(rehearsed, report)
 
     async def _recorded(self) -> Tape | None:
         """What some connections are asked in the time before, if a shadow run is wanted."""
@@ -141,9 +142,14 @@ class Transaction:
                 return replace(rehearsed, refusal=outcome)
             if isinstance(outcome, Judgement):
                 known = rehearsed.verdicts or outcome.lines
-                rehearsed = replace(rehearsed, verdicts=known, refusal=outcome.refusal)
+                found = outcome.clustered or rehearsed.clustered
+                rehearsed = replace(
+                    rehearsed, verdicts=known, refusal=outcome.refusal, clustered=found
+                )
             elif isinstance(outcome, Rehearsed):
-                rehearsed = replace(outcome, verdicts=rehearsed.verdicts)
+                rehearsed = replace(
+                    outcome, verdicts=rehearsed.verdicts, clustered=rehearsed.clustered
+                )
             if rehearsed.refusal is not None:
                 return rehearsed
             await asyncio.sleep(0)
@@ -195,7 +201,8 @@ class Transaction:
     async def swap(self, ask: messages.Swap) -> messages.Swapped | messages.SwapFailed:
         """Flip the canary or all that is left, or restore all and say what was in the way."""
         swap, driver = await self._begun()
-        entries = self._stopped or self._too_early() or self._install(ask)
+        refusal = await self._settled(ask.holding)
+        entries = self._stopped or refusal or self._too_early() or self._install(ask)
         if isinstance(entries, Refusal):
             swap.give_up(entries)
         else:
@@ -214,6 +221,14 @@ class Transaction:
         reason = "its clients had waited so long for the other workers that it serves them again"
         advice = "netswap workers shows them; push again, or without --atomic"
         return Refusal(Stage.SWAP, reason, advice=advice)
+
+    async def _settled(self, holding: Sequence[int]) -> Refusal | None:
+        """Why some of those that serve nothing may still ask others what old code asks."""
+        if self._gate is None or not self._gate.settling:
+            return None
+        links = cast("Peers | None", self._host.mesh)  # which is one, where there is one
+        settling = Settling(links, self._host.slot, holding, self.ask.tx)
+        return await self._gate.settle(settling, self.ask.timeout)
 
     async def _begun(self) -> tuple[Swap, Driver]:
         """The one swap, which a canary begins and the rest widens, so that one way leads back."""
@@ -347,7 +362,7 @@ class Transaction:
         except AuthorError as error:
             return error.refusal
         except DeadlinePassed as error:
-            return _hangs(error)
+            return hangs(error)
         return None
 
     def _negotiate(self) -> Judgement | Refusal:
@@ -359,13 +374,24 @@ class Transaction:
         except AuthorError as error:
             return error.refusal
         except DeadlinePassed as error:
-            return _hangs(error)
+            return hangs(error)
         live = {change.kind: self._classes(change.kind) for change in self._changes}
         ask, known = self.ask, self._host.present
         judged = judge(self._changes, known, live, ask.allow_lossy, ask.probation)
         if self._library.on_trial or not ask.rehearse:  # else the child has done it
             judged = Remarks(self._library, self._host.table, ask).on(judged, self._changes)
+            judged = judged._replace(clustered=self._clustered())
         return self._no_probation() or judged
+
+    def _clustered(self) -> list[str]:
+        """The kinds of which parts in other workers may be of another version for a while."""
+        if len(self._host.slots) == 1:
+            return []
+        concerned = self._changes
+        if self.ask.only is not None:
+            found = {entry.kind for entry in self._concerned()}
+            concerned = [change for change in concerned if change.kind in found]
+        return clustered(concerned)
 
     def _no_probation(self) -> Refusal | None:
         """Why the new code can't be on probation here, if it is to be."""
@@ -427,7 +453,9 @@ class Transaction:
             return Rehearsed(judged.refusal, verdicts=judged.lines)
         played = try_all(self._changes, self._concerned(), self._host, self.ask)
         compiled = library.compiled(new) if played.refusal is None else {}
-        return msgspec.structs.replace(played, verdicts=judged.lines, compiled=compiled)
+        return msgspec.structs.replace(
+            played, verdicts=judged.lines, compiled=compiled, clustered=judged.clustered or []
+        )
 
     # what is reported
 
@@ -455,11 +483,18 @@ class Transaction:
             entry = f"{slot}.{entry}"
         return msgspec.structs.replace(refusal, worker=slot, entry=entry)
 
-    def _accepted(self, lines: list[VerdictLine], report: Rehearsal) -> messages.Prepared:
+    def _accepted(self, rehearsed: Rehearsed, report: Rehearsal) -> messages.Prepared:
         split = self.ask.canary is not None and self.ask.canary.splits
         connections = len(connections_of(self._concerned())) if split else 0
-        slot, counts = self._host.slot, self._counts()
-        return messages.Prepared(self.ask.tx, slot, lines, counts, connections, report)
+        return messages.Prepared(
+            self.ask.tx,
+            self._host.slot,
+            rehearsed.verdicts,
+            self._counts(),
+            connections,
+            report,
+            rehearsed.clustered,
+        )
 
     def _refused(
         self, refusal: Refusal, lines: list[VerdictLine], report: Rehearsal
@@ -467,29 +502,3 @@ class Transaction:
         self._forget()
         slot = self._host.slot
         return messages.Refused(self.ask.tx, slot, self._placed(refusal), lines, report)
-
-
-def _short_of(error: Exception) -> Refusal:
-    """What the worker itself could not do; no module's fault as far as is known."""
-    what = error.strerror or str(error) if isinstance(error, OSError) else describe(error)
-    reason = f"the worker could not prepare it: {what}"
-    advice = "its log has `prepare_failed`; see to descriptors, processes and disk, then push again"
-    return Refusal(Stage.PREPARE, reason, advice=advice)
-
-
-def _hangs(error: BaseException) -> Refusal:
-    file, line = blame(error)
-    return Refusal(Stage.LOAD, f"its import hangs: {describe(error)}", file, line)
-
-
-_ORDER = ("worker", "connection")
-
-
-def ordered(changes: Iterable[Change]) -> list[Change]:
-    """Timers and buffers, then other services, then what uses them."""
-
-    def rank(change: Change) -> tuple[int, int, str]:
-        own = change.kind.startswith(("timer.", "buffer.")) or change.kind == FACTORY
-        return (0 if own else 1, _ORDER.index(change.new.scope), change.kind)
-
-    return sorted(changes, key=rank)

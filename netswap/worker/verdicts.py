@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from netswap.blame import defined_at
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 from netswap.hotswap import Change
-from netswap.stack import Connection, Implementation
+from netswap.stack import FACTORY, Connection, Implementation
 from netswap.transfer import Transfer, plan_transfer
 from netswap.worker.likeness import alike
 
-__all__ = ["Judgement", "judge", "unsplittable"]
+__all__ = ["Judgement", "clustered", "judge", "ordered", "unsplittable"]
 
 INTERFACES: Mapping[str, tuple[str, ...]] = {
     "buffer.receive": ("feed", "size", "take", "take_line", "take_all", "peek"),
@@ -24,10 +24,15 @@ INTERFACES: Mapping[str, tuple[str, ...]] = {
 
 
 class Judgement(NamedTuple):
-    """A verdict on each change, and the first reason to refuse them all."""
+    """A verdict on each change, and the first reason to refuse them all.
+
+    ``clustered`` are the kinds whose parts would be of two versions for a while, None where nobody
+    has looked.
+    """
 
     lines: list[VerdictLine]
     refusal: Refusal | None = None
+    clustered: list[str] | None = None
 
 
 def judge(
@@ -55,6 +60,19 @@ def judge(
     return Judgement(lines, next(filter(None, refusals), None))
 
 
+_ORDER = ("worker", "connection")
+
+
+def ordered(changes: Iterable[Change]) -> list[Change]:
+    """Timers and buffers, then other services, then what uses them."""
+
+    def rank(change: Change) -> tuple[int, int, str]:
+        own = change.kind.startswith(("timer.", "buffer.")) or change.kind == FACTORY
+        return (0 if own else 1, _ORDER.index(change.new.scope), change.kind)
+
+    return sorted(changes, key=rank)
+
+
 def unsplittable(changes: Iterable[Change]) -> Refusal | None:
     """Why a canary can't be less than a whole worker: there is one object of some kind in it.
 
@@ -70,6 +88,20 @@ def unsplittable(changes: Iterable[Change]) -> Refusal | None:
                 "use --canary worker=0 for a whole worker, or push the connections' module alone",
             )
     return None
+
+
+def clustered(changes: Iterable[Change]) -> list[str]:
+    """The kinds with a part in every worker whose parts will ask each other something else.
+
+    One that is written as before asks as before, whatever else is in its file.
+    """
+    return [
+        change.kind
+        for change in changes
+        if change.before is not None
+        and any(getattr(cls, "clustered", False) for cls in (change.before, change.new))
+        and not alike(change.before, change.new)
+    ]
 
 
 def _refuse(change: Change, culprit: type, reason: str, advice: str) -> Refusal:

@@ -54,6 +54,7 @@ EVERY_MESSAGE: list[messages.Message] = [
     messages.Cast("chat.rooms", "say", [None, True, 1, 1.5, "x", b"y", [1], {"a": 1}]),
     messages.Request(5, "kv.store", "get", [b"key"]),
     messages.Reply(5, b"value"),
+    messages.Quiet(3, 7, True),
 ]
 
 

@@ -22,7 +22,9 @@ from netswap.mediator import present
 from netswap.worker import gate as gate_module
 from netswap.worker.gate import TRANSITIONS, Event, Gate
 from netswap.worker.gate import Stage as GateStage
+from netswap.worker.held import HIGH_WATER
 from netswap.worker.mesh import Links
+from netswap.worker.settling import Settling
 from protocols.timers import loop as loop_timers
 from protocols.timers import wheel
 from tests.interpose.conftest import World, until
@@ -175,9 +177,10 @@ async def world() -> AsyncIterator[Callable[..., Awaitable[World]]]:
 
 
 async def closed(world: World, timeout: float = PATIENCE) -> Gate:
-    """A gate that is closed."""
+    """A gate that is closed, in a worker that is alone: there is nobody to settle with."""
     gate = Gate(world.host, 60)
     assert await gate.close(timeout) is None
+    assert await gate.settle(Settling(None, 0, [0], 1), timeout) is None
     assert gate.shut
     return gate
 
@@ -405,7 +408,7 @@ async def test_a_client_that_sends_without_end_is_not_read_without_end(
     await until(lambda: held._paused)
     for _ in range(50):
         await asyncio.sleep(0)
-    assert held._kept <= gate_module.HIGH_WATER + 2 * READ
+    assert held._kept <= HIGH_WATER + 2 * READ
     await gate.open()
     await until(lambda: sum(map(len, calls(one.entries[0])[1:])) == len(sent))
     assert "".join(calls(one.entries[0])[1:]).encode() == sent

@@ -102,7 +102,7 @@ def verdicts(
 ) -> list[VerdictLine] | Refusal:
     """The judgement in a server that has rooms and a client of theirs."""
     there = PRESENT if present is None else present
-    lines, refusal = judge(changes, there, live or {}, allow_lossy)
+    lines, refusal, _ = judge(changes, there, live or {}, allow_lossy)
     if refusal is not None:
         assert Verdict.INCOMPATIBLE in [line.verdict for line in lines]
         assert len(lines) == len(changes)

@@ -1,0 +1,121 @@
+"""A service with a part in every worker changes the words between its parts, under load."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.system.harness import PATIENCE, PUSHED, Server, until
+
+pytestmark = pytest.mark.timeout(180)
+
+V1, V2 = PUSHED / "tally_v1.py", PUSHED / "tally_v2.py"
+CROWD = 200
+PUSHES = 5
+ATTEMPTS = 20
+Make = Callable[..., Server]
+
+
+class Crowd(threading.Thread):
+    """Many clients that each ask again as soon as they are answered, until it is enough."""
+
+    def __init__(self, port: int, patience: float) -> None:
+        super().__init__(daemon=True)
+        self.port = port
+        self.patience = patience
+        self.answered: dict[str, int] = {"v1": 0, "v2": 0}
+        self.faults: list[str] = []
+        self.enough = threading.Event()
+
+    def run(self) -> None:
+        asyncio.run(self._all())
+
+    async def _all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CROWD):
+                group.create_task(self._one())
+
+    async def _one(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        while not self.enough.is_set():
+            writer.write(b"1\n")
+            try:
+                async with asyncio.timeout(self.patience):
+                    version, _, rest = (await reader.readline()).decode().partition(" ")
+                int(rest)
+                self.answered[version] += 1
+            except (OSError, ValueError, KeyError, TimeoutError) as error:
+                self.faults.append(repr(error))
+                break
+        writer.close()
+
+
+@pytest.fixture
+def server(make_server: Make) -> Iterator[Server]:
+    """With version 1 of the tally in two workers."""
+    made = make_server(("tally",))
+    made.push(V1)
+    yield made
+    made.stop()
+
+
+@contextmanager
+def crowd(server: Server, patience: float = PATIENCE) -> Iterator[Crowd]:
+    """They ask before this begins, and have stopped when it ends."""
+    asking = Crowd(server.ports["tally"], patience)
+    asking.start()
+    try:
+        until(lambda: sum(asking.answered.values()) > CROWD, "they are answered")
+        yield asking
+    finally:
+        asking.enough.set()
+        asking.join(2 * PATIENCE)
+
+
+def swaps(server: Server, *options: str) -> Iterator[dict[str, Any]]:
+    """Push, roll back, push: the result of each."""
+    while True:
+        for words in (("push", V2), ("rollback",)):
+            done = server.netswap(*words, *options)
+            assert done.code == 0, done
+            yield done.page
+
+
+def test_no_part_is_asked_in_words_of_another_version(server: Server) -> None:
+    """With no option given: each push holds all workers by itself, and says why."""
+    with crowd(server) as asking:
+        for number, page in zip(range(2 * PUSHES), swaps(server), strict=False):
+            assert page["atomic"]
+            assert page["receipt"]["held_us"] > 0
+            assert page["remarks"] == [
+                "tally.store has a part in every worker: nothing is served until all have swapped; "
+                "with --rolling it would be"
+            ]
+            version = "v1" if number % 2 else "v2"
+            before = asking.answered[version]
+            until(lambda v=version, b=before: asking.answered[v] > b + CROWD, "all are answered")
+    assert asking.faults == []
+    assert server.errors() == []
+    with server.client("tally") as client:
+        total = int(client.ask("0").split()[1])
+    assert total == sum(asking.answered.values())
+
+
+def test_rolling_is_passed_through_and_mixes_them(server: Server) -> None:
+    """Nothing is held, the result says what that means, and the test above could fail."""
+    assert server.netswap("push", V2, "--rolling", "--atomic").code == 2
+    swapping = swaps(server, "--rolling")
+    for _ in range(ATTEMPTS):
+        with crowd(server, patience=1.0) as asking:  # some are never answered
+            page = next(swapping)
+        assert not page["atomic"]
+        assert page["receipt"]["held_us"] == 0
+        assert "parts of two versions ask each other until all have swapped" in page["remarks"][0]
+        if asking.faults and server.errors():
+            return
+    raise AssertionError(f"{ATTEMPTS} rolling swaps under load, and no part was asked wrongly")
