@@ -387,11 +387,8 @@ class Transaction:
         """The kinds of which parts in other workers may be of another version for a while."""
         if len(self._host.slots) == 1:
             return []
-        concerned = self._changes
-        if self.ask.only is not None:
-            found = {entry.kind for entry in self._concerned()}
-            concerned = [change for change in concerned if change.kind in found]
-        return clustered(concerned)
+        found = {entry.kind for entry in self._concerned()} if self.ask.only else set(self.kinds)
+        return clustered(change for change in self._changes if change.kind in found)
 
     def _no_probation(self) -> Refusal | None:
         """Why the new code can't be on probation here, if it is to be."""
@@ -486,15 +483,9 @@ class Transaction:
     def _accepted(self, rehearsed: Rehearsed, report: Rehearsal) -> messages.Prepared:
         split = self.ask.canary is not None and self.ask.canary.splits
         connections = len(connections_of(self._concerned())) if split else 0
-        return messages.Prepared(
-            self.ask.tx,
-            self._host.slot,
-            rehearsed.verdicts,
-            self._counts(),
-            connections,
-            report,
-            rehearsed.clustered,
-        )
+        slot, counts, found = self._host.slot, self._counts(), rehearsed.clustered
+        lines = rehearsed.verdicts
+        return messages.Prepared(self.ask.tx, slot, lines, counts, connections, report, found)
 
     def _refused(
         self, refusal: Refusal, lines: list[VerdictLine], report: Rehearsal
