@@ -3,7 +3,8 @@
 ``python -m benchmarks.gallery [NAME...]`` starts a server with two workers and checked load on
 verify and kv, pushes every module of ``tests/bad_modules`` (or those named) and prints the table:
 module, what is wrong with it, where the pipeline stopped it, exit code, file and line, message.
-Exit 0 when each ended as ``gallery.toml`` says and the load saw nothing of it.
+Exit 0 when each ended as ``gallery.toml`` says, the load saw nothing of it, and no old code is left
+in any worker ``GONE_S`` seconds later at the latest.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import socket
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +29,8 @@ GALLERY = ROOT / "tests" / "bad_modules"
 MARK = b"# <<"
 """What a line ends with that the message has to name (any of them, where several do)."""
 LONGEST_S = 600.0
+GONE_S = 30.0
+PAUSE_S = 0.5
 COUNTER = ROOT / "tests" / "system" / "pushed" / "counter_v1.py"
 
 
@@ -126,9 +130,26 @@ def main() -> int:
             wrong += bool(found)
             print(f"{bad.name}: {bad.about}\n    {ending.code} at {ending.stage}, ", end="")
             print(f"{ending.where}: {ending.what[:200]}", *found, sep="\n    ", flush=True)
+        left = _old_code_left(server)
     seen = seen_by(loads)
-    print(f"\n{len(gallery)} modules, {wrong} not as they should; {seen}")
-    return 0 if not wrong and seen.clean else 1
+    print(
+        f"\n{len(gallery)} modules, {wrong} not as they should; {seen}; old code left: {len(left)}"
+    )
+    for row in left:
+        print(
+            f"    worker {row['worker']}, {row['sha256'][:12]} {row['standing']}", *row["held_by"]
+        )
+    return 0 if not wrong and seen.clean and not left else 1
+
+
+def _old_code_left(server: Netswap) -> list[dict[str, Any]]:
+    """What is left in the workers of what was pushed; waits for it to go."""
+    until = time.monotonic() + GONE_S
+    while True:
+        rows: list[dict[str, Any]] = server.run("status")[1]["retiring"]
+        if not rows or time.monotonic() > until:
+            return rows
+        time.sleep(PAUSE_S)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from netswap.modules.data import BundleResources
 from netswap.modules.syntax import read_text
 from netswap.transfer.state import BUNDLED
 
-__all__ = ["Importer", "Unit", "package_name", "refuse"]
+__all__ = ["Importer", "Unit", "forget_generic_aliases", "package_name", "refuse"]
 
 _INIT: Final = "__init__.py"
 
@@ -83,7 +83,7 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         for shown in self.shown:
             if not any(shown in other.shown for other in others):
                 linecache.cache.pop(shown, None)
-        _forget_generic_aliases()
+        forget_generic_aliases()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -179,7 +179,7 @@ def refuse(
     raise BundleError(Refusal(Stage.LOAD, reason, file, line, advice=advice))
 
 
-def _forget_generic_aliases() -> None:
+def forget_generic_aliases() -> None:
     """Empty typing's caches: ``Connection[Talk]`` is kept there, and with it Talk's module."""
     for clear in getattr(typing, "_cleanups", ()):
         clear()

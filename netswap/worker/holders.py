@@ -241,9 +241,14 @@ class _Search:
                 outside.append(item)
         if not outside:
             return [] if in_garbage else ["something that was not found"]
-        named = [(_outsider(item), self._path(item)) for item in outside]
+        named = [(_outsider(item), item) for item in outside]
         known = [row for row in named if row[0] != _UNKNOWN] or named
-        return [in_words(name, path, self._owned) for name, path in known[:MOST]]
+        return [self._told(name, item) for name, item in known[:MOST]]
+
+    def _told(self, name: str, item: object) -> str:
+        """The chain from something that only C code holds; what that is shows whose it may be."""
+        shown = name if item in self._owned else f"{name} → {describe_object(item)}"
+        return in_words(shown, self._path(item), self._owned)
 
 
 def _one_of(items: list[object], numbers: set[int]) -> object:

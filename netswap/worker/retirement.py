@@ -48,6 +48,7 @@ import msgspec
 from netswap.errors import TransitionError
 from netswap.events import Retiring
 from netswap.modules import Loaded
+from netswap.modules.importer import forget_generic_aliases
 from netswap.stack import Host
 from netswap.worker.collection import collect_owned
 from netswap.worker.forked import in_fork
@@ -235,6 +236,7 @@ class Retirement:
         due = [one for one in self._generations if one.search_at <= now]
         if not due:
             return
+        forget_generic_aliases()  # an Optional[Old] was asked for since it was given up
         found = await self._search(due)
         for one, held_by in zip(due, found.held_by, strict=True):
             one.search_at = now + min(now - one.since, self._timing.longest)

@@ -24,6 +24,8 @@ from tests.system.harness import PUSHED, ROOT, Client, Process, Server, until
 
 pytestmark = pytest.mark.timeout(120)
 
+UNTOLD = "something unknown: the search "
+"""How a search says that it was ended, on a machine that is too busy; it accuses nobody."""
 GOOD = (PUSHED / "counter_v2.py").read_text()
 BODY_OF_UP = "    pieces = [old"
 Make = Callable[..., Server]
@@ -138,6 +140,24 @@ def test_the_load_has_seen_nothing_of_it(loads: list[Load]) -> None:
         counts = report["counts"]
         assert counts["answered"] == counts["issued"] > 0, report
         assert {name: counts[name] for name in FAULTS} == dict.fromkeys(FAULTS, 0), report
+
+
+def test_the_bad_code_is_gone(server: Server, loads: list[Load]) -> None:
+    """What was loaded in a worker and taken back has died there, and nobody was accused."""
+    for load in loads:
+        load.kill()
+    left: list[dict[str, Any]] = []
+
+    def all_gone() -> bool:
+        left[:] = server.look("status")["retiring"]
+        return not left
+
+    try:
+        until(all_gone, "no old code is left", patience=60)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {left}") from None
+    told = [row["held_by"] for row in server.log() if row["event"] == "old_code_held"]
+    assert not [chain for chains in told for chain in chains if not chain.startswith(UNTOLD)]
 
 
 def test_every_module_of_the_gallery_is_in_its_table() -> None:

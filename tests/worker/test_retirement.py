@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import codecs
 import contextvars
 import errno
 import functools
@@ -18,7 +19,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable
 from itertools import product
 from types import ModuleType
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import pytest_asyncio
@@ -281,6 +282,13 @@ def by_a_partial(_world: World, module: ModuleType) -> Undo:
     return lambda: delattr(json, "hooks")
 
 
+def by_c_code(_world: World, module: ModuleType) -> Undo:
+    """The interpreter's list of codecs is in no module; that it is a list says a little."""
+    codecs.register(module.plain)
+    plain = weakref.ref(module.plain)
+    return lambda: codecs.unregister(plain())
+
+
 def by_an_instance(_world: World, module: ModuleType) -> Undo:
     """A state of numbers only: the collector does not look at such an object."""
     json.hooks = {"last": module.Hall(1)}  # type: ignore[attr-defined]
@@ -325,6 +333,7 @@ HOLDERS: dict[Callable[[World, ModuleType], Undo], str] = {
     by_a_cache: f"json.hooks → lru_cache → function cached ({line('@functools.lru_cache')})",
     by_a_cached_result: f"{__name__}.remembered → an entry of lru_cache[0] → class Small",
     by_a_partial: f"json.hooks → partial['key'] → {PLAIN}",
+    by_c_code: "C code → an instance of list[",
     by_an_instance: "json.hooks['last'] → an instance of Hall",
     by_a_thread: f"thread worker of old, running at {line('event.wait()')}",
 }
@@ -527,6 +536,21 @@ async def test_a_full_collection_is_asked_for_where_it_is_short(
     finally:
         gc.enable()
     assert searched == [1]
+
+
+async def test_a_cache_of_typing_is_emptied_and_not_accused(
+    make_world: Callable[..., World],
+) -> None:
+    """Also when somebody has asked for ``Optional[Old]`` after the old code was given up."""
+    world = make_world()
+    loaded = world.load()
+    (module,) = loaded.modules.values()
+    world.retirement.watch(loaded)
+    loaded.unload()
+    assert Optional[module.Hall] is Optional[module.Hall], "it is kept"  # noqa: UP045
+    del loaded, module
+    await world.gone()
+    assert [event for event, _ in world.log.said] == ["old_code_retired"]
 
 
 async def test_a_search_that_dies_accuses_nobody_and_is_made_again(
