@@ -57,6 +57,7 @@ SIDE_DOORS = {
     "netswap.admin.server": "aiohttp's server is imported by who serves",
     "netswap.admin.socket": "the same",
     "netswap.modules.effects": "a rehearsal's child looks at what the steps leave behind",
+    "netswap.modules.importer": "only a retirement empties what typing keeps of a bundle",
     "netswap.modules.outside": "only a worker keeps libraries, of which some are stale",
     "netswap.modules.relations": "only verdicts tell which files have changed",
     "netswap.stack.host": "what a service has started is the worker's to keep",
@@ -64,7 +65,7 @@ SIDE_DOORS = {
     "netswap.supervisor.firstset": "check and the kit begin with what a server begins with",
     "netswap.transfer.state": "a bundle's package has the name by which a state knows it",
     "netswap.worker.driver": "the kit drives a swap as a worker does",
-    "netswap.worker.transaction": "the same",
+    "netswap.worker.verdicts": "the same",
 }
 """Modules that are imported by their own names from other rooms, each with its reason."""
 LINES = 500

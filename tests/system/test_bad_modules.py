@@ -142,10 +142,8 @@ def test_the_load_has_seen_nothing_of_it(loads: list[Load]) -> None:
         assert {name: counts[name] for name in FAULTS} == dict.fromkeys(FAULTS, 0), report
 
 
-def test_the_bad_code_is_gone(server: Server, loads: list[Load]) -> None:
+def test_the_bad_code_is_gone(server: Server) -> None:
     """What was loaded in a worker and taken back has died there, and nobody was accused."""
-    for load in loads:
-        load.kill()
     left: list[dict[str, Any]] = []
 
     def all_gone() -> bool:
