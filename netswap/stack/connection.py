@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from netswap.errors import ProtocolError
 from netswap.mediator import present
+from netswap.stack.handover import hand_over
 from netswap.stack.implementation import Implementation
 from netswap.stack.timer import Timers
 from netswap.transfer import State
@@ -87,6 +88,10 @@ class Connection(Implementation[S], Generic[S]):
     def on_resume_writing(self) -> None:
         """The peer reads again."""
 
+    def on_handover(self) -> bytes:
+        """Another object takes over: what has come and belongs to it."""
+        return b""
+
     def on_drain(self) -> None:
         """The server is about to stop; ``close()`` flushes what was written."""
         self.close()
@@ -122,6 +127,13 @@ class Connection(Implementation[S], Generic[S]):
             self.host.call_soon(self.entry, "abort")
         else:
             self.transport.abort()
+
+    def become(self, kind: str, **fields: Any) -> None:
+        """Soon, make this connection that of a new object of ``kind``, with a state of ``fields``.
+
+        This object ends then, after ``on_handover``; the client notices nothing.
+        """
+        self.host.later(hand_over, self.host, self.entry, kind, fields)
 
     def pause_reading(self) -> None:
         """Take no more bytes from the peer until ``resume_reading()``."""
@@ -238,7 +250,7 @@ class Connection(Implementation[S], Generic[S]):
             self.pause_reading()
 
     def take_up(self, data: bytes) -> None:
-        """The predecessor, a session, had read ``data`` and not used it.
+        """The predecessor, a session or of another kind, had ``data`` and has not used it.
 
         It dealt with flow control and the end of the stream in its own way: tell of them again.
         """
@@ -254,14 +266,48 @@ class Connection(Implementation[S], Generic[S]):
         """Another object has taken over: stop what still runs."""
 
     def bury(self) -> None:
+        """The end of the object and of its connection."""
+        self.host.guarded(self.host.factories[self.listener], "released", self.peer)
+        self.leave()
+
+    def leave(self) -> None:
         """The end of the object: its timers, its parts and its row."""
         if self._timers is not None:
             self._timers.cancel_all()
-        self.host.guarded(self.host.factories[self.listener], "released", self.peer)
         table = self.host.table
         for entry in self._part_entries().values():
             table.remove(entry)
         table.remove(self.entry)
+
+    @classmethod
+    def following(cls, old: Any, state: State) -> Self:
+        """A new object, of another kind than ``old``, for the same transport."""
+        new: Any = cls.__new__(cls)
+        new.host = old.host
+        new.listener = old.listener
+        new.peername = old.peername
+        new.transport = old.transport
+        new.half_closed = old.half_closed
+        new.reading_paused = old.reading_paused
+        new.writing_paused = old.writing_paused
+        new.state = state
+        new.entry = new.host.table.create(cls.kind)
+        try:
+            new._bind()
+            new._wire()
+        except BaseException:
+            new.host.table.remove(new.entry)
+            raise
+        return new  # type: ignore[no-any-return]  # typed Any as in ``successor``
+
+    def begin_after(self, kept: bytes) -> None:
+        """Enter the table and have the transport; ``kept`` is what the object before was left."""
+        self.entry.target = self
+        self.point_here()
+        for entry in (*self._part_entries().values(), self.entry):
+            self.host.entered(entry)
+        self.host.guarded(self.entry, "on_connect")
+        self.host.guarded(self.entry, "take_up", kept)
 
     @classmethod
     def successor(cls, old: Any, state: State) -> Self:

@@ -168,6 +168,12 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
             self._start()
         return admitted
 
+    def begin_after(self, kept: bytes) -> None:
+        """The connection of an object of another kind is this one's: the conversation begins."""
+        self._nothing_runs()
+        super().begin_after(kept)
+        self._start()
+
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: the conversation ends where it is."""
         self._ends = True
