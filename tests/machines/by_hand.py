@@ -37,6 +37,7 @@ class Host:
         self.gate = None
         self.services: dict[str, Any] = {}
         self.present: dict[str, Any] = {}
+        self.started: dict[type, Any] = {}
 
     def service(self, kind: str) -> Any:
         """The handle of the one object of a kind."""
