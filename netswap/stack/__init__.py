@@ -4,9 +4,10 @@ Everything here is an entry of the object translation table and can be swapped w
 ``Host`` is the worker's side of it and stays; the other names are what authors derive from.
 """
 
-from netswap.stack.connection import Connection, Part
+from netswap.stack.connection import Connection
 from netswap.stack.host import FACTORY, Host, Reply
 from netswap.stack.implementation import Implementation
+from netswap.stack.part import Part
 from netswap.stack.service import Service
 from netswap.stack.session import Session
 
