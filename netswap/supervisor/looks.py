@@ -145,7 +145,7 @@ class Looks:
         return _page(workers=rows)
 
     async def history(self) -> dict[str, Any]:
-        """Every transaction, the latest first."""
+        """The transactions, the latest first; see ``versions`` for how many are kept."""
         rows = [
             {
                 **msgspec.to_builtins(row),

@@ -9,6 +9,11 @@ is missing was interrupted by a crash and counts as aborted.
 Words: a *change* is one kind going from one bundle to another. A *revision* is the n-th bundle
 accepted for a kind. A transaction with ``only`` swaps some live objects and leaves the committed
 set as it is; until the kind is next swapped as a whole, it is *split*.
+
+The history is bounded: ``KEPT`` transactions, and up to ``SPARE`` more until they are thrown out
+together. Of its older half those go first that a rollback can't take back, refused ones above all,
+so a thousand refused pushes do not hide the last good one. Revisions are kept for ever: any of
+them can be gone to by its number.
 """
 
 from __future__ import annotations
@@ -22,6 +27,10 @@ from netswap.errors import UsageError
 from netswap.outcome import Outcome
 
 __all__ = ["Change", "Record", "Revision", "Transaction", "Undo", "Versions"]
+
+
+KEPT = 1_000
+SPARE = 100
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -133,6 +142,15 @@ class Versions:
                 bundles=record.bundles,
             )
         )
+        if len(self.history) > KEPT + SPARE:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Down to ``KEPT``: what can't be undone first, then the oldest; the newer half stays."""
+        older = self.history[: -KEPT // 2]
+        excess = len(self.history) - KEPT
+        gone = {one.tx for one in sorted(older, key=lambda one: bool(one.undoable()))[:excess]}
+        self.history = [one for one in self.history if one.tx not in gone]
 
     def _end(self, transaction: Transaction, record: Record) -> None:
         transaction.outcome = record.outcome or transaction.outcome
@@ -151,8 +169,9 @@ class Versions:
             else:
                 self.split[change.kind] = change.new
         for undo in transaction.undoes:
-            done = next(t for t in self.history if t.tx == undo.tx)
-            done.undone = sorted({*done.undone, *undo.kinds})
+            for done in self.history:
+                if done.tx == undo.tx:
+                    done.undone = sorted({*done.undone, *undo.kinds})
 
     def _number(self, change: Change, transaction: Transaction) -> None:
         self.version_of[change.kind, change.new] = change.version

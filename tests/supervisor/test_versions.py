@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netswap.errors import UsageError
-from netswap.supervisor.versions import Change, Record, Undo, Versions
+from netswap.supervisor.versions import KEPT, SPARE, Change, Record, Undo, Versions
 
 A, B, C = "aa" * 32, "bb" * 32, "cc" * 32
 
@@ -157,3 +157,38 @@ def test_a_restart_knows_what_was_known(steps: list[tuple[str, str, bool]]) -> N
     assert again.active == author.versions.active
     assert again.history == author.versions.history
     assert again.revisions == author.versions.revisions
+
+
+def refuse(author: Author, times: int) -> None:
+    """Push so often what is refused."""
+    for _ in range(times):
+        tx = author.versions.next_tx
+        author.write(Record("begin", tx, 1.0, "push", [Change("k", A, C, 2)]))
+        author.write(Record("abort", tx, 2.0, outcome="rejected", reason="no"))
+
+
+def test_the_history_is_bounded_and_the_last_good_push_can_be_undone(author: Author) -> None:
+    """However many were refused since; the numbers go on, and a restart knows the same."""
+    good = author.push("k", B)
+    refuse(author, 3 * KEPT)
+    versions = author.versions
+    assert KEPT <= len(versions.history) <= KEPT + SPARE
+    assert versions.next_tx == good + 3 * KEPT + 1
+    latest = [one.tx for one in versions.history[-KEPT // 2 :]]
+    assert latest == list(range(versions.next_tx - KEPT // 2, versions.next_tx))
+    assert Versions(map(msgspec.to_builtins, author.records)).history == versions.history
+    author.undo()
+    assert versions.active == {"k": A}
+    assert versions.revision("k", B) == 2
+
+
+def test_good_pushes_leave_the_history_too(author: Author) -> None:
+    """The oldest first; what they brought can still be gone to, and its undo is no error."""
+    for number in range(KEPT + 2 * SPARE):
+        author.push("k", B if number % 2 == 0 else A)
+    versions = author.versions
+    assert KEPT <= len(versions.history) <= KEPT + SPARE
+    forgotten = versions.history[0].tx - 1
+    author.commit([Change("k", versions.active["k"], B, 1)], [Undo(forgotten, ["k"])])
+    assert versions.find("k", "1").sha256 == A
+    assert all(one.undone == [] for one in versions.history)
