@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 __all__ = [
+    "SHOWN",
     "Place",
     "accuse",
     "author_file",
@@ -27,6 +28,8 @@ __all__ = [
     "tell_where_it_dies",
 ]
 
+SHOWN = "__netswap_shown__"
+"""In the globals of a module whose ``__file__`` is a real one: the file name that its code has."""
 _ACCUSED = "accused"
 _BUNDLED = re.compile(r"^(?P<file>.+)@[0-9a-f]{12}$")
 _FRAME = re.compile(r'File "(?P<file>[^"]+)@[0-9a-f]{12}", line (?P<line>\d+)')
@@ -66,11 +69,12 @@ def accuse(error: Error, function: Callable[..., Any]) -> Error:
 
 def defined_at(thing: Callable[..., Any] | type) -> Place:
     """File and line of a bundled class or function; (None, None) for any other."""
-    shown = getattr(sys.modules.get(thing.__module__), "__file__", None) or ""
+    module = sys.modules.get(thing.__module__)
+    shown = getattr(module, SHOWN, None) or getattr(module, "__file__", None) or ""
     name = author_file(shown)
     if name is None:
         return None, None
-    begin = re.compile(rf"\s*(class|def)\s+{thing.__name__}\b")
+    begin = re.compile(rf"\s*(class|def)\s+{thing.__name__}\b|{thing.__name__}\s*(:|=[^=])")
     lines = enumerate(linecache.getlines(shown), 1)
     return name, next((number for number, line in lines if begin.match(line)), 1)
 

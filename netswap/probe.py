@@ -15,8 +15,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING
 
@@ -47,13 +49,15 @@ class Probed(msgspec.Struct):
 class _Job(msgspec.Struct):
     """What the child is given: bundles as messages; ``known`` are those to compare with.
 
-    ``named``: these were named for that, so a kind that is only there is left behind.
+    ``named``: these were named for that, so a kind that is only there is left behind. Below
+    ``folder`` the files of applications are, by their hashes.
     """
 
     bundles: list[bytes]
     known: list[bytes]
     timeout: float
     named: bool = False
+    folder: str = ""
 
 
 def run_probe(
@@ -67,9 +71,13 @@ def run_probe(
     With ``known``, every kind that a known bundle provides too is compared: verdict up and down,
     and a round trip of the default state. ``named``: a kind that only they provide is told, too.
     """
-    bundles = list(bundles)
-    sent, others = ([bundle.to_message() for bundle in some] for some in (bundles, known))
-    job = _Job(sent, others, timeout, named)
+    with tempfile.TemporaryDirectory(prefix="netswap-probe-") as folder:
+        return _run_probe(list(bundles), known, _Job([], [], timeout, named, folder))
+
+
+def _run_probe(bundles: list[Bundle], known: Iterable[Bundle], job: _Job) -> Probed:
+    job.bundles, job.known = ([b.to_message() for b in some] for some in (bundles, known))
+    timeout = job.timeout
     # Files, not pipes: a process that the module started could keep a pipe open.
     with os.fdopen(scratch(), "w+b") as answer, os.fdopen(scratch(), "w+b") as noise:
         child = subprocess.Popen(
@@ -144,6 +152,7 @@ def main() -> None:
     leave = tell_where_it_dies(STDERR)
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Job)
     probed = Probed()
+    _unpack(job)
     limits = confine(capture=False)._replace(output=STDERR)
     try:
         with _alarm(job.timeout):
@@ -185,7 +194,7 @@ def _probe(job: _Job, probed: Probed) -> None:
 
     for message in job.bundles:
         try:
-            loaded = _load(Bundle.from_message(message), probed)
+            loaded = _load(Bundle.from_message(message), probed, Path(job.folder))
             if loaded is None:
                 continue
             probed.kinds.append({k: i.version for k, i in loaded.implementations.items()})
@@ -198,12 +207,30 @@ def _probe(job: _Job, probed: Probed) -> None:
         _left_behind(job, probed)
 
 
-def _load(bundle: Bundle, probed: Probed) -> Loaded | None:
+def _unpack(job: _Job) -> None:
+    """Applications find their files, which are larger than the child may write after this."""
+    from netswap.errors import BundleError
+    from netswap.modules import Bundle
+    from netswap.modules.application import place_of
+
+    for message in job.bundles:
+        with suppress(BundleError):  # it is refused when it is its turn
+            bundle = Bundle.from_message(message)
+            place = Path(job.folder, bundle.short)
+            if place_of(bundle, lambda place=place: place) == place:  # type: ignore[misc]
+                bundle.unpack(place)
+
+
+def _load(bundle: Bundle, probed: Probed, folder: Path) -> Loaded | None:
     from netswap.modules import check_source, load_bundle
+    from netswap.modules.application import place_of
 
     refusals = check_source(bundle)
     probed.refusals += refusals
-    return None if refusals else load_bundle(bundle, None, on_trial=True)
+    if refusals:
+        return None
+    place = place_of(bundle, lambda: folder / bundle.short)
+    return load_bundle(bundle, None, on_trial=True, place=place)
 
 
 def _compare(loaded: Loaded, known: list[bytes], probed: Probed) -> None:
@@ -222,10 +249,13 @@ def _compare(loaded: Loaded, known: list[bytes], probed: Probed) -> None:
     for kind in sorted(left):
         version = loaded.implementations[kind].version
         probed.verdicts.append(
-            VerdictLine(
-                kind, Verdict.NEW, "there is no other version to compare with", None, version
-            )
+            VerdictLine(kind, Verdict.NEW, _of_no_other(loaded, kind), None, version)
         )
+
+
+def _of_no_other(loaded: Loaded, kind: str) -> str:
+    remark: str = getattr(loaded.implementations[kind], "remark", "")
+    return remark or "there is no other version to compare with"
 
 
 def _compare_kind(kind: str, old: Loaded, new: Loaded, probed: Probed) -> None:
@@ -235,7 +265,7 @@ def _compare_kind(kind: str, old: Loaded, new: Loaded, probed: Probed) -> None:
     before, after = old.implementations[kind].state_type, new.implementations[kind].state_type
     steps = [*old.migrations, *new.migrations]
     up = plan_transfer(before, after, steps)
-    reason = up.reason
+    reason = getattr(new.implementations[kind], "remark", "") or up.reason
     if up.verdict is Verdict.AS_IS:
         reason = f"{reason}; {_what_changed(kind, old, new)}"
     probed.verdicts.append(

@@ -56,6 +56,8 @@ SIDE_DOORS = {
     "netswap.admin.requests": "who looks has no need of them",
     "netswap.admin.server": "aiohttp's server is imported by who serves",
     "netswap.admin.socket": "the same",
+    "netswap.http.hosting": "how an application is hosted is no business of its author's",
+    "netswap.modules.application": "what a push marks, and a worker finds again",
     "netswap.modules.effects": "a rehearsal's child looks at what the steps leave behind",
     "netswap.modules.importer": "only a retirement empties what typing keeps of a bundle",
     "netswap.modules.outside": "only a worker keeps libraries, of which some are stale",

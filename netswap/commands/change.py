@@ -67,18 +67,22 @@ def _choices(function: Function) -> Function:
 @click.argument(
     "paths", nargs=-1, required=True, type=click.Path(exists=True, readable=True, path_type=Path)
 )
+@click.option("--app", "named", default="", metavar="MODULE:NAME", help="Where an application is.")
 @_choices
-def push(paths: tuple[Path, ...], link: Link, **choices: Any) -> None:
+def push(paths: tuple[Path, ...], named: str, link: Link, **choices: Any) -> None:
     """Replace live code by each of PATHS (a file or a folder), all as one transaction.
 
     Every live object of the changed kinds gets the new code with its state, in every worker, or
-    nothing is changed at all.
+    nothing is changed at all. A file or folder with an aiohttp or ASGI application, or a function
+    app(request), becomes http.app.
     """
     with failing(link):
         _agreeing(choices)
-        from netswap.modules import Bundle
+        if named and len(paths) > 1:
+            raise UsageError("--app is about one PATH", "", "push the others by themselves")
+        from netswap.modules.application import bundle_of
 
-        bundles = [Bundle.from_paths([path]).to_message() for path in paths]
+        bundles = [bundle_of(path, named).to_message() for path in paths]
     change(link, "push", PushRequest(bundles=bundles, timeout=link.timeout, **choices))
 
 

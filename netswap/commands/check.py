@@ -28,21 +28,22 @@ __all__ = ["check"]
     type=click.Path(exists=True, readable=True, path_type=Path),
     help="A file or folder to compare with, instead of the bundled modules; repeat for several.",
 )
+@click.option("--app", "named", default="", metavar="MODULE:NAME", help="Where an application is.")
 @for_all("10s", "How long loading may take.")
-def check(paths: tuple[Path, ...], old: tuple[Path, ...], link: Link) -> None:
+def check(paths: tuple[Path, ...], old: tuple[Path, ...], named: str, link: Link) -> None:
     """Load each of PATHS, compare it with the bundled module of its kind, and try its migrations.
 
     Needs no server. Exits with 20 when a push would be refused.
     """
     with failing(link):
-        from netswap.modules import Bundle
+        from netswap.modules.application import bundle_of
         from netswap.probe import run_probe
         from netswap.supervisor.firstset import bundled_modules, first_paths
 
-        bundles = [Bundle.from_paths([path]) for path in paths]
+        bundles = [bundle_of(path, named) for path in paths]
         protocols = sorted(path.name for path in bundled_modules().iterdir() if path.is_dir())
         others = old or first_paths(protocols, ())
-        known = [Bundle.from_paths([path]) for path in others]
+        known = [bundle_of(path) for path in others]
         probed = run_probe(bundles, known, link.timeout, named=bool(old))
     if probed.refusals:
         fail(_refused(probed.refusals), link.as_json)

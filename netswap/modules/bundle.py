@@ -92,6 +92,14 @@ class Bundle:
         """The files that are modules; the others are data."""
         return {name: data for name, data in self.files.items() if name.endswith(".py")}
 
+    def unpack(self, folder: Path) -> None:
+        """Write the files below ``folder``, which is made; their names lead nowhere else."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            path = folder / name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_bytes(content)
+
     @classmethod
     def from_paths(cls, paths: Iterable[Path]) -> Bundle:
         """Read files and folders (all below them but ``__pycache__`` and dot files).

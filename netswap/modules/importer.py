@@ -20,10 +20,13 @@ from pathlib import Path, PurePosixPath
 from types import CodeType, ModuleType
 from typing import Final, NoReturn, cast
 
+from netswap.blame import SHOWN
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
+from netswap.modules.application import Entrance, entrance_of, own_module
 from netswap.modules.bundle import Bundle
 from netswap.modules.data import BundleResources
+from netswap.modules.redirect import asked_by, own_builtins
 from netswap.modules.syntax import read_text
 from netswap.transfer.state import BUNDLED
 
@@ -49,7 +52,10 @@ class Unit:
 
 
 class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Finds and loads the modules of one bundle; ``shown`` maps shown file names to the real."""
+    """Finds and loads the modules of one bundle; ``shown`` maps shown file names to the real.
+
+    ``place`` is the folder in which an application's files can be read.
+    """
 
     def __init__(
         self,
@@ -57,10 +63,16 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         root: Path | None,
         compiled: Mapping[str, bytes] | None = None,
         package: str | None = None,
+        place: Path | None = None,
     ) -> None:
         self.bundle = bundle
+        self.entrance = entrance_of(bundle)
         self._compiled = compiled or {}
+        self._place = place
         self.package = package or package_name(bundle)
+        self._builtins = (
+            None if self.entrance is None else own_builtins(self.package, self._own_module)
+        )
         self.units = {unit.module: unit for unit in _units(bundle, self.package, root)}
         self.shown = {unit.shown: unit.file for unit in self.units.values() if unit.file}
 
@@ -90,14 +102,33 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     ) -> importlib.machinery.ModuleSpec | None:
         unit = self.units.get(fullname)
         if unit is None:
+            self._refuse_detour(fullname)
             return None
+        origin: str | None = unit.shown or None
+        if self._place is not None and unit.file:
+            origin = str(self._place / unit.file)
         spec = importlib.machinery.ModuleSpec(
-            fullname, self, origin=unit.shown or None, is_package=unit.folder is not None
+            fullname, self, origin=origin, is_package=unit.folder is not None
         )
         spec.has_location = bool(unit.shown)
         return spec
 
+    def _own_module(self, name: str) -> str | None:
+        mark = cast("Entrance", self.entrance).mark
+        return own_module(self.bundle, mark, name)
+
+    def _refuse_detour(self, fullname: str) -> None:
+        """The bundle's own module by a way that leads to a copy on the disk."""
+        if self._builtins is None or self._own_module(fullname) is None:
+            return
+        if asked_by(self._builtins):
+            text = f"{fullname} is a module of this push: import it by an import statement"
+            raise ImportError(text, name=fullname)
+
     def exec_module(self, module: ModuleType) -> None:
+        if self._builtins is not None:
+            module.__dict__["__builtins__"] = self._builtins
+            module.__dict__[SHOWN] = self._unit(module.__name__).shown
         exec(self.get_code(module.__name__), module.__dict__)
 
     def get_code(self, fullname: str) -> CodeType:

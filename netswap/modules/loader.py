@@ -3,7 +3,8 @@
 Rules:
 
 1. Every Python file of the bundle is imported at once, in the order of the names, so that an
-   error shows now and not at the first lazy import under live traffic.
+   error shows now and not at the first lazy import under live traffic. Of an application only the
+   module that has it, with what that imports.
 2. A failure leaves ``sys.modules``, ``sys.meta_path`` and ``linecache`` as they were. What the
    bundle imported from elsewhere stays: it may be in use.
 3. A bundle that is loaded already is not imported again: both callers get the same classes, each
@@ -12,7 +13,7 @@ Rules:
 
 What it can't do: end a thread that a refused module has started, or an import that hangs. Who
 cannot trust a bundle loads it in a child process with a deadline first.
-Loading and unloading belong to one thread of the process.
+Loading and unloading come one after the other, in whatever thread.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import asyncio
 import importlib
 import marshal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ from netswap.blame import describe
 from netswap.confine import leave_room
 from netswap.errors import AuthorError, BundleError
 from netswap.events import Refusal, Stage
+from netswap.http.hosting import Application, hosted, sort_of
+from netswap.modules.application import Entrance
 from netswap.modules.bundle import Bundle
 from netswap.modules.effects import Lookout, import_others
 from netswap.modules.importer import Importer, Unit, package_name, refuse
@@ -46,6 +50,7 @@ __all__ = ["Loaded", "load_bundle"]
 
 _RESIDENT: Final = "__netswap_resident__"
 _MIGRATIONS: Final = "__netswap_migrations__"
+_KEEP: Final = "__netswap_keep__"
 _REASON_LIMIT: Final = 400
 
 # What to do about an exception at import; the first class that matches.
@@ -113,7 +118,9 @@ class Loaded:
             return {}
         importer = self._resident.importer
         return {
-            importer.below(name): marshal.dumps(importer.get_code(name)) for name in importer.units
+            importer.below(name): marshal.dumps(importer.get_code(name))
+            for name in importer.units
+            if name in sys.modules
         }
 
     def versions(self) -> dict[str, int]:
@@ -143,6 +150,7 @@ def load_bundle(
     root: Path | None = None,
     compiled: Mapping[str, bytes] | None = None,
     on_trial: bool = False,
+    place: Path | None = None,
 ) -> Loaded:
     """Import all of ``bundle`` and find what it provides.
 
@@ -150,6 +158,7 @@ def load_bundle(
     child process that is to end soon: side effects of the import are looked for and refused.
 
     ``root`` is the folder that tracebacks show in front of the file names; it is not read.
+    ``place`` is the folder in which an application finds its files.
     Raises BundleError with a Refusal that names the author's file and line for whatever goes
     wrong: no Python, a syntax error, any exception at import (also SystemExit), a thread or a
     task left running, nothing provided, two implementations of one kind.
@@ -162,7 +171,7 @@ def load_bundle(
         package = f"{package_name(bundle)}_{number}"
         resident = _find_resident(bundle, package)
     if resident is None:
-        resident = _load(Importer(bundle, root, compiled, package), on_trial)
+        resident = _load(Importer(bundle, root, compiled, package, place), on_trial)
     return Loaded(resident)
 
 
@@ -176,7 +185,7 @@ def _find_resident(bundle: Bundle, package: str) -> _Resident | None:
 def _load(importer: Importer, on_trial: bool) -> _Resident:
     importer.install()
     try:
-        if on_trial:
+        if on_trial and importer.entrance is None:
             _try_import(importer)
         resident = _Resident(importer, _import_all(importer))
     except KeyboardInterrupt:
@@ -214,7 +223,36 @@ def _try_import(importer: Importer) -> None:
     importer.install()
 
 
+def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
+    """The module that has the application; a thread that it leaves running is told of, no more."""
+    before = threading.active_count()
+    module = importlib.import_module(".".join(filter(None, (importer.package, entrance.module))))
+    threads = threading.active_count() - before
+    value: Any = module
+    try:
+        for part in entrance.name.split("."):
+            value = getattr(value, part)
+        sort = sort_of(value, entrance.name)
+    except (AttributeError, TypeError) as error:
+        reason = (
+            f"{entrance.name} is not there" if isinstance(error, AttributeError) else f"{error}"
+        )
+        line = assigned_at(importer.get_source(module.__name__), entrance.name)
+        refuse(reason, entrance.file, line, "netswap push PATH --app MODULE:NAME names another")
+    keep = tuple(map(str, vars(module).get(_KEEP, ())))
+    name = entrance.name.rpartition(".")[2]
+    cls = hosted(Application(module.__name__, name, value, sort, keep), threads)
+    modules = {
+        unit.file: sys.modules[unit.module]
+        for unit in importer.units.values()
+        if unit.file and unit.module in sys.modules
+    }
+    return _Contents(MappingProxyType(modules), MappingProxyType({cls.kind: cls}), [])
+
+
 def _import_all(importer: Importer) -> _Contents:
+    if importer.entrance is not None:
+        return _import_application(importer, importer.entrance)
     modules = {}
     for unit in importer.units.values():
         before = _running()
@@ -261,6 +299,16 @@ def _place_of_frame(importer: Importer, frame: FrameType | None) -> tuple[str, i
             return file, frame.f_lineno
         frame = frame.f_back
     return None
+
+
+def assigned_at(text: str, name: str) -> int:
+    """The line of a module's top level that binds ``name``, or 1."""
+    for node in ast.parse(text).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+        if named or getattr(node, "name", None) == name:
+            return node.lineno
+    return 1
 
 
 def _start_line(unit: Unit) -> int:

@@ -17,7 +17,7 @@ from typing import Final
 from netswap.events import Refusal
 from netswap.modules.syntax import File, derived
 
-__all__ = ["beyond_itself"]
+__all__ = ["IMPLEMENTATIONS", "beyond_itself"]
 
 IMPLEMENTATIONS: Final = frozenset(
     f"netswap.{name}" for name in ("Connection", "Part", "Service", "Session", "State", "http.App")

@@ -11,6 +11,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from importlib.util import resolve_name
 
+from netswap.modules.application import MARK, imported, reached
 from netswap.modules.bundle import Bundle
 from netswap.modules.importer import Importer, Unit
 from netswap.modules.syntax import parse
@@ -22,13 +23,22 @@ class Relations:
     """The files of ``bundle`` and how they import each other. Raises BundleError."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._units = Importer(bundle, None).units
+        importer = Importer(bundle, None)
+        self._bundle, self._entrance = bundle, importer.entrance
+        self._units = importer.units
         self._package = next(iter(self._units)).partition(".")[0]
-        self.trees = {name: parse(name, text) for name, text in bundle.python_files().items()}
-        self.data = {n: data for n, data in bundle.files.items() if n not in self.trees}
+        python = bundle.python_files()
+        self.trees = (
+            {name: parse(name, text) for name, text in python.items()}
+            if self._entrance is None
+            else dict(reached(bundle, self._entrance))
+        )
+        self.data = {n: data for n, data in bundle.files.items() if n not in python and n != MARK}
         self._syntax = {name: ast.dump(tree) for name, tree in self.trees.items()}
         self._direct = {
-            unit.file: frozenset(self._imported(unit)) for unit in self._units.values() if unit.file
+            unit.file: frozenset(self._imported(unit))
+            for unit in self._units.values()
+            if unit.file in self.trees
         }
 
     def files_of(self, module: str) -> dict[str, str]:
@@ -51,6 +61,11 @@ class Relations:
         return self.files_of(module) | data
 
     def _imported(self, unit: Unit) -> Iterator[str]:
+        if self._entrance is not None:
+            mark = self._entrance.mark
+            for name in imported(self._bundle, mark, unit.file, self.trees[unit.file]):
+                yield from self._files(".".join(filter(None, (self._package, name))))
+            return
         package = unit.module if unit.folder is not None else unit.module.rpartition(".")[0]
         for node in ast.walk(self.trees[unit.file]):
             if isinstance(node, ast.ImportFrom) and node.level:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
+from netswap.modules.application import Entrance, entrance_of, reached
 from netswap.modules.bundle import Bundle
 from netswap.modules.misplaced import misplaced
 from netswap.modules.reach import beyond_itself
@@ -101,11 +102,18 @@ def check_source(bundle: Bundle) -> list[Refusal]:
 
     Looks for files that are not text or do not parse, mutable globals and class attributes,
     locks and context variables kept by a module or a class, functions that write a global, and
-    fields of a State without a default. Nothing of the bundle is run.
+    fields of a State without a default. Of an application only that it parses. Nothing of the
+    bundle is run.
     """
     python = bundle.python_files()
     if not python:
         return [_no_python(bundle)]
+    try:
+        entrance = entrance_of(bundle)
+    except BundleError as error:
+        return [error.refusal]
+    if entrance is not None:
+        return _check_application(bundle, entrance)
     refusals: list[Refusal] = []
     files: list[File] = []
     for name, content in python.items():
@@ -124,6 +132,15 @@ def check_source(bundle: Bundle) -> list[Refusal]:
     refusals.extend(beyond_itself(files))
     refusals.extend(misplaced(bundle, files))
     return sorted(refusals, key=lambda refusal: (refusal.file or "", refusal.line or 0))
+
+
+def _check_application(bundle: Bundle, entrance: Entrance) -> list[Refusal]:
+    """What an application imports has to parse; the rest is its author's business."""
+    try:
+        reached(bundle, entrance)
+    except BundleError as error:
+        return [error.refusal]
+    return list(misplaced(bundle, []))
 
 
 def _no_python(bundle: Bundle) -> Refusal:

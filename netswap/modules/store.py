@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = ["BundleStore"]
 
 _SUFFIX: Final = ".bundle"
 _INCOMING: Final = ".incoming"
+_INCOMING_FILES: Final = ".incoming.files"
 _SHA: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,6 +63,21 @@ class BundleStore:
         if bundle.sha256 != sha:
             _refuse(f"stored bundle {sha} is damaged: its content has hash {bundle.sha256}", path)
         return bundle
+
+    def unpacked(self, bundle: Bundle) -> Path:
+        """A folder with the bundle's files, for code that reads what lies beside it.
+
+        It is whole when it is there, and stays. Raises OSError when the disk does not take it.
+        """
+        place = self._folder / f"{bundle.sha256}.files"
+        if not place.is_dir():
+            with _locked(self._folder):
+                if not place.is_dir():
+                    incoming = self._folder / _INCOMING_FILES
+                    shutil.rmtree(incoming, ignore_errors=True)
+                    bundle.unpack(incoming)
+                    incoming.rename(place)
+        return place
 
     def list(self) -> list[str]:
         """The hashes of all bundles that are there, sorted; they are not read."""

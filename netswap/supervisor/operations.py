@@ -13,9 +13,10 @@ import msgspec
 import structlog
 
 from netswap.canary import Canary
-from netswap.errors import UsageError
+from netswap.errors import BundleError, UsageError
 from netswap.events import Refusal, Stage
 from netswap.modules import Bundle
+from netswap.modules.application import inheriting
 from netswap.outcome import Outcome
 from netswap.probe import Probed, run_probe
 from netswap.supervisor.agreement import Agreement, Decision
@@ -37,6 +38,8 @@ from netswap.supervisor.transaction import Plan, Transaction
 from netswap.supervisor.versions import Change
 
 __all__ = ["Operations", "Options"]
+
+APP = "http.app"
 
 log = structlog.get_logger("netswap.supervisor")
 
@@ -167,6 +170,7 @@ class Operations:
         self, bundles: Sequence[Bundle], command: str, options: Options, tell: Tell
     ) -> Result:
         timeout = self._timeout(options)
+        bundles = [self._as_before(bundle) for bundle in bundles]
         names = ", ".join(bundle.name for bundle in bundles)
         tell(Progress("loading", f"loading {names} in a child process"))
         try:
@@ -189,6 +193,14 @@ class Operations:
         if not changes:
             return Result(Outcome.DONE, "already active", state="nothing had to change")
         return await self._run(self._plan(command, changes, options, stored), tell)
+
+    def _as_before(self, bundle: Bundle) -> Bundle:
+        """An application is where it was in the version before, if it does not say where."""
+        active = self._state.versions.active.get(APP)
+        try:
+            return bundle if active is None else inheriting(bundle, self._state.store.get(active))
+        except BundleError:  # it is refused with its reason where it is loaded
+            return bundle
 
     async def swap(self, kind: str, revision: str, options: Options, tell: Tell) -> Result:
         """Bring a revision of ``kind`` that is already there."""

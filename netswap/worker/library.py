@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,6 +14,7 @@ from netswap.errors import BundleError
 from netswap.events import Refusal, Retiring, Stage
 from netswap.mediator import InFront, present
 from netswap.modules import Bundle, BundleStore, Loaded, load_bundle
+from netswap.modules.application import entrance_of, outside_of, place_of
 from netswap.modules.outside import Outside
 from netswap.ott import ObjectTranslationTable
 from netswap.stack import Implementation
@@ -64,12 +67,40 @@ class Library:
         """The bundle's code, imported on first use. Raises BundleError."""
         loaded = self._loaded.get(sha256)
         if loaded is None:
-            compiled = self._compiled.get(sha256)
-            loaded = load_bundle(self._store.get(sha256), None, compiled, self.on_trial)
-            self._loaded[sha256] = loaded
-            if not self.on_trial:
-                self.outside.note()
+            loaded = self.loading(sha256)
+            self.adopt(loaded)
         return loaded
+
+    def loading(self, sha256: str) -> Loaded:
+        """Import the bundle's code, which nobody has before ``adopt``. For any thread."""
+        bundle = self._store.get(sha256)
+        place = place_of(bundle, lambda: self._store.unpacked(bundle))
+        loaded = load_bundle(bundle, None, self._compiled.get(sha256), self.on_trial, place)
+        if not self.on_trial:
+            self.outside.note()
+        return loaded
+
+    def adopt(self, loaded: Loaded) -> None:
+        """From now on this is the bundle's code."""
+        self._loaded[loaded.sha256] = loaded
+
+    def new_applications(self, bundles: Iterable[str]) -> list[str]:
+        """Those of these bundles that are applications and not loaded. Raises BundleError."""
+        new = [sha256 for sha256 in dict.fromkeys(bundles) if sha256 not in self._loaded]
+        return [sha256 for sha256 in new if entrance_of(self._store.get(sha256)) is not None]
+
+    def import_outside(self, sha256: str) -> None:
+        """Import what an application takes from elsewhere, and unpack its files. For any thread.
+
+        What fails fails again in the application's own import, where it has a line.
+        """
+        bundle = self._store.get(sha256)
+        entrance = entrance_of(bundle)
+        place_of(bundle, lambda: self._store.unpacked(bundle))
+        for name in () if entrance is None else outside_of(bundle, entrance):
+            with contextlib.suppress(Exception, SystemExit):
+                importlib.import_module(name)
+        self.outside.note()
 
     def bundle(self, sha256: str) -> Bundle:
         """The bundle's files. Raises BundleError."""

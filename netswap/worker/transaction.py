@@ -22,7 +22,6 @@ from netswap.interpose import Interposition, Tape
 from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import Host, Implementation
-from netswap.stack.service import prepares
 from netswap.worker.canary import connections_of
 from netswap.worker.deadline import Deadline
 from netswap.worker.driver import SLICE_NS, Driver
@@ -34,7 +33,7 @@ from netswap.worker.rehearsal import Rehearsed, rehearse
 from netswap.worker.remarks import Remarks
 from netswap.worker.settling import Peers, Settling
 from netswap.worker.shadow import CONNECTIONS, INPUTS, shadow
-from netswap.worker.stalls import Stalls
+from netswap.worker.slowly import Slowly, no_shadow
 from netswap.worker.startup import Startups
 from netswap.worker.unable import hangs, short_of
 from netswap.worker.verdicts import Judgement, clustered, judge, ordered, unsplittable
@@ -60,6 +59,7 @@ class Transaction:
         self._host = host
         self._library = library
         self._startups = startups
+        self._slowly = Slowly(host, library, startups, ask)
         self._changes: list[Change] = []
         self._swap: Swap | None = None
         self._driver: Driver | None = None
@@ -92,18 +92,24 @@ class Transaction:
         rehearsed = Rehearsed(None)
         tape = await self._recorded()
         until = self._host.loop.time() + self.ask.timeout
+        refusal = await self._slowly.import_outside(until)
+        if refusal is not None:
+            return self._refused(refusal, [], Rehearsal())
         if self.ask.rehearse:
             rehearsed = await rehearse(self._play, self.ask.timeout)
         report = rehearsed.report
-        self._stall_ns = int(report.fork_us * 1e3)
+        self._stall_ns = max(self._stall_ns, int(report.fork_us * 1e3))
         if rehearsed.refusal is None:
             self._limit_s = max(self._limit_s, 4 * report.slowest_us / 1e6)
             self._library.use_compiled(rehearsed.compiled)
+            refusal = await self._slowly.load(until)
+            rehearsed = msgspec.structs.replace(rehearsed, refusal=refusal)
+        if rehearsed.refusal is None:
             rehearsed = await self._take_steps(rehearsed)
         if rehearsed.refusal is None and tape is not None:
             rehearsed = await self._shadowed(rehearsed, tape)
         if rehearsed.refusal is None:
-            refusal = await self._start(until)
+            refusal = self._stopped or await self._slowly.start(self._changes, until)
             rehearsed = msgspec.structs.replace(rehearsed, refusal=refusal)
         report = self._expected(rehearsed.report)
         if rehearsed.refusal is not None:
@@ -125,7 +131,7 @@ class Transaction:
 
     async def _shadowed(self, rehearsed: Rehearsed, tape: Tape) -> Rehearsed:
         """Old and new code have been asked what is on the tape."""
-        if (refusal := self._no_shadow()) is not None:
+        if (refusal := no_shadow(self._changes)) is not None:
             return msgspec.structs.replace(rehearsed, refusal=refusal)
         found, refusal = await shadow(self._host, self._changes, tape, self.ask)
         report = msgspec.structs.replace(rehearsed.report, shadow=found)
@@ -155,28 +161,10 @@ class Transaction:
             await asyncio.sleep(0)
         return rehearsed
 
-    def _no_shadow(self) -> Refusal | None:
-        """What has to be started can't be asked in a child, where nothing is."""
-        kinds = [change.kind for change in self._changes if prepares(change.new)]
-        if not kinds:
-            return None
-        reason = f"{kinds[0]} has something to start, which a shadow run has no loop for"
-        advice = "push it without --shadow; --watch 10s tries it on real requests"
-        return Refusal(Stage.PREPARE, reason, kind=kinds[0], advice=advice)
-
-    async def _start(self, until: float) -> Refusal | None:
-        """What the new code has to start, before anything is flipped; why it could not."""
-        if self._stopped is not None:
-            return self._stopped
-        news = [change.new for change in self._changes]
-        with Stalls(self._host.loop) as stalls:
-            refusal = await self._startups.start(news, until - self._host.loop.time())
-        self._stall_ns = max(self._stall_ns, stalls.longest_ns)
-        return refusal
-
     def _expected(self, report: Rehearsal) -> Rehearsal:
         """The report, with the longest time that the loop is expected to be held."""
         slice_us = SLICE_NS / 1e3 + report.slowest_us if report.objects else 0.0
+        self._stall_ns = max(self._stall_ns, self._slowly.stall_ns)
         stall_us = max(self._stall_ns / 1e3, slice_us)
         return msgspec.structs.replace(report, worker=self._host.slot, stall_us=stall_us)
 
@@ -368,6 +356,8 @@ class Transaction:
     def _negotiate(self) -> Judgement | Refusal:
         """The verdicts, or why there are none."""
         patience = TRIAL_S if self._library.on_trial else 1.0
+        if self._library.new_applications(self.ask.target.values()):
+            patience = self.ask.timeout
         try:
             with Deadline(max(patience, self._limit_s)):
                 self._changes[:] = ordered(self._change(*row) for row in self.ask.target.items())

@@ -19,6 +19,7 @@ INTERFACES: Mapping[str, tuple[str, ...]] = {
     "buffer.send": ("write", "flush", "size"),
     "timer.service": ("arm", "cancel", "cancel_all", "remaining"),
     "connection.factory": ("admit", "released"),
+    "http.app": ("answer",),
 }
 """What the stack itself calls on a kind; other kinds keep what they had."""
 
@@ -238,7 +239,7 @@ def _line(change: Change, refusal: Refusal | None) -> VerdictLine:
     if refusal is not None:
         return VerdictLine(change.kind, Verdict.INCOMPATIBLE, refusal.reason, old, new.version)
     if way is None:
-        return VerdictLine(change.kind, Verdict.NEW, "a kind that was not there", None, new.version)
-    return VerdictLine(
-        change.kind, way.verdict, way.reason, way.source, way.target, list(way.lossy)
-    )
+        reason = getattr(new, "remark", "") or "a kind that was not there"
+        return VerdictLine(change.kind, Verdict.NEW, reason, None, new.version)
+    reason = getattr(new, "remark", "") or way.reason
+    return VerdictLine(change.kind, way.verdict, reason, way.source, way.target, list(way.lossy))

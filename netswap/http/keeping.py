@@ -1,0 +1,228 @@
+"""What an application hands to the version that follows instead of closing it.
+
+Theory. A pool, a cache or a model is dear to make and belongs to no version. An author names it
+(``__netswap_keep__ = ["pool"]``) or asks for it by ``kept("pool", make_pool)``; the worker has one
+for each name, and counts the loads of code that keep it:
+
+* a version that starts finds what its predecessor has under a name that both keep: as the global,
+  and as ``app["pool"]`` or ``app.state.pool`` if the predecessor had it there; ``kept`` gives it;
+* when a version stops, what another one keeps is out of its reach: in its place stands a *shield*
+  that passes everything on but what would close it, so an unchanged clean-up does no harm;
+* when the last version that keeps it has stopped, it is closed, by ``aclose``, ``close``,
+  ``disconnect``, ``dispose`` or ``stop``, whichever it has; a clean-up that was not shielded may
+  have done so before.
+
+A version that is given up lets go of what it took, and what it made itself is closed.
+
+What it can't reach is a local variable: the clean-up of ``async with create_pool() as pool`` closes
+what it opened. Such a resource is made by ``kept``, which then closes it itself.
+An object of a class that was pushed keeps that version's code in the worker, and the audit of
+retired code says so.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+__all__ = ["INSTALLATION", "Keeper", "kept"]
+
+INSTALLATION = "__netswap_installation__"
+"""In the builtins of a bundle's modules: what tells one load of it from another."""
+
+CLOSERS = ("aclose", "close", "disconnect", "dispose", "stop", "shutdown", "terminate")
+"""Methods that end a resource; the first that is there is called."""
+_SHIELDED = frozenset((*CLOSERS, "wait_closed", "__aexit__", "__exit__"))
+
+_registry: dict[str, _Kept] = {}
+_keepers: dict[object, Keeper] = {}
+_installing: ContextVar[Keeper | None] = ContextVar("netswap_installing", default=None)
+_ABSENT = object()
+
+
+class _Kept:
+    """An object, who keeps it, and whether a clean-up may have closed it."""
+
+    __slots__ = ("keepers", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.keepers: set[Keeper] = set()
+
+
+def kept(name: str, factory: Callable[[], Any]) -> Any:
+    """What the worker keeps under ``name``, made by ``factory`` if nobody has made it.
+
+    With an ``async def`` factory it has to be awaited. Outside of netswap each process has its
+    own, which nobody closes.
+    """
+    keeper = _caller(sys._getframe(1))
+    if inspect.iscoroutinefunction(factory):
+        return _kept_later(name, factory, keeper)
+    row = _registry.get(name)
+    if row is None:
+        row = _registry[name] = _Kept(factory())
+    return _keep(row, keeper)
+
+
+async def _kept_later(name: str, factory: Callable[[], Any], keeper: Keeper | None) -> Any:
+    row = _registry.get(name)
+    if row is None:
+        value = await factory()
+        row = _registry.get(name)  # another may have been quicker
+        if row is not None:
+            await _close(value)
+        else:
+            row = _registry[name] = _Kept(value)
+    return _keep(row, keeper)
+
+
+def _keep(row: _Kept, keeper: Keeper | None) -> Any:
+    if keeper is not None:
+        row.keepers.add(keeper)
+    return row.value
+
+
+def _caller(frame: Any) -> Keeper | None:
+    """Whose code asks: that in which it is written, else that which is being started."""
+    while frame is not None:
+        mark = frame.f_builtins.get(INSTALLATION)
+        if mark is not None:
+            return _keepers.setdefault(mark, Keeper((), {}, mark))
+        frame = frame.f_back
+    return _installing.get()
+
+
+class Keeper:
+    """What one load of an application keeps; ``names`` are those that it says it keeps.
+
+    ``space`` are the globals of its module.
+    """
+
+    def __init__(
+        self, names: tuple[str, ...], space: MutableMapping[str, Any], mark: object = None
+    ) -> None:
+        self._names = names
+        self._space = space
+        self._application: Any = None
+        builtins = space.get("__builtins__")
+        own = builtins.get(INSTALLATION) if isinstance(builtins, dict) else None
+        self._mark = mark if mark is not None else own
+        earlier = _keepers.get(self._mark) if self._mark is not None else None
+        if self._mark is not None and mark is None:
+            _keepers[self._mark] = self
+        if earlier is not None:  # it asked for something when it was imported
+            for row in _registry.values():
+                if earlier in row.keepers:
+                    row.keepers.add(self)
+                    row.keepers.discard(earlier)
+
+    @contextmanager
+    def installing(self) -> Iterator[None]:
+        """While this application starts, what asks for a kept object does so for it."""
+        token = _installing.set(self)
+        try:
+            yield
+        finally:
+            _installing.reset(token)
+
+    def hand_over(self, application: Any) -> None:
+        """Give ``application`` what its predecessor has, under the names that it keeps."""
+        self._application = application
+        for name in self._names:
+            row = _registry.get(name)
+            if row is not None:
+                row.keepers.add(self)
+                self._put(name, row.value)
+
+    def note(self) -> None:
+        """It has started: what it has made under its names is what its successor will get."""
+        for name in self._names:
+            value = self._find(name)
+            if value is _ABSENT or value is None:
+                continue
+            row = _registry.get(name)
+            if row is None or row.value is not value:  # made again: the new one is the present one
+                if row is not None:
+                    row.keepers.discard(self)
+                row = _registry[name] = _Kept(value)
+            row.keepers.add(self)
+
+    def shield(self) -> None:
+        """It is about to clean up: what others keep is out of its reach."""
+        for name in self._names:
+            row = _registry.get(name)
+            if row is not None and row.value is self._find(name) and row.keepers - {self}:
+                self._put(name, _Shield(row.value))
+
+    async def release(self) -> None:
+        """It keeps nothing any more; what nobody keeps is closed."""
+        if self._mark is not None:
+            _keepers.pop(self._mark, None)
+        self._application = None
+        orphans = []
+        for name, row in list(_registry.items()):
+            if self in row.keepers:
+                row.keepers.discard(self)
+                if not row.keepers:
+                    del _registry[name]
+                    orphans.append(row.value)
+        for value in orphans:
+            await _close(value)
+
+    def _places(self) -> Iterator[MutableMapping[str, Any]]:
+        """Where an application keeps things: its keys, its state, the module's globals."""
+        of_aiohttp = getattr(self._application, "_state", None)
+        if isinstance(of_aiohttp, MutableMapping):
+            yield of_aiohttp
+        of_starlette = getattr(getattr(self._application, "state", None), "_state", None)
+        if isinstance(of_starlette, MutableMapping):
+            yield of_starlette
+        yield self._space
+
+    def _find(self, name: str) -> Any:
+        for place in self._places():
+            if place.get(name) is not None:
+                return place[name]
+        return _ABSENT
+
+    def _put(self, name: str, value: Any) -> None:
+        for place in self._places():
+            place[name] = value
+
+
+class _Shield:
+    """Passes everything on to what it stands for, but what would close that."""
+
+    __slots__ = ("_shielded",)
+
+    def __init__(self, shielded: Any) -> None:
+        self._shielded = shielded
+
+    def __getattr__(self, name: str) -> Any:
+        return _nothing if name in _SHIELDED else getattr(self._shielded, name)
+
+
+class _Done:
+    """What a call that does nothing gives: it may be awaited, or not."""
+
+    def __await__(self) -> Iterator[Any]:
+        return iter(())
+
+
+def _nothing(*_: Any, **__: Any) -> _Done:
+    return _Done()
+
+
+async def _close(value: Any) -> None:
+    for name in CLOSERS:
+        closer = getattr(value, name, None)
+        if callable(closer):
+            ended = closer()
+            if inspect.isawaitable(ended):
+                await ended
+            return
