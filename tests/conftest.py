@@ -73,11 +73,26 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Any]]:
     return LOOPS
 
 
+LONG = ("tests/system/", "tests/deploy/", "tests/test_package.py")
+"""Files of few tests that take long: they go first, lest one be left at the end on one core."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give asynchronous tests, and only them, the fixture that needs a loop."""
+    """Give asynchronous tests, and only them, the fixture that needs a loop; long files first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
             item.fixturenames.insert(0, "_loop_is_left_clean")
+
+
+def pytest_collection_finish() -> None:
+    """Take what is there before the first test out of the collector's sight.
+
+    The collection after each asynchronous test then looks at what that test has made: a millisecond
+    instead of forty, three quarters of these tests' processor time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _descriptors() -> dict[str, str]:
