@@ -46,3 +46,10 @@ def test_a_change_of_what_is_shared_is_a_change_of_all_that_import_it() -> None:
     assert changed("a") == changed("b") == changed("deep.inner") == ["base.py"]
     assert changed("c") == []
     assert differences({"x": "1"}, {"y": "1"}) == ["x", "y"]
+
+
+def test_a_data_file_counts_for_every_kind_and_anothers_code_for_none() -> None:
+    """Nobody can say who reads data; who runs a Python file is in the imports."""
+    found = relations().content_of("netswap_bundle_0123456789ab.c")
+    assert found.keys() == {"__init__.py", "c.py", "table.json"}
+    assert found["table.json"] == b"{}".hex()
