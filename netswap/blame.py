@@ -31,6 +31,8 @@ __all__ = [
 SHOWN = "__netswap_shown__"
 """In the globals of a module whose ``__file__`` is a real one: the file name that its code has."""
 _ACCUSED = "accused"
+_LONGEST = 2_000
+"""Characters of an exception's text that are told."""
 _BUNDLED = re.compile(r"^(?P<file>.+)@[0-9a-f]{12}$")
 _FRAME = re.compile(r'File "(?P<file>[^"]+)@[0-9a-f]{12}", line (?P<line>\d+)')
 
@@ -80,13 +82,18 @@ def defined_at(thing: Callable[..., Any] | type) -> Place:
 
 
 def describe(error: BaseException) -> str:
-    """One line: the type and text of an exception, whose text may be made by an author's code."""
+    """One line: the type and text of an exception, whose text may be made by an author's code.
+
+    It can be sent: a text has no end that we know, and may hold what UTF-8 has no bytes for.
+    """
     if isinstance(error, MemoryError) and not error.args:
         return "MemoryError: memory ran out"
     try:
         text = " ".join(str(error).split())
     except Exception as second:
         text = f"and then {type(second).__name__} for its text"
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    text = text.encode(errors="backslashreplace").decode()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

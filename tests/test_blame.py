@@ -85,6 +85,8 @@ class Unspeakable(Exception):
         (ValueError(), "ValueError"),
         (SystemExit(3), "SystemExit: 3"),
         (Unspeakable(), "Unspeakable: and then RuntimeError for its text"),
+        (ValueError("a\udcffb"), "ValueError: a\\udcffb"),
+        (ValueError("x" * 1_000_000), f"ValueError: {'x' * 2_000}…"),
     ],
 )
 def test_an_exception_is_told_in_one_line(error: BaseException, line: str) -> None:

@@ -29,6 +29,7 @@ from netswap.admin.socket import bind_admin_socket, may_speak
 from netswap.canary import Canary
 from netswap.errors import AuthorError, UsageError
 from netswap.modules import Bundle
+from netswap.ott import Selector
 from netswap.outcome import Outcome
 from netswap.supervisor import SCHEMA, Options, Progress, Result, Supervisor
 from netswap.unixsocket import peer_of
@@ -193,6 +194,8 @@ def _of(choices: Choices) -> Options:
         raise UsageError("atomic with a canary, which serves beside the old code", "", "leave one")
     if choices.atomic and choices.rolling:
         raise UsageError("atomic and rolling exclude each other", "", "leave one")
+    if choices.only is not None:
+        Selector(choices.only)  # raises UsageError here and not in a worker
     return Options(
         dry_run=choices.dry_run,
         timeout=choices.timeout,

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from netswap.blame import Place, blame, describe
-from netswap.errors import DeadlinePassed, ProtocolError
+from netswap.errors import ProtocolError
 from netswap.events import Refusal
 from netswap.interpose.effects import Diverged, Effects, Outbox
 from netswap.interpose.monitor import Choice, Figures, Monitor
@@ -62,7 +62,8 @@ LARGE = 256
 LARGE_BYTES = 16_384
 """nor a state whose canonical form is longer, after the call that found it so."""
 
-FAILURES = (Exception, SystemExit, DeadlinePassed, Diverged)
+FAILURES = (BaseException,)
+"""Of a call that is no coroutine: who raises CancelledError there has not been cancelled."""
 UNGUARDED = frozenset({"connection_made", "connection_lost"})
 """They end in the author's ``on_connect`` and ``on_close``, which are guarded by themselves."""
 

@@ -35,6 +35,28 @@ def _refuse_invariants(name: str, namespace: Mapping[str, Any]) -> None:
             raise TypeError(f"{name}.{method} is an invariant: write it in the State that it is of")
 
 
+_OURS = "netswap.stack."
+_HOOKS = frozenset({"run", "expected_diff"})
+"""What an author may define beside ``on_...``,"""
+_WRAPPED = frozenset(
+    {"close", "abort", "pause_reading", "resume_reading", "read_line", "read_exactly", "read_some"}
+)
+"""and what he may put something around: no swap and no look depends on these."""
+
+
+def _refuse_overrides(name: str, bases: tuple[type, ...], namespace: Mapping[str, Any]) -> None:
+    """What transports, swaps and looks call is ours: an error of it would end the worker."""
+    ancestry = {cls for base in bases for cls in base.__mro__}
+    stack = {cls for cls in ancestry if cls.__module__.startswith(_OURS)}
+    used = {use for cls in stack for use in getattr(cls, "uses", ())}
+    ours = {attribute for cls in stack for attribute in vars(cls)} - used - _HOOKS - _WRAPPED
+    mixins = (cls for cls in ancestry if not isinstance(cls, ImplementationMeta))
+    defined = set(namespace).union(*map(vars, mixins))
+    for attribute in sorted(ours & defined):
+        if not attribute.startswith(("__", "on_")):
+            raise TypeError(f"{name}.{attribute} would replace netswap's own; give it another name")
+
+
 class ImplementationMeta(type):
     """Gives every implementation empty slots, a handle slot for each use, and its kind."""
 
@@ -52,6 +74,8 @@ class ImplementationMeta(type):
         namespace["__slots__"] = (*slots, *(f"_use_{used}" for used in uses))
         for used in uses:
             namespace[used] = property(operator.attrgetter(f"_use_{used}.target"))
+        if not str(namespace.get("__module__")).startswith(_OURS):
+            _refuse_overrides(name, bases, namespace)
         cls = super().__new__(mcs, name, bases, namespace, **options)
         inherited = getattr(cls, "uses", {})
         cls.uses = {**inherited, **uses}

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from netswap.blame import describe
 from netswap.channel import FrameError, Link, messages
 from netswap.channel.messages import Message
 from netswap.errors import NetswapError
@@ -127,8 +128,10 @@ class Worker:
         try:
             asked = self._looks if isinstance(message, messages.Query) else self._interventions
             data = asked.answer(message.what, message.argument)
-        except (NetswapError, KeyError, TypeError, ValueError) as problem:
+        except NetswapError as problem:
             error = str(problem)
+        except Exception as problem:  # what a state holds may not go into a message
+            error = describe(problem)
         try:
             self._link.send(messages.Answer(message.id, self._slot, data, error))
         except FrameError as problem:

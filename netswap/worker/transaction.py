@@ -64,6 +64,7 @@ class Transaction:
         self._swap: Swap | None = None
         self._driver: Driver | None = None
         self._stopped: Refusal | None = None
+        self._stopping = asyncio.Event()
         self._limit_s = 0.25
         self._stall_ns = 0
         self._installation = Installation(host, self._changes, ask.canary, ask.only is not None)
@@ -91,6 +92,8 @@ class Transaction:
     async def _prepared(self) -> messages.Prepared | messages.Refused:
         rehearsed = Rehearsed(None)
         tape = await self._recorded()
+        if self._stopped is not None:
+            return self._refused(self._stopped, [], rehearsed.report)
         until = self._host.loop.time() + self.ask.timeout
         refusal = await self._slowly.import_outside(until)
         if refusal is not None:
@@ -124,10 +127,13 @@ class Transaction:
         everywhere = Interposition(self._host, tape.record)
         everywhere.place()
         try:
-            await asyncio.sleep(self.ask.shadow)
+            async with asyncio.timeout(self.ask.shadow):
+                await self._stopping.wait()
+        except TimeoutError:
+            return tape
         finally:
             everywhere.remove()
-        return tape
+        return None
 
     async def _shadowed(self, rehearsed: Rehearsed, tape: Tape) -> Rehearsed:
         """Old and new code have been asked what is on the tape."""
@@ -309,6 +315,7 @@ class Transaction:
         """The supervisor decided while this worker was swapping or watching, or was about to."""
         self._stopped = refusal
         self._startups.give_up(refusal)
+        self._stopping.set()
         if self._watch is not None:
             self._watch.end()
         if self._gate is not None:

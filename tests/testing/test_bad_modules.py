@@ -118,18 +118,6 @@ MISTAKES = {
         "a swap from old to new behind byte 4 of step 1 of 10",
         "after a round trip through its canonical form",
     ),
-    "writes as soon as it is there": (
-        [
-            (
-                "class Lines(Connection[Talk]):\n",
-                "class Lines(Connection[Talk]):\n"
-                "    def take_over(self, old):\n        super().take_over(old)\n"
-                '        self.write(b"hello again\\\\n")\n\n',
-            ),
-        ],
-        "a swap from old to new before step 1 of 10",
-        "hello again",
-    ),
 }
 
 

@@ -64,6 +64,12 @@ def no_protocol(self: Any, old: Any) -> None:
     """Point nothing to the follower but the table."""
 
 
+def greeting(self: Any, old: Any, real: Any = Connection.take_over) -> None:
+    """Write as soon as it is there."""
+    real(self, old)
+    self.write(b"hello again\n")
+
+
 def nothing(self: Any, *_: Any) -> None:
     """Forget it."""
 
@@ -82,6 +88,7 @@ OMISSIONS: dict[str, tuple[Callable[..., None], type, str, Any]] = {
         without(Connection, "successor", "_timers", None),
     ),
     "the transport keeps the old object": (lines, Connection, "take_over", no_protocol),
+    "a follower writes to its client by itself": (lines, Connection, "take_over", greeting),
     "the owner of a send buffer keeps the old one": (output, Part, "take_over", nothing),
     "parts that were made for nothing stay": (rooms, Connection, "discard", nothing),
     "a retired conversation runs on": (session, Session, "retire", nothing),

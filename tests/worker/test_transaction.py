@@ -618,6 +618,37 @@ def test_a_worker_short_of_descriptors_refuses_and_keeps_its_clients(
     assert say(client, b"x\n").startswith(b"v2 ")
 
 
+def test_a_shadow_run_that_is_taken_back_does_not_go_on_recording(worker: OneWorker) -> None:
+    """The worker is there for the next transaction at once, not when an hour has passed."""
+    served(worker)
+    client, new = worker.connect(), worker.put(talk2())
+    assert say(client, b"x\n") == b"v1 1\n"
+    tx = next(NUMBERS)
+    ask = messages.Prepare(tx, {KIND: new}, shadow=3600.0)
+    worker.send(ask, messages.Revert(tx))
+    worker.expect(messages.Refused)
+    assert worker.expect(messages.Reverted).refusal is None
+    assert say(client, b"x\n") == b"v1 2\n"
+    finished(worker, next(NUMBERS), talk_connection=new)
+
+
+def test_a_state_that_no_message_can_hold_is_a_look_without_an_answer(worker: OneWorker) -> None:
+    """A list that holds itself: the worker that is asked for it serves on."""
+    circle = TALK.replace('text: str = ""', "text: list = []").replace(
+        "self.state.text = data.decode().strip()", "self.state.text.append(self.state.text)"
+    )
+    worker.boot(talk_connection=worker.put(circle))
+    worker.expect(messages.Ready)
+    client = worker.connect()
+    assert say(client, b"x\n") == b"v1 1\n"
+    (row,) = worker.ask("objects", f"kind={KIND}")
+    worker.send(messages.Query(2, "inspect", str(row.identity)))
+    answer = worker.expect(messages.Answer)
+    assert answer.error is not None
+    assert "RecursionError" in answer.error
+    assert say(client, b"x\n") == b"v1 2\n"
+
+
 @contextmanager
 def short_of_descriptors(pid: int, spare: int) -> Iterator[None]:
     """The process can open ``spare`` descriptors."""
