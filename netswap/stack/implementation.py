@@ -35,7 +35,8 @@ def _refuse_invariants(name: str, namespace: Mapping[str, Any]) -> None:
             raise TypeError(f"{name}.{method} is an invariant: write it in the State that it is of")
 
 
-_OURS = "netswap.stack."
+_OURS = "netswap."
+_STACK = f"{_OURS}stack."
 _HOOKS = frozenset({"run", "expected_diff"})
 """What an author may define beside ``on_...``,"""
 _WRAPPED = frozenset(
@@ -47,7 +48,7 @@ _WRAPPED = frozenset(
 def _refuse_overrides(name: str, bases: tuple[type, ...], namespace: Mapping[str, Any]) -> None:
     """What transports, swaps and looks call is ours: an error of it would end the worker."""
     ancestry = {cls for base in bases for cls in base.__mro__}
-    stack = {cls for cls in ancestry if cls.__module__.startswith(_OURS)}
+    stack = {cls for cls in ancestry if cls.__module__.startswith(_STACK)}
     used = {use for cls in stack for use in getattr(cls, "uses", ())}
     ours = {attribute for cls in stack for attribute in vars(cls)} - used - _HOOKS - _WRAPPED
     mixins = (cls for cls in ancestry if not isinstance(cls, ImplementationMeta))
