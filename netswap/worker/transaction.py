@@ -80,8 +80,7 @@ class Transaction:
     async def prepare(self) -> messages.Prepared | messages.Refused:
         """Load, judge, rehearse, start. Touches nothing; a refusal says why.
 
-        So what the machine does not give (a descriptor, a process, a file of the store) is a
-        refusal too: it must not cost the worker and all its clients.
+        What the machine does not give (a descriptor, a process, a file) is a refusal, too.
         """
         try:
             return await self._prepared()
