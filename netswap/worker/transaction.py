@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import msgspec
@@ -126,13 +126,11 @@ class Transaction:
         everywhere = Interposition(self._host, tape.record)
         everywhere.place()
         try:
-            async with asyncio.timeout(self.ask.shadow):
-                await self._stopping.wait()
-        except TimeoutError:
-            return tape
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self.ask.shadow)
         finally:
             everywhere.remove()
-        return None
+        return tape
 
     async def _shadowed(self, rehearsed: Rehearsed, tape: Tape) -> Rehearsed:
         """Old and new code have been asked what is on the tape."""
