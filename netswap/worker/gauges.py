@@ -52,6 +52,7 @@ class Stopwatch:
     """Since it was made, of this thread: its processor time, and how long it stood still.
 
     It stands still when it neither runs nor waits for a processor: it sleeps, or waits for others.
+    Where the system does not tell how long it waited for one, nobody knows, and it is never said.
     """
 
     def __init__(self) -> None:
@@ -64,7 +65,9 @@ class Stopwatch:
         return time.thread_time_ns() - self._cpu
 
     def blocked_s(self) -> float:
-        """Seconds in which it stood still."""
+        """Seconds in which it stood still; 0.0 where that can't be known."""
+        if not _WAITED.exists():
+            return 0.0
         took = time.perf_counter_ns() - self._began
         return (took - self.cpu_ns()) / 1e9 - (_waited_s() - self._waited)
 

@@ -68,8 +68,8 @@ class Blocks(Exception):  # noqa: N818
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
-            f"it stood still for {seconds:.2f} s without computing, and would hold the loop "
-            f"for as long; at most {BLOCKED_S:g} s are allowed"
+            f"it stood still for at least {seconds:.2f} s without computing, and would hold the "
+            f"loop for as long; at most {BLOCKED_S:g} s are allowed"
         )
 
 

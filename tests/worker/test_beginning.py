@@ -229,7 +229,7 @@ def test_a_start_that_hangs_is_refused(host: Host) -> None:
     assert refusal is not None
     assert "starting test.hall failed in the rehearsal: it hangs" in refusal.reason
     reason = refused(host, change(hall(lambda _: naps.wait(2 * trial.BLOCKED_S))))
-    assert "it stood still for 0." in reason
+    assert "it stood still for at least 0." in reason
 
 
 @pytest.mark.parametrize("way", ["write", "connect", "bind", "run", "remove", "descriptor"])

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from pathlib import Path
 
+import pytest
+
+from netswap.worker import gauges
 from netswap.worker.gauges import Pulse, Stopwatch, resident_bytes
 
 
@@ -39,3 +43,13 @@ def test_a_stopwatch_tells_standing_still_from_computing() -> None:
     while watch.cpu_ns() < 50_000_000:
         pass
     assert watch.blocked_s() < 0.04
+
+
+def test_a_stopwatch_that_cannot_tell_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A busy machine looks the same as a sleep there."""
+    monkeypatch.setattr(gauges, "_WAITED", tmp_path / "no such file")
+    watch = Stopwatch()
+    threading.Event().wait(0.01)
+    assert watch.blocked_s() == 0.0
