@@ -141,10 +141,14 @@ def _article(value: Any) -> str:
 
 
 def _required(value: Any) -> int:
-    """How many parameters have to be given by position."""
-    parameters = inspect.signature(value).parameters.values()
+    """How many parameters have to be given by position; -1 where that can't be said."""
+    parameters = list(inspect.signature(value).parameters.values())
+    required = [p for p in parameters if p.default is p.empty]
     by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in by_place and p.default is p.empty for p in parameters)
+    count = sum(p.kind in by_place for p in required)
+    takes_any = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    by_name = any(p.kind is inspect.Parameter.KEYWORD_ONLY for p in required)
+    return -1 if by_name or (takes_any and count == 0) else count
 
 
 def adapter_of(sort: Sort) -> Callable[[Any, Host], Adapter]:

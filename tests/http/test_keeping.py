@@ -1,0 +1,185 @@
+"""What an application keeps goes to its successor, and is closed when nobody keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from netswap.http import keeping, kept
+from netswap.http.keeping import INSTALLATION, Keeper
+
+
+class Pool:
+    """Something dear; counts how often it is closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+    def ask(self) -> str:
+        return "asked"
+
+
+class Version:
+    """One load of an application: globals of its own, builtins of its own."""
+
+    def __init__(self, *names: str, application: Any = None, **space: Any) -> None:
+        builtins = {"__builtins__": {**vars(__import__("builtins")), INSTALLATION: object()}}
+        self.space: dict[str, Any] = {**builtins, **space, "kept": kept}
+        self.application = application
+        self.keeper = Keeper(names, self.space)
+
+    def run(self, text: str) -> Any:
+        """A line of the version's own code."""
+        return eval(text, self.space)
+
+    def start(self, **made: Any) -> None:
+        """What its start-up makes if nothing is there under that name."""
+        with self.keeper.installing():
+            self.keeper.hand_over(self.application)
+            for name, value in made.items():
+                if self.space.get(name) is None:
+                    self.space[name] = value
+        self.keeper.note()
+
+    async def stop(self) -> None:
+        """Its clean-up closes whatever stands under its names."""
+        self.keeper.shield()
+        for value in [v for name, v in self.space.items() if hasattr(v, "ask")]:
+            await value.close()
+        await self.keeper.release()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    yield
+    assert not keeping._registry
+    assert not keeping._keepers
+
+
+async def test_what_both_keep_is_handed_over_and_closed_by_the_last() -> None:
+    """The old version's clean-up does not reach it."""
+    pool = Pool()
+    old = Version("pool")
+    old.start(pool=pool)
+    new = Version("pool")
+    new.start(pool=Pool())
+    assert new.space["pool"] is pool
+    await old.stop()
+    assert pool.closed == 0
+    assert (old.space["pool"].ask(), new.space["pool"].ask()) == ("asked", "asked")
+    await new.stop()
+    assert pool.closed >= 1
+
+
+async def test_what_is_given_up_lets_go_of_it() -> None:
+    """The version before has it as it had it."""
+    pool, own = Pool(), Pool()
+    old = Version("pool")
+    old.start(pool=pool)
+    new = Version("pool", "cache")
+    new.start(cache=own)
+    await new.stop()
+    assert (pool.closed, own.closed > 0) == (0, True)
+    await old.stop()
+    assert pool.closed
+
+
+async def test_a_version_that_does_not_keep_it_has_its_own() -> None:
+    """And the old one's is closed with the old one."""
+    pool, other = Pool(), Pool()
+    old = Version("pool")
+    old.start(pool=pool)
+    new = Version()
+    new.start(pool=other)
+    assert new.space["pool"] is other
+    await old.stop()
+    assert (pool.closed > 0, other.closed) == (True, 0)
+    await new.stop()
+
+
+async def test_one_that_makes_it_again_is_left_with_its_own() -> None:
+    """A start-up that does not look replaces it; each is closed by whoever has it."""
+    pool, other = Pool(), Pool()
+    old = Version("pool")
+    old.start(pool=pool)
+    new = Version("pool")
+    new.keeper.hand_over(None)
+    new.space["pool"] = other
+    new.keeper.note()
+    await old.stop()
+    assert (pool.closed > 0, other.closed) == (True, 0)
+    await new.stop()
+    assert other.closed
+
+
+@pytest.mark.parametrize("shape", ["aiohttp", "starlette"])
+async def test_it_is_where_the_predecessor_had_it(shape: str) -> None:
+    """As a key of the application, or in its state."""
+
+    def application() -> Any:
+        place: dict[str, Any] = {}
+        state = SimpleNamespace(_state=place)
+        return state if shape == "aiohttp" else SimpleNamespace(state=state)
+
+    def place(version: Version) -> dict[str, Any]:
+        of = version.application if shape == "aiohttp" else version.application.state
+        found: dict[str, Any] = of._state
+        return found
+
+    pool = Pool()
+    old = Version("pool", application=application())
+    old.keeper.hand_over(old.application)
+    place(old)["pool"] = pool
+    old.keeper.note()
+    new = Version("pool", application=application())
+    new.start()
+    assert place(new)["pool"] is pool
+    old.keeper.shield()
+    await place(old)["pool"].close()
+    await old.keeper.release()
+    assert pool.closed == 0
+    await new.keeper.release()
+    assert pool.closed == 1
+
+
+async def test_kept_gives_what_is_there_or_makes_it() -> None:
+    """Who asks is known by the code that asks, in a start-up or in a request."""
+    old = Version(Pool=Pool)
+    pool = old.run("kept('pool', Pool)")
+    new = Version(Pool=Pool)
+    new.start()
+    assert new.run("kept('pool', Pool)") is pool
+    await old.keeper.release()
+    assert pool.closed == 0
+    await new.keeper.release()
+    assert pool.closed == 1
+
+
+async def test_a_factory_may_be_a_coroutine_function() -> None:
+    """Then it is awaited, whether it is made or there."""
+    made = []
+
+    async def make() -> Pool:
+        made.append(Pool())
+        return made[-1]
+
+    version = Version(make=make)
+    one, two = version.run("kept('pool', make)"), version.run("kept('pool', make)")
+    assert await one is await two
+    assert len(made) == 1
+    await version.keeper.release()
+    assert made[0].closed == 1
+
+
+async def test_outside_of_a_bundle_it_is_the_process_that_keeps() -> None:
+    """The same file runs under another server; nobody closes it there."""
+    pool = kept("alone", Pool)
+    assert kept("alone", Pool) is pool
+    assert pool.closed == 0
+    del keeping._registry["alone"]
