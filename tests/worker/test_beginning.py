@@ -144,7 +144,9 @@ def test_a_fresh_object_keeps_the_invariants(host: Host) -> None:
 
 @pytest.mark.parametrize("base", [Connection, Session, Part])
 @pytest.mark.parametrize("is_new", [True, False], ids=["new", "known"])
-def test_the_object_that_follows_a_fresh_one_is_built(host: Host, base: Any, is_new: bool) -> None:
+def test_the_object_that_follows_a_fresh_one_is_built(
+    host: Host, base: Any, is_new: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A handle that can't be had shows there, and an object that can be built is none the worse."""
 
     class New(State, kind=PART, version=2):
@@ -157,19 +159,10 @@ def test_the_object_that_follows_a_fresh_one_is_built(host: Host, base: Any, is_
         pass
 
     class After(base[New], uses={"clock": "timer.service"}):  # type: ignore[misc]
-        broken = False
+        pass
 
-        def _bind(self) -> None:
-            super()._bind()
-            self._is_well()
-
-        def _bind_after(self, old: Any) -> None:
-            super()._bind_after(old)
-            self._is_well()
-
-        def _is_well(self) -> None:
-            if self.broken:
-                raise LookupError("no such thing")
+    def broken(*_: Any) -> None:
+        raise LookupError("no such thing")
 
     if base is Session:
         host.install(Input)
@@ -177,7 +170,8 @@ def test_the_object_that_follows_a_fresh_one_is_built(host: Host, base: Any, is_
     refusal, report = tried(host, change(After, before))
     assert refusal is None
     assert report.objects == 0
-    After.broken = True
+    for name in ("_bind", "_bind_after"):
+        monkeypatch.setattr(After, name, broken)
     assert "LookupError: no such thing" in refused(host, change(After, before))
 
 
