@@ -91,8 +91,9 @@ class Transaction:
     async def _prepared(self) -> messages.Prepared | messages.Refused:
         rehearsed = Rehearsed(None)
         tape = await self._recorded()
-        if self._stopped is not None:
-            return self._refused(self._stopped, [], rehearsed.report)
+        stopped = self._stopped
+        if stopped is not None:
+            return self._refused(stopped, [], rehearsed.report)
         until = self._host.loop.time() + self.ask.timeout
         refusal = await self._slowly.import_outside(until)
         if refusal is not None:
