@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,11 @@ FAILING = {
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, request: pytest.FixtureRequest):
+def run(pytester: pytest.Pytester, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """Run the text of a test module under this project's settings and conftest."""
     settings = request.config.rootpath / "pyproject.toml"
+    for name in [name for name in os.environ if name.startswith("COV")]:
+        monkeypatch.delenv(name)  # coverage has nothing of ours to measure there
     pytester.makeconftest(CONFTEST.replace("PATIENCE = 2.0", "PATIENCE = 0.05"))
     pytester.path.joinpath("pyproject.toml").write_text(settings.read_text())
 
