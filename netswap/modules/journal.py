@@ -5,6 +5,9 @@ A record counts when ``append`` has returned: it is synced, and so is the folder
 file. A crash while writing can only hurt the last line, so a last line that is not whole was never
 acknowledged and is cut; a damaged line before it means that the disk or a person changed history,
 and nothing is guessed from there on.
+
+``replace`` writes a new file beside this one, syncs it, gives it the name and syncs the folder, so
+a crash leaves the old file or the new one, whole. What is left of an earlier try is overwritten.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import fcntl
 import io
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -133,6 +136,29 @@ class Journal:
             os.ftruncate(self._descriptor, self._end)
             raise
         self._end += len(line)
+
+    def replace(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Hold ``records`` and nothing else from now on; they are on the disk when this returns.
+
+        Raises OSError when the disk does not take them: then the file of before is there, or the
+        new one, and what is done next with this journal begins with a look which it is.
+        """
+        self.recover()
+        assert self._descriptor is not None  # recover() returned
+        _see_that_it_stands(self._path, self._descriptor, self._end)
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        fresh.unlink(missing_ok=True)
+        descriptor = _open(fresh)
+        try:
+            _lock(fresh, descriptor)
+            _write_all(descriptor, b"".join(map(_encode, records)), 0)
+            os.fsync(descriptor)
+            fresh.replace(self._path)
+            _sync_folder(self._path.parent)
+        finally:
+            os.close(descriptor)
+            self.close()
+        self.recover()
 
     def close(self) -> None:
         """Stop being the writer; harmless when it is not."""

@@ -3,7 +3,7 @@
 ::
 
     DIR/lock            held (flock) while a server runs; holds its pid
-    DIR/journal         one line per begin, commit and abort
+    DIR/journal         one line per begin, commit and abort; made shorter at a start when long
     DIR/bundles/        one file per bundle, named by its hash
     DIR/mesh/           sockets between workers, while a server runs
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,10 @@ from netswap.modules import BundleStore, Journal
 from netswap.supervisor.versions import Record, Versions
 
 __all__ = ["StateDirectory", "StateDirectoryBusy"]
+
+
+LONG = 5_000
+"""A journal of more records is made shorter at the next start; ``versions`` says what is kept."""
 
 
 class StateDirectoryBusy(CallerError):
@@ -53,7 +58,10 @@ class StateDirectory:
         self.store = BundleStore(path / "bundles")
         self._journal = Journal(path / "journal")
         self.cut = self._journal.recover()
-        self.versions = Versions(self._journal.read())
+        records = self._journal.read()
+        self.versions = Versions(records)
+        if len(records) > LONG:
+            self._shorten()
 
     @property
     def bundles(self) -> Path:
@@ -67,6 +75,13 @@ class StateDirectory:
         """
         self._journal.append(msgspec.to_builtins(record))
         self.versions.apply(record)
+
+    def _shorten(self) -> None:
+        """Let the journal hold what is known, and not how it came to be.
+
+        :raises OSError: the disk does not take it; what is known is there as before.
+        """
+        self._journal.replace([msgspec.to_builtins(self.versions.base(time.time()))])
 
     def close(self) -> None:
         """Let another server have it."""

@@ -3,8 +3,9 @@
 Pure: records go in, in the order of the journal, live or at start-up. The same records give the
 same answers, so a restarted server knows what the one before it knew.
 
-Records (JSON objects) are ``begin``, ``commit`` and ``abort``, joined by ``tx``. A begin whose end
-is missing was interrupted by a crash and counts as aborted.
+Records (JSON objects) are ``begin``, ``commit`` and ``abort``, joined by ``tx``, and ``base``,
+which stands for all before it. A begin whose end is missing was interrupted by a crash and counts
+as aborted.
 
 Words: a *change* is one kind going from one bundle to another. A *revision* is the n-th bundle
 accepted for a kind. A transaction with ``only`` swaps some live objects and leaves the committed
@@ -26,7 +27,7 @@ import msgspec
 from netswap.errors import UsageError
 from netswap.outcome import Outcome
 
-__all__ = ["Change", "Record", "Revision", "Transaction", "Undo", "Versions"]
+__all__ = ["Base", "Change", "Record", "Revision", "Transaction", "Undo", "Versions"]
 
 
 KEPT = 1_000
@@ -75,6 +76,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: str = ""
     reason: str = ""
     receipt: dict[str, Any] = {}
+    base: Base | None = None
 
 
 class Transaction(msgspec.Struct):
@@ -105,6 +107,16 @@ class Transaction(msgspec.Struct):
         return [c for c in self.changes if c.old is not None and c.kind not in self.undone]
 
 
+class Base(msgspec.Struct, frozen=True):
+    """All that is known at one moment: what a journal begins with that was made shorter."""
+
+    active: dict[str, str]
+    version_of: list[tuple[str, str, int]]
+    revisions: dict[str, list[Revision]]
+    history: list[Transaction]
+    split: dict[str, str]
+
+
 class Versions:
     """The committed set, the revisions and the history."""
 
@@ -124,10 +136,24 @@ class Versions:
 
     def apply(self, record: Record) -> None:
         """Take one record of the journal into account."""
-        if record.type == "begin":
+        if record.base is not None:
+            self._begin_with(record.base)
+        elif record.type == "begin":
             self._begin(record)
         elif self.history and self.history[-1].tx == record.tx:
             self._end(self.history[-1], record)
+
+    def base(self, time: float) -> Record:
+        """One record that stands for all that were applied."""
+        known = [(kind, sha, version) for (kind, sha), version in self.version_of.items()]
+        base = Base(self.active, known, self.revisions, self.history, self.split)
+        return Record("base", self.next_tx - 1, time, base=base)
+
+    def _begin_with(self, base: Base) -> None:
+        self.active, self.split = dict(base.active), dict(base.split)
+        self.version_of = {(kind, sha): version for kind, sha, version in base.version_of}
+        self.revisions = {kind: list(rows) for kind, rows in base.revisions.items()}
+        self.history = list(base.history)
 
     def _begin(self, record: Record) -> None:
         self.history.append(

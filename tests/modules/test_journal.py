@@ -196,3 +196,64 @@ def test_a_file_that_somebody_else_has_changed_takes_no_record(
     with pytest.raises(OSError, match="removed, replaced or shortened under the server"):
         journal.append({"begin": 3})
     assert reopened(path).read() == ([] if how == "removed" else THREE[: 2 + (how == "replaced")])
+
+
+STEPS = ["open", "pwrite", "fsync", "replace", "fsync of the folder"]
+
+
+def crashing(monkeypatch: pytest.MonkeyPatch, step: str, after: bool) -> None:
+    """The writer ends at a step of ``replace``: before it is done, or just after."""
+
+    class Crash(BaseException):
+        """Nothing of the writer's runs after it but the closing of files, as at a kill."""
+
+    name, _, of_folder = step.partition(" ")
+    owner: Any = Path if name == "replace" else os
+    real = getattr(owner, name)
+
+    def call(*words: Any, **more: Any) -> Any:
+        where = words[0]
+        is_folder = name == "fsync" and stat.S_ISDIR(os.fstat(where).st_mode)
+        if is_folder is not bool(of_folder) or (name == "open" and str(where)[-4:] != ".new"):
+            return real(*words, **more)
+        if after:
+            made = real(*words, **more)
+            if name == "open":
+                os.close(made)
+        elif name == "pwrite":
+            real(where, words[1][: len(words[1]) // 2], *words[2:])
+        raise Crash(step)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_crash_in_a_replacement_leaves_the_old_records_or_the_new(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
+) -> None:
+    """Whole; and whoever comes next can write, replace and read."""
+    is_new = STEPS.index(step) > 3 or (step == "replace" and after)
+    with monkeypatch.context() as patched:
+        crashing(patched, step, after)
+        with pytest.raises(BaseException, match=step):
+            journal.replace([{"base": 1}])
+    journal.close()
+    following = reopened(path)
+    expected = [{"base": 1}] if is_new else THREE
+    assert following.read() == expected
+    assert following.recover() is None
+    following.append({"next": 1})
+    following.replace([{"base": 2}])
+    following.append({"next": 2})
+    assert following.read() == [{"base": 2}, {"next": 2}]
+    following.close()
+    assert reopened(path).read() == [{"base": 2}, {"next": 2}]
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_a_replaced_journal_has_one_writer_still(journal: Journal, path: Path) -> None:
+    """The lock is on the new file."""
+    journal.replace([{"base": 1}])
+    with pytest.raises(JournalError, match="another server"):
+        reopened(path).recover()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from netswap.errors import UsageError
+from netswap.supervisor import state
+from netswap.supervisor.state import StateDirectory
 from netswap.supervisor.versions import KEPT, SPARE, Change, Record, Undo, Versions
 
 A, B, C = "aa" * 32, "bb" * 32, "cc" * 32
@@ -153,10 +157,11 @@ def test_a_restart_knows_what_was_known(steps: list[tuple[str, str, bool]]) -> N
             author.push(kind, sha, only="x=1" if only and kind in author.versions.active else None)
         elif author.versions.history and any(t.undoable() for t in author.versions.history):
             author.undo()
-    again = Versions(map(msgspec.to_builtins, author.records))
-    assert again.active == author.versions.active
-    assert again.history == author.versions.history
-    assert again.revisions == author.versions.revisions
+    base = author.versions.base(1.0)
+    for records in (author.records, [base]):
+        again = Versions(map(msgspec.to_builtins, records))
+        for what in ("active", "history", "revisions", "version_of", "split", "next_tx"):
+            assert getattr(again, what) == getattr(author.versions, what)
 
 
 def refuse(author: Author, times: int) -> None:
@@ -192,3 +197,32 @@ def test_good_pushes_leave_the_history_too(author: Author) -> None:
     author.commit([Change("k", versions.active["k"], B, 1)], [Undo(forgotten, ["k"])])
     assert versions.find("k", "1").sha256 == A
     assert all(one.undone == [] for one in versions.history)
+
+
+def test_a_long_journal_is_made_shorter_at_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known is the same, also after what is written later; a short one stays as it is."""
+    directory = StateDirectory(tmp_path)
+    change = [Change("k", None, A, 1)]
+    for record in (Record("begin", 1, 1.0, changes=change), Record("commit", 1, 2.0)):
+        directory.append(record)
+    for tx in range(2, 12):
+        directory.append(Record("begin", tx, 1.0, changes=change))
+        directory.append(Record("abort", tx, 2.0, outcome="rejected"))
+    known = directory.versions
+    journal = tmp_path / "journal"
+    for limit, lines in ((22, 22), (21, 1), (21, 1)):
+        directory.close()
+        monkeypatch.setattr(state, "LONG", limit)
+        directory = StateDirectory(tmp_path)
+        assert len(journal.read_bytes().splitlines()) == lines
+        assert directory.versions.history == known.history
+        assert directory.versions.active == known.active
+    directory.append(Record("begin", 12, 1.0, changes=[Change("k", A, B, 1)]))
+    directory.append(Record("commit", 12, 2.0))
+    directory.close()
+    directory = StateDirectory(tmp_path)
+    assert directory.versions.active == {"k": B}
+    assert directory.versions.next_tx == 13
+    directory.close()
