@@ -7,16 +7,37 @@ import asyncio
 import os
 import signal
 import socket
+import traceback
 from collections.abc import Callable
+from typing import Any
 
 from netswap.logs import configure_from
 from netswap.worker.kinship import end_with_parent
 from netswap.worker.process import Worker
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """asyncio's own ends for a SystemExit out of any callback, and with it all other clients.
+
+    Here it costs what any other exception costs: the connection that raised it.
+    """
+
+    def _run_once(self) -> None:
+        try:
+            super()._run_once()  # type: ignore[misc]  # private, and there is no other way in
+        except (SystemExit, KeyboardInterrupt) as error:  # no signal raises the latter in a worker
+            what = "a callback wanted to end the worker"
+            for frame, _ in traceback.walk_tb(error.__traceback__):
+                transport: Any = frame.f_locals.get("self")
+                if isinstance(transport, asyncio.Transport):
+                    transport._fatal_error(error, what)  # type: ignore[attr-defined]  # as above
+                    return
+            self.call_exception_handler({"message": what, "exception": error})
+
+
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     if name == "asyncio":
-        return asyncio.new_event_loop
+        return _Loop
     import uvloop  # noqa: PLC0415 - only where it is asked for
 
     return uvloop.new_event_loop

@@ -6,7 +6,7 @@ import itertools
 import resource
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -647,6 +647,23 @@ def test_a_state_that_no_message_can_hold_is_a_look_without_an_answer(worker: On
     assert answer.error is not None
     assert "RecursionError" in answer.error
     assert say(client, b"x\n") == b"v1 2\n"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt"])
+def test_a_callback_that_ends_the_process_ends_its_connection(
+    make_worker: Callable[..., OneWorker], loop: str, error: str
+) -> None:
+    """asyncio's loop would end for it, and cut off all other clients of the worker."""
+    worker = make_worker(loop)
+    fatal = TALK.replace("self.state.count += 1", f"if data == b'die': raise {error}")
+    worker.boot(talk_connection=worker.put(fatal))
+    worker.expect(messages.Ready)
+    other, dies = worker.connect(), worker.connect()
+    assert say(other, b"x\n") == b"v1 0\n"
+    assert say(dies, b"die") == b""
+    assert say(other, b"x\n") == b"v1 0\n"
+    worker.until(lambda: "callback_failed" in worker.log)
 
 
 @contextmanager
