@@ -206,6 +206,7 @@ def _walk(path: Path, prefix: str) -> Iterator[tuple[Path, str]]:
         return
     for child in _children(path):
         name = f"{prefix}/{child.name}" if prefix else child.name
+        _check_name(name)  # folders too: some are deeper than Python's stack
         if child.is_dir() and child.is_symlink():
             _refuse("a link to a folder is not followed", name, "push the folder it points to")
         yield from _walk(child, name)

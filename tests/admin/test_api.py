@@ -167,6 +167,15 @@ async def test_a_body_that_is_none_is_refused(api: Api, body: bytes) -> None:
     assert (await api.raw(head.encode() + body)).startswith(b"HTTP/1.0 400")
 
 
+@pytest.mark.parametrize("choices", [{"only": "nonsense"}, {"shadow": -1.0}, {"shadow": 1e12}])
+async def test_a_choice_that_can_not_be_is_refused_before_anything_runs(
+    api: Api, choices: dict[str, Any]
+) -> None:
+    """A selector and a time are looked at here, not in a worker, or for thousands of years."""
+    with pytest.raises(BadRequest):
+        await api.post("rollback", RollbackRequest(**choices))
+
+
 async def test_a_body_over_the_limit_is_refused(api: Api) -> None:
     """Requests are bounded."""
     with pytest.raises(BadRequest, match="Too Large"):

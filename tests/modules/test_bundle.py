@@ -209,3 +209,18 @@ def test_a_linked_file_goes_by_its_own_name(tree: Tree) -> None:
     root = tree({"v2.py": "x = 1"})
     (root / "current.py").symlink_to("v2.py")
     assert dict(Bundle.from_paths([root / "current.py"]).files) == {"current.py": b"x = 1"}
+
+
+def test_a_folder_deeper_than_the_stack_is_refused(tmp_path: Path) -> None:
+    """Its name is too long before Python's recursion ends."""
+    before, top = os.getcwd(), tmp_path / "deep"
+    top.mkdir()
+    try:
+        os.chdir(top)
+        for _ in range(1200):
+            os.mkdir("d")
+            os.chdir("d")
+    finally:
+        os.chdir(before)
+    with pytest.raises(BundleError, match="is longer than 512 characters"):
+        Bundle.from_paths([top])
