@@ -22,8 +22,9 @@ promotes the canary.
 
 An *atomic* one asks every worker to hold all that would be served before any is told to swap, so
 that two versions never serve at the same moment; what lets them serve again is the next watch,
-finish or revert. It has no canary, which is there to serve beside the old code. One becomes atomic
-by itself when the workers have prepared a change of a kind with a part in each of them.
+finish or revert. It has no canary, which serves beside the old code. Back from a watch it is
+*returning*: all hold once more before any goes back. One becomes atomic by itself when the workers
+have prepared a change of a kind with a part in each.
 
 A vote is counted once, and only in the phase that asked for it: duplicates, answers that come too
 late and answers from workers that do not take part change nothing. Two phases that ask the same
@@ -74,6 +75,7 @@ class Phase(StrEnum):
     HOLDING = auto()
     SWAPPING = auto()
     WATCHING = auto()
+    RETURNING = "holding for the way back"
     COMMITTING = auto()
     FINISHING = auto()
     REVERTING = auto()
@@ -136,6 +138,7 @@ Vote = (
 )
 Event = Vote | Lost | Deadline | Decision | Stopped | Written
 
+_HOWEVER = (Step.ALL, Step.NO, Step.LOST, Step.LATE, Step.STOPPED)
 TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (Phase.OPENING, Step.WRITTEN): Phase.PREPARING,
     (Phase.OPENING, Step.UNWRITTEN): Phase.ABORTED,
@@ -169,15 +172,16 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (Phase.SWAPPING, Step.STOPPED): Phase.REVERTING,
     (Phase.WATCHING, Step.ALL): Phase.COMMITTING,
     (Phase.WATCHING, Step.PROMOTED): Phase.COMMITTING,
-    (Phase.WATCHING, Step.NO): Phase.REVERTING,
-    (Phase.WATCHING, Step.LOST): Phase.REVERTING,
-    (Phase.WATCHING, Step.LATE): Phase.REVERTING,
-    (Phase.WATCHING, Step.TAKEN_BACK): Phase.REVERTING,
-    (Phase.WATCHING, Step.STOPPED): Phase.REVERTING,
+    (Phase.WATCHING, Step.NO): Phase.RETURNING,
+    (Phase.WATCHING, Step.LOST): Phase.RETURNING,
+    (Phase.WATCHING, Step.LATE): Phase.RETURNING,
+    (Phase.WATCHING, Step.TAKEN_BACK): Phase.RETURNING,
+    (Phase.WATCHING, Step.STOPPED): Phase.RETURNING,
     (Phase.COMMITTING, Step.WRITTEN): Phase.FINISHING,
-    (Phase.COMMITTING, Step.UNWRITTEN): Phase.REVERTING,
+    (Phase.COMMITTING, Step.UNWRITTEN): Phase.RETURNING,
     (Phase.FINISHING, Step.ALL): Phase.COMMITTED,
     (Phase.FINISHING, Step.LATE): Phase.COMMITTED,
+    **{(Phase.RETURNING, step): Phase.REVERTING for step in _HOWEVER},
     (Phase.REVERTING, Step.ALL): Phase.ABORTED,
     (Phase.REVERTING, Step.LATE): Phase.MIXED,
 }
@@ -187,6 +191,7 @@ _OPTIONAL: dict[Phase, Phase] = {
     Phase.CANARY: Phase.HOLDING,
     Phase.HOLDING: Phase.SWAPPING,
     Phase.WATCHING: Phase.COMMITTING,
+    Phase.RETURNING: Phase.REVERTING,
 }
 """Phases that not every transaction has, and where one without them goes instead."""
 
@@ -198,6 +203,7 @@ _ON_ENTRY: dict[Phase, tuple[Act, ...]] = {
     Phase.HOLDING: (Act.SEND_HOLD,),
     Phase.SWAPPING: (Act.SEND_SWAP,),
     Phase.WATCHING: (Act.SEND_WATCH,),
+    Phase.RETURNING: (Act.SEND_HOLD,),
     Phase.COMMITTING: (Act.JOURNAL_COMMIT,),
     Phase.FINISHING: (Act.SEND_FINISH,),
     Phase.REVERTING: (Act.SEND_REVERT,),
@@ -215,6 +221,7 @@ _YES: dict[Phase, type] = {
     Phase.HOLDING: messages.Held,
     Phase.SWAPPING: messages.Swapped,
     Phase.WATCHING: messages.Watched,
+    Phase.RETURNING: messages.Held,
     Phase.FINISHING: messages.Finished,
     Phase.REVERTING: messages.Reverted,
 }
@@ -225,6 +232,7 @@ _NO: dict[Phase, type] = {
     Phase.HOLDING: messages.SwapFailed,
     Phase.SWAPPING: messages.SwapFailed,
     Phase.WATCHING: messages.WatchFailed,
+    Phase.RETURNING: messages.SwapFailed,
 }
 _ASKS = _YES.keys()
 """The phases in which every live worker has to answer."""
@@ -239,6 +247,7 @@ _FAILS_AS: dict[Phase, Outcome] = {
     Phase.HOLDING: Outcome.ROLLED_BACK,
     Phase.SWAPPING: Outcome.ROLLED_BACK,
     Phase.WATCHING: Outcome.ROLLED_BACK,
+    Phase.RETURNING: Outcome.ROLLED_BACK,
     Phase.COMMITTING: Outcome.ROLLED_BACK,
 }
 
@@ -254,7 +263,7 @@ class Agreement:
 
     Public results: ``outcome``, ``refusals`` (why it failed, per worker), ``stuck`` (workers that
     may serve two versions), ``verdicts``, ``rehearsals``, ``receipts`` and ``figures`` (the latest
-    of a watch) by slot, ``clustered`` (kinds whose parts in several workers change).
+    of a watch) by slot, ``clustered`` (kinds with parts that change), ``returned`` (all hold).
     """
 
     def __init__(
@@ -282,12 +291,14 @@ class Agreement:
         self.figures: dict[int, list[WatchRow]] = {}
         self.rehearsals: dict[int, Rehearsal] = {}
         self.clustered: set[str] = set()
+        self.returned = False
         self._by_hand = probation.by_hand
         self._whole = probation.whole
         wanted = {
             Phase.CANARY: probation.canary,
             Phase.HOLDING: probation.atomic,
             Phase.WATCHING: probation.watch,
+            Phase.RETURNING: probation.atomic,
         }
         self._passed_by = {phase for phase, is_wanted in wanted.items() if not is_wanted}
         if not self.live:
@@ -348,8 +359,7 @@ class Agreement:
     def _detour(self, target: Phase) -> Phase:
         """Where the table leads without the optional phases, and where for a dry run.
 
-        A revert ends by what it left behind: versions can only be mixed once a worker was told to
-        swap.
+        A revert ends by what it left behind: none is mixed before a worker was told to swap.
         """
         if target in _FLIPS and self.dry_run:
             return Phase.REVERTING
@@ -361,7 +371,7 @@ class Agreement:
 
     def _judge(self, step: Step, target: Phase) -> None:
         failed = step not in (Step.ALL, Step.WRITTEN, Step.PROMOTED)
-        if target in (Phase.REVERTING, Phase.ABORTED) and failed:
+        if target in (Phase.RETURNING, Phase.REVERTING, Phase.ABORTED) and failed:
             self.outcome = _FAILS_AS.get(self.phase, self.outcome)
         if target is Phase.MIXED:
             self.outcome = Outcome.MIXED
@@ -380,7 +390,8 @@ class Agreement:
         self._note_tried(vote)
         if isinstance(vote, _NO.get(self.phase, ())):
             assert isinstance(vote, messages.Refused | messages.SwapFailed | messages.WatchFailed)
-            self.refusals.append(vote.refusal)
+            if self.phase is not Phase.RETURNING:  # then it is known why
+                self.refusals.append(vote.refusal)
             return Step.NO
         if not isinstance(vote, _YES[self.phase]) or self._is_of_another_phase(vote):
             return None
@@ -395,16 +406,17 @@ class Agreement:
     def _unanimous(self) -> Step:
         """What it means that all have agreed."""
         if self.phase is Phase.PROBATION and self._by_hand:
-            reason = "nobody promoted the canary in time"
-            self._refuse(reason, None, "push again, then `netswap promote` while it is watched")
+            advice = "push again, then `netswap promote` while it is watched"
+            self._refuse("nobody promoted the canary in time", None, advice)
             return Step.UNDECIDED
         if self.phase is Phase.PREPARING and self.selective and not self._found():
-            advice = "netswap objects --selector shows what a selector finds"
             reason = "the selector finds no object of the pushed kinds in any worker"
+            advice = "netswap objects --selector shows what a selector finds"
             self.refusals.append(Refusal(Stage.PREPARE, reason, advice=advice))
             return Step.NO
         if self.phase is Phase.PREPARING and self.clustered and self._whole:
-            self._passed_by.discard(Phase.HOLDING)
+            self._passed_by -= {Phase.HOLDING, Phase.RETURNING}
+        self.returned |= self.phase is Phase.RETURNING
         return Step.ALL
 
     def _found(self) -> int:
@@ -465,9 +477,8 @@ class Agreement:
     def _read_stopped(self, event: Stopped) -> Step | None:
         if (self.phase, Step.STOPPED) not in TRANSITIONS:
             return None
-        self._refuse(
-            event.reason, None, "push it again; `netswap blockers` shows what is in the way"
-        )
+        advice = "push it again; `netswap blockers` shows what is in the way"
+        self._refuse(event.reason, None, advice)
         return Step.STOPPED
 
     def _read_written(self, event: Written) -> Step:

@@ -202,6 +202,7 @@ class Transaction:
             Phase.CANARY: plan.timeout,
             Phase.PROBATION: plan.canary_watch,
             Phase.HOLDING: plan.timeout,
+            Phase.RETURNING: plan.timeout,
             Phase.SWAPPING: plan.timeout,
             Phase.WATCHING: plan.watch,
         }
@@ -268,6 +269,10 @@ class Transaction:
         holding = sorted(agreement.live) if agreement.atomic else []
         return messages.Swap(agreement.tx, holding=holding)
 
+    def _revert(self, _slot: int) -> messages.Message:
+        agreement = self.agreement
+        return messages.Revert(agreement.tx, sorted(agreement.live) if agreement.returned else [])
+
     def _watch_canary(self, _slot: int) -> messages.Message:
         return self._probe(self.plan.canary_watch, canary=True)
 
@@ -326,6 +331,8 @@ class Transaction:
             text = worker_line(event.receipt)
         if isinstance(event, messages.Watching):
             text = watch_line(event.rows)
+        if isinstance(event, messages.Watched) and self.agreement.phase not in _DECIDABLE:
+            text = "stopped its watch, which was decided by then"
         refusal = getattr(event, "refusal", None)
         if refusal is not None:
             text = f"{text}: {refusal.reason}"
@@ -351,15 +358,15 @@ _SPECIAL: dict[Act, Callable[[Transaction, int], messages.Message]] = {
     Act.SEND_CANARY: Transaction._swap_canary,
     Act.SEND_WATCH_CANARY: Transaction._watch_canary,
     Act.SEND_SWAP: Transaction._swap,
+    Act.SEND_REVERT: Transaction._revert,
     Act.SEND_WATCH: Transaction._watch,
 }
 
 _JOURNAL = frozenset({Act.JOURNAL_BEGIN, Act.JOURNAL_COMMIT, Act.JOURNAL_ABORT})
 
-_MESSAGES: dict[Act, type[messages.Hold | messages.Finish | messages.Revert]] = {
+_MESSAGES: dict[Act, type[messages.Hold | messages.Finish]] = {
     Act.SEND_HOLD: messages.Hold,
     Act.SEND_FINISH: messages.Finish,
-    Act.SEND_REVERT: messages.Revert,
 }
 
 _SAID: dict[type, str] = {

@@ -13,6 +13,7 @@
                        └─no▶ Failed
     Swapped ─watch▶ Watching ─yes/no▶ Swapped ─finish▶ Finishing
                         └─finish: promoted▶ Leaving ▲
+    Watching ─hold▶ Turning ─yes/no▶ Returning ─yes/no▶ Swapped ─revert▶ Reverting
 
 Theory. The supervisor carries out one transaction at a time, and numbers them upwards; a worker
 has one in hand, or none. Each of the states that end in -ing stands for work under way, whose
@@ -68,6 +69,8 @@ class State(StrEnum):
     SWAPPED = auto()
     WATCHING = auto()
     LEAVING = auto()
+    TURNING = auto()
+    RETURNING = auto()
     FAILED = auto()
     FINISHING = auto()
     REVERTING = auto()
@@ -178,6 +181,16 @@ TRANSITIONS: dict[tuple[State, Input], tuple[State, tuple[Act, ...]]] = {
     (State.LEAVING, Input.YES): (State.FINISHING, (Act.ANSWER, Act.FINISH)),
     (State.LEAVING, Input.NO): (State.FINISHING, (Act.ANSWER, Act.FINISH)),
     (State.LEAVING, Input.NEXT): (State.LEAVING, (Act.DEFER,)),
+    (State.SWAPPED, Input.HOLD): (State.RETURNING, (Act.CLOSE,)),
+    (State.WATCHING, Input.HOLD): (State.TURNING, (Act.STOP,)),
+    (State.TURNING, Input.YES): (State.RETURNING, (Act.ANSWER, Act.CLOSE)),
+    (State.TURNING, Input.NO): (State.RETURNING, (Act.ANSWER, Act.CLOSE)),
+    (State.TURNING, Input.REVERT): (State.STOPPING, ()),
+    (State.TURNING, Input.NEXT): (State.TURNING, (Act.DEFER,)),
+    (State.RETURNING, Input.YES): (State.SWAPPED, (Act.ANSWER,)),
+    (State.RETURNING, Input.NO): (State.SWAPPED, (Act.ANSWER,)),
+    (State.RETURNING, Input.REVERT): (State.STOPPING, (Act.STOP,)),
+    (State.RETURNING, Input.NEXT): (State.RETURNING, (Act.DEFER,)),
     (State.FAILED, Input.REVERT): (State.REVERTING, (Act.REVERT,)),
     (State.FAILED, Input.NEXT): (State.PREPARING, (Act.FORGET, Act.PREPARE)),
     (State.FINISHING, Input.YES): (State.IDLE, (Act.ANSWER,)),
@@ -218,7 +231,8 @@ class Participant:
     """The part of the worker in ``slot``. Feed messages and results; do what is returned, in order.
 
     What is returned are acts, and messages to send. ``ask`` is the transaction in hand, None when
-    there is none; ``swap`` and ``watch`` are what was asked of it last. While a state that ends in
+    there is none; ``swap``,
+    ``watch`` and ``revert`` are what was asked last. While a state that ends in
     -ing lasts, the driver owes one result.
     """
 
@@ -228,6 +242,7 @@ class Participant:
         self.ask: messages.Prepare | None = None
         self.swap: messages.Swap | None = None
         self.watch: messages.Watch | None = None
+        self.revert: messages.Revert | None = None
         self._newest = 0
         self._answer: Result | None = None
         self._deferred: messages.Prepare | None = None
@@ -265,6 +280,8 @@ class Participant:
             self.swap = event
         elif isinstance(event, messages.Watch):
             self.watch = event
+        elif isinstance(event, messages.Revert):
+            self.revert = event
 
     def _own(self, act: Act, event: Ask | Result) -> list[Act | Result]:
         """Our own part of ``act``, and what is left of it for the driver."""

@@ -244,7 +244,8 @@ class Worker:
 
     async def _revert(self) -> None:
         transaction = self._present()
-        refusal = await transaction.revert()
+        ask = self._participant.revert
+        refusal = await transaction.revert(() if ask is None else ask.holding)
         self._transaction = None
         self._take_part(messages.Reverted(transaction.ask.tx, self._slot, refusal))
 

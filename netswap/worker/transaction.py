@@ -35,7 +35,7 @@ from netswap.worker.settling import Peers, Settling
 from netswap.worker.shadow import CONNECTIONS, INPUTS, shadow
 from netswap.worker.slowly import Slowly, no_shadow
 from netswap.worker.startup import Startups
-from netswap.worker.unable import hangs, short_of
+from netswap.worker.unable import hangs, placed, short_of
 from netswap.worker.verdicts import Judgement, clustered, judge, ordered, unsplittable
 from netswap.worker.watch import POLICY, Watch
 
@@ -45,6 +45,8 @@ TRIAL_S = 3.0
 """Seconds for an import on trial, which is run twice and line by line; else it has one second."""
 ALONG_S = 1.0
 """Seconds in which what a guard had taken back has to come to rest at the commit."""
+RETURN_S = 2.0
+"""Seconds that the way back waits for what workers ask each other."""
 UNHEARD_S = 20.0
 """Seconds, beyond those for its own work, after which a worker that holds its clients serves."""
 
@@ -175,13 +177,15 @@ class Transaction:
     async def hold(self) -> messages.Held | messages.SwapFailed:
         """Serve nothing until all workers have swapped; or serve on, and say what is in the way."""
         timeout, slot = self.ask.timeout, self._host.slot
+        if self._gate is not None and self._gate.shut:
+            return messages.Held(self.ask.tx, slot)
         self._gate = Gate(self._host, 2 * timeout + UNHEARD_S)
         if self._stopped is not None:
             self._gate.give_up(self._stopped)
         refusal = await self._gate.close(timeout)
         if refusal is None:
             return messages.Held(self.ask.tx, slot)
-        return messages.SwapFailed(self.ask.tx, slot, self._placed(refusal))
+        return messages.SwapFailed(self.ask.tx, slot, placed(refusal, self._host.slot))
 
     async def serve(self) -> float:
         """Open the gate, if it was closed; for how many microseconds that had been."""
@@ -193,7 +197,7 @@ class Transaction:
     async def swap(self, ask: messages.Swap) -> messages.Swapped | messages.SwapFailed:
         """Flip the canary or all that is left, or restore all and say what was in the way."""
         swap, driver = await self._begun()
-        refusal = await self._settled(ask.holding)
+        refusal = await self._settled(ask.holding, self.ask.timeout)
         entries = self._stopped or refusal or self._too_early() or self._install(ask)
         if isinstance(entries, Refusal):
             swap.give_up(entries)
@@ -204,7 +208,9 @@ class Transaction:
             return messages.Swapped(self.ask.tx, self._host.slot, self._receipt(), ask.canary)
         refusal = swap.refusal or Refusal(Stage.SWAP, "the swap did not complete")
         self._installation.uninstall()
-        return messages.SwapFailed(self.ask.tx, self._host.slot, self._placed(refusal), ask.canary)
+        return messages.SwapFailed(
+            self.ask.tx, self._host.slot, placed(refusal, self._host.slot), ask.canary
+        )
 
     def _too_early(self) -> Refusal | None:
         """Why this worker would serve new code while another one may still serve the old."""
@@ -214,13 +220,13 @@ class Transaction:
         advice = "netswap workers shows them; push again, or without --atomic"
         return Refusal(Stage.SWAP, reason, advice=advice)
 
-    async def _settled(self, holding: Sequence[int]) -> Refusal | None:
+    async def _settled(self, holding: Sequence[int], timeout: float) -> Refusal | None:
         """Why some of those that serve nothing may still ask others what old code asks."""
         if self._gate is None or not self._gate.settling:
             return None
         links = cast("Peers | None", self._host.mesh)  # which is one, where there is one
         settling = Settling(links, self._host.slot, holding, self.ask.tx)
-        return await self._gate.settle(settling, self.ask.timeout)
+        return await self._gate.settle(settling, timeout)
 
     async def _begun(self) -> tuple[Swap, Driver]:
         """The one swap, which a canary begins and the rest widens, so that one way leads back."""
@@ -288,8 +294,14 @@ class Transaction:
             fields = {"objects": len(rows), "error": swap.refusal.reason, "at": swap.refusal.where}
             self._host.log.error("left_on_old_code", **fields)
 
-    async def revert(self) -> Refusal | None:
-        """Bring the old code back; a refusal names what could not go back."""
+    async def revert(self, holding: Sequence[int] = ()) -> Refusal | None:
+        """Bring the old code back; a refusal names what could not go back.
+
+        Those that are ``holding`` settle first, or go back one after the other.
+        """
+        late = await self._settled(holding, RETURN_S) if holding else None
+        if late is not None:
+            self._host.log.warning("returns_unsettled", reason=late.reason)
         refusal = None
         if self._swap is not None and self._driver is not None:
             if self._swap.phase is Phase.DONE:
@@ -298,7 +310,7 @@ class Transaction:
                 await self._driver.run(self.ask.timeout)
                 self._installation.uninstall()
             if self._swap.stuck:
-                refusal = self._placed(self._swap.stuck[0])
+                refusal = placed(self._swap.stuck[0], self._host.slot)
         await self._leave()
         await self.serve()
         self._forget()
@@ -468,13 +480,6 @@ class Transaction:
             held_us=held_ns / 1e3,
         )
 
-    def _placed(self, refusal: Refusal) -> Refusal:
-        """With the worker, and the object's name as other commands show it."""
-        slot, entry = self._host.slot, refusal.entry
-        if entry is not None and "." not in entry:
-            entry = f"{slot}.{entry}"
-        return msgspec.structs.replace(refusal, worker=slot, entry=entry)
-
     def _accepted(self, rehearsed: Rehearsed, report: Rehearsal) -> messages.Prepared:
         split = self.ask.canary is not None and self.ask.canary.splits
         connections = len(connections_of(self._concerned())) if split else 0
@@ -487,4 +492,4 @@ class Transaction:
     ) -> messages.Refused:
         self._forget()
         slot = self._host.slot
-        return messages.Refused(self.ask.tx, slot, self._placed(refusal), lines, report)
+        return messages.Refused(self.ask.tx, slot, placed(refusal, self._host.slot), lines, report)

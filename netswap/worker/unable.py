@@ -1,11 +1,13 @@
-"""Refusals for what a worker could not do while it prepared: load in time, or find room."""
+"""Refusals of a worker: what it could not load in time or find room for, and where that was."""
 
 from __future__ import annotations
+
+import msgspec
 
 from netswap.blame import blame, describe
 from netswap.events import Refusal, Stage
 
-__all__ = ["hangs", "short_of"]
+__all__ = ["hangs", "placed", "short_of"]
 
 
 def short_of(error: Exception) -> Refusal:
@@ -20,3 +22,11 @@ def hangs(error: BaseException) -> Refusal:
     """An import that does not end, by its line."""
     file, line = blame(error)
     return Refusal(Stage.LOAD, f"its import hangs: {describe(error)}", file, line)
+
+
+def placed(refusal: Refusal, slot: int) -> Refusal:
+    """With the worker, and the object's name as other commands show it."""
+    entry = refusal.entry
+    if entry is not None and "." not in entry:
+        entry = f"{slot}.{entry}"
+    return msgspec.structs.replace(refusal, worker=slot, entry=entry)

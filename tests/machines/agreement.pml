@@ -118,6 +118,7 @@ inline detour() {
     if
     :: next == P_HOLDING && !at_once -> next = P_SWAPPING
     :: next == P_WATCHING && !watch -> next = P_COMMITTING
+    :: next == P_RETURNING && !at_once -> next = P_REVERTING
     :: next == P_ABORTED || next == P_MIXED ->
         if
         :: stuck != 0 && swap_sent -> next = P_MIXED
@@ -261,6 +262,7 @@ active proctype supervisor() {
             :: canary = true
             :: watch = true
             :: at_once = true
+            :: at_once = true; watch = true
             :: skip
             fi
         :: phase == P_OPENING -> step = WRITTEN
@@ -383,16 +385,18 @@ inline work(i) { /* the work under way ends, well or not */
     if
     :: state[i] == PREPARING -> result = Prepared; input = I_YES
     :: state[i] == PREPARING -> result = Refused; input = I_NO
-    :: state[i] == HOLDING -> result = Held; input = I_YES
+    :: state[i] == HOLDING || state[i] == RETURNING -> result = Held; input = I_YES
+    :: state[i] == RETURNING -> result = SwapFailed; input = I_NO
     :: state[i] == TRYING -> result = SwappedCanary; input = I_YES
     :: state[i] == SWAPPING -> serves[i] = BIT(hand[i]); result = Swapped; input = I_YES
     :: state[i] == TRYING || state[i] == HOLDING || state[i] == SWAPPING ||
         state[i] == STOPPING ->
         go_back(i); result = SwapFailed; input = I_NO
     :: state[i] == PROVING || state[i] == PROMOTING -> result = WatchedCanary; input = I_YES
-    :: state[i] == WATCHING || state[i] == LEAVING -> result = Watched; input = I_YES
+    :: state[i] == WATCHING || state[i] == LEAVING || state[i] == TURNING ->
+        result = Watched; input = I_YES
     :: state[i] == PROVING || state[i] == PROMOTING || state[i] == WATCHING ||
-        state[i] == LEAVING -> result = WatchFailed; input = I_NO
+        state[i] == LEAVING || state[i] == TURNING -> result = WatchFailed; input = I_NO
     :: state[i] == FINISHING -> before[i] = 0; result = Finished; input = I_YES
     :: state[i] == REVERTING -> go_back(i); before[i] = 0; result = Reverted; input = I_YES
     :: state[i] == REVERTING && before[i] != 0 -> /* something can't go back */

@@ -40,7 +40,7 @@ ON_THE_WAY: dict[Phase, list[Probation]] = {
     Phase.PROBATION: [BOTH, Probation(canary=True, by_hand=True)],
     Phase.HOLDING: [Probation(atomic=True)],
     Phase.SWAPPING: [PLAIN, Probation(canary=True)],
-    Phase.WATCHING: [Probation(watch=True)],
+    Phase.WATCHING: [Probation(watch=True), Probation(watch=True, atomic=True)],
     Phase.FINISHING: [PLAIN, BOTH],
 }
 """The phases in which a transaction can be found between two events, and those that have them."""

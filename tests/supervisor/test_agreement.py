@@ -48,7 +48,7 @@ def row(slot: int, errors: int = 0) -> WatchRow:
 
 def at(phase: Phase) -> Agreement:
     """An agreement of two workers that stands at the beginning of ``phase``."""
-    probation = ATOMIC if phase is Phase.HOLDING else ALL_OF_IT
+    probation = ATOMIC if phase in (Phase.HOLDING, Phase.RETURNING) else ALL_OF_IT
     agreement = Agreement(TX, [0, 1], probation=probation)
     agreement.begin()
     for event in WAY[phase]:
@@ -75,6 +75,16 @@ WAY: dict[Phase, list[Event]] = {
     Phase.HOLDING: [*_PREPARING, prepared(0), prepared(1)],
     Phase.SWAPPING: _SWAPPING,
     Phase.WATCHING: _WATCHING,
+    Phase.RETURNING: [
+        *_PREPARING,
+        prepared(0),
+        prepared(1),
+        messages.Held(TX, 0),
+        messages.Held(TX, 1),
+        swapped(0),
+        swapped(1),
+        Decision(False, "netswap rollback"),
+    ],
     Phase.COMMITTING: _COMMITTING,
     Phase.FINISHING: [*_COMMITTING, Written()],
     Phase.REVERTING: _REVERTING,
@@ -94,6 +104,7 @@ YES: dict[Phase, type] = {
     Phase.HOLDING: messages.Held,
     Phase.SWAPPING: messages.Swapped,
     Phase.WATCHING: messages.Watched,
+    Phase.RETURNING: messages.Held,
     Phase.FINISHING: messages.Finished,
     Phase.REVERTING: messages.Reverted,
 }
@@ -143,6 +154,9 @@ MOVES: dict[tuple[Phase, str], Phase] = {
     (Phase.WATCHING, "lost"): Phase.REVERTING,
     (Phase.WATCHING, "promoted"): Phase.COMMITTING,
     (Phase.WATCHING, "taken back"): Phase.REVERTING,
+    (Phase.RETURNING, "swap failed"): Phase.REVERTING,
+    (Phase.RETURNING, "lost"): Phase.REVERTING,
+    (Phase.RETURNING, "stopped"): Phase.REVERTING,
     (Phase.COMMITTING, "written"): Phase.FINISHING,
     (Phase.COMMITTING, "unwritten"): Phase.REVERTING,
 }
@@ -179,7 +193,9 @@ def test_a_deadline_counts_in_its_own_phase_only(phase: Phase, late: Phase) -> N
     agreement = at(phase)
     agreement.feed(Deadline(late))
     moves = phase is late and (phase, Step.LATE) in TRANSITIONS
-    assert agreement.phase is (TRANSITIONS[phase, Step.LATE] if moves else phase)
+    following = TRANSITIONS[phase, Step.LATE] if moves else phase
+    passes_by = moves and phase is Phase.WATCHING  # that one is not atomic
+    assert agreement.phase is (Phase.REVERTING if passes_by else following)
 
 
 def run(agreement: Agreement, *events: Event) -> list[Act]:
@@ -275,6 +291,41 @@ def test_a_worker_that_does_not_hold_reverts_all(event: Event) -> None:
     agreement.feed(Deadline(Phase.REVERTING))
     assert agreement.phase is Phase.ABORTED
     assert agreement.outcome is Outcome.ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        messages.WatchFailed(TX, 1, NO),
+        Decision(False, "netswap rollback"),
+        Deadline(Phase.WATCHING),
+        Lost(1),
+    ],
+    ids=["a rule is violated", "is taken back", "is late", "a worker dies"],
+)
+def test_the_way_back_from_an_atomic_watch_holds_all_first(event: Event) -> None:
+    """Nobody goes back before all that live hold once more; then they go back together."""
+    agreement = at(Phase.HOLDING)
+    for vote in (*(messages.Held(TX, n) for n in (0, 1)), swapped(0), swapped(1)):
+        agreement.feed(vote)
+    assert agreement.phase is Phase.WATCHING
+    assert agreement.feed(event) == [Act.SEND_HOLD]
+    acts = [*agreement.feed(messages.Held(TX, 0)), *agreement.feed(messages.Held(TX, 1))]
+    assert acts == [Act.SEND_REVERT]
+    assert agreement.returned
+    assert agreement.outcome is Outcome.ROLLED_BACK
+
+
+def test_a_change_of_a_clustered_kind_is_atomic_by_itself() -> None:
+    """When a worker says so, unless a part of it was to go first or alone, or it was to roll."""
+    told = messages.Prepared(TX, 0, [], {}, clustered=["kv.store"])
+    for whole, acts in ((True, [Act.SEND_HOLD]), (False, [Act.SEND_SWAP])):
+        agreement = Agreement(TX, [0, 1], probation=Probation(whole=whole))
+        run(agreement, Written())
+        assert agreement.feed(told) == []
+        assert agreement.feed(prepared(1)) == acts
+        assert agreement.clustered == {"kv.store"}
+        assert agreement.atomic is whole
 
 
 def test_a_dry_run_holds_nobody() -> None:

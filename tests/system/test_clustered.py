@@ -119,3 +119,19 @@ def test_rolling_is_passed_through_and_mixes_them(server: Server) -> None:
         if asking.faults and server.errors():
             return
     raise AssertionError(f"{ATTEMPTS} rolling swaps under load, and no part was asked wrongly")
+
+
+def test_the_way_back_from_a_watch_mixes_nothing_either(server: Server) -> None:
+    """All hold once more before the first goes back: no question is left for the other version."""
+    with crowd(server) as asking:
+        push = server.starts("push", V2, "--watch", "60s", "--no-guard")
+        with push:
+            until(lambda: asking.answered["v2"] > CROWD, "the new version is on watch")
+            assert server.netswap("rollback").code == 0
+            out, told = push.communicate(timeout=PATIENCE)
+        assert push.returncode == 21, out
+        assert "worker 1: serves the old code" in told
+        before = asking.answered["v1"]
+        until(lambda: asking.answered["v1"] > before + CROWD, "the old version serves")
+    assert asking.faults == []
+    assert server.errors() == []
