@@ -196,11 +196,12 @@ class Transaction:
 
     async def swap(self, ask: messages.Swap) -> messages.Swapped | messages.SwapFailed:
         """Flip the canary or all that is left, or restore all and say what was in the way."""
-        swap, driver = await self._begun()
         refusal = await self._settled(ask.holding, self.ask.timeout)
+        swap, driver = await self._begun()
         entries = self._stopped or refusal or self._too_early() or self._install(ask)
         if isinstance(entries, Refusal):
-            swap.give_up(entries)
+            if swap.phase is not Phase.TAKING_BACK:  # else it was stopped while it began
+                swap.give_up(entries)
         else:
             swap.widen(entries)
         await driver.run(self.ask.timeout)
@@ -225,8 +226,9 @@ class Transaction:
         if self._gate is None or not self._gate.settling:
             return None
         links = cast("Peers | None", self._host.mesh)  # which is one, where there is one
-        settling = Settling(links, self._host.slot, holding, self.ask.tx)
-        return await self._gate.settle(settling, timeout)
+        return await self._gate.settle(
+            Settling(links, self._host.slot, holding, self.ask.tx), timeout
+        )
 
     async def _begun(self) -> tuple[Swap, Driver]:
         """The one swap, which a canary begins and the rest widens, so that one way leads back."""

@@ -50,6 +50,7 @@ class Walk:
         self.journal = server.state_dir / "journal"
         self.begun = self.journal.stat().st_size
         self.push: subprocess.Popen[str] | None = None
+        self.taking_back: subprocess.Popen[str] | None = None
 
     def start(self, *options: str) -> None:
         """The push, in a process of its own."""
@@ -112,10 +113,10 @@ def begun(walk: Walk) -> None:
     walk.wait_record("begin")
 
 
-def one_prepared(walk: Walk) -> None:
+def one_prepared(walk: Walk, *options: str) -> None:
     """Worker 0 is ready, worker 1 has not answered."""
     walk.stop(walk.pids[1])
-    walk.start()
+    walk.start(*options)
     walk.wait_line("worker 0: prepared")
 
 
@@ -149,6 +150,39 @@ def all_swapped(walk: Walk) -> None:
     walk.wait_served(0, walk.target)
 
 
+def one_holds(walk: Walk) -> None:
+    """Of an atomic push: worker 1 serves nothing, worker 0 has not begun to hold."""
+    one_prepared(walk, "--atomic")
+    walk.stop(walk.pids[0])
+    walk.go_on(walk.pids[1])
+    walk.wait_line("worker 1: serves nothing")
+
+
+def all_hold(walk: Walk) -> None:
+    """Neither serves anything; worker 0 may swap, and waits for what worker 1 has to ask."""
+    one_holds(walk)
+    walk.stop(walk.pids[1])
+    walk.go_on(walk.pids[0])
+    walk.wait_line("worker 0: serves nothing")
+
+
+def atomic_watched(walk: Walk) -> None:
+    """Both serve again, the new code, and it is watched."""
+    walk.start("--atomic", "--watch", "60s")
+    for worker in (0, 1):
+        walk.wait_line(f"worker {worker}: swapped")
+        walk.wait_served(worker, walk.target)
+
+
+def returning(walk: Walk) -> None:
+    """It is taken back: worker 1 serves nothing once more, worker 0 has not begun to hold."""
+    atomic_watched(walk)
+    walk.stop(walk.pids[0])
+    walk.said = ""
+    walk.taking_back = walk.server.starts("rollback")
+    walk.wait_line("worker 1: serves nothing")
+
+
 def committed(walk: Walk) -> None:
     """The commit record is written, and worker 1 has not let the old code go."""
     one_swapped(walk)
@@ -164,10 +198,10 @@ def done(walk: Walk) -> None:
     walk.push.wait(60)
 
 
-HELD = [begun, one_swapped, all_swapped, committed]
-OTHERS = [probed, one_prepared, canary, watched, done]
+HELD = [begun, one_swapped, all_swapped, committed, all_hold]
+OTHERS = [probed, one_prepared, canary, watched, done, one_holds, atomic_watched, returning]
 STEPS = [*HELD, *(pytest.param(step, marks=pytest.mark.slow) for step in OTHERS)]
-"""Those of ``make proof`` are all of them; ``make test`` walks the four that tell the most."""
+"""Those of ``make proof`` are all of them; ``make test`` walks the five that tell the most."""
 DECIDED = {committed, done}
 UNDECIDABLE = {probed}
 """The push may be anywhere when the kill comes: only that it ends in one set is known."""
@@ -201,9 +235,9 @@ def walking(server: Server) -> Iterator[Walk]:
         finally:
             for pid in list(walk.stopped):
                 walk.go_on(pid)
-            if walk.push is not None:
-                walk.push.kill()
-                walk.push.communicate()
+            for command in filter(None, (walk.push, walk.taking_back)):
+                command.kill()
+                command.communicate()
 
 
 def one_set(server: Server, version: int | None) -> int:

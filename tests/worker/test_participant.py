@@ -52,6 +52,8 @@ WAY: dict[State, list[Ask | Result]] = {
     State.SWAPPED: [*_SWAPPING, SWAPPED],
     State.WATCHING: [*_SWAPPING, SWAPPED, WATCH],
     State.LEAVING: [*_SWAPPING, SWAPPED, WATCH, FINISH],
+    State.TURNING: [*_SWAPPING, SWAPPED, WATCH, HOLD],
+    State.RETURNING: [*_SWAPPING, SWAPPED, WATCH, HOLD, VIOLATED],
     State.FAILED: [*_SWAPPING, FAILED],
     State.FINISHING: [*_SWAPPING, SWAPPED, FINISH],
     State.REVERTING: [*_SWAPPING, SWAPPED, REVERT],
@@ -65,6 +67,8 @@ RESULTS: dict[State, dict[Input, Result]] = {
     State.SWAPPING: {Input.YES: SWAPPED, Input.NO: FAILED},
     State.WATCHING: {Input.YES: WATCHED, Input.NO: VIOLATED},
     State.LEAVING: {Input.YES: WATCHED, Input.NO: VIOLATED},
+    State.TURNING: {Input.YES: WATCHED, Input.NO: VIOLATED},
+    State.RETURNING: {Input.YES: HELD, Input.NO: FAILED},
     State.STOPPING: {Input.YES: SWAPPED, Input.NO: FAILED},
     State.FINISHING: {Input.YES: FINISHED},
     State.REVERTING: {Input.YES: REVERTED},
@@ -127,6 +131,8 @@ def _outside(state: State, reading: Input) -> bool:
         State.SWAPPED: {Input.SWAP},
         State.WATCHING: {Input.SWAP},
         State.LEAVING: {Input.SWAP},
+        State.TURNING: {Input.SWAP},
+        State.RETURNING: {Input.WATCH},
         State.FAILED: {Input.SWAP, Input.HOLD},  # nothing is served here by either
         State.FINISHING: {Input.SWAP},
         State.REVERTING: {Input.SWAP},
@@ -211,6 +217,7 @@ def test_a_later_transaction_waits_for_work_under_way(state: State, over: bool) 
         State.REVERTING: REVERTED,
         State.SWAPPING: SWAPPED,
         State.FINISHING: FINISHED,
+        State.RETURNING: HELD,
     }
     if participant.state in more:
         todo = participant.feed(more[participant.state])
