@@ -26,7 +26,10 @@ from typing import Protocol
 
 from netswap.channel.messages import Quiet
 
-__all__ = ["Peers", "Settling", "Turns"]
+__all__ = ["RETURN_S", "Peers", "Settling", "Turns"]
+
+RETURN_S = 2.0
+"""Seconds that the way back waits for what workers ask each other."""
 
 
 class Peers(Protocol):

@@ -31,7 +31,7 @@ from netswap.worker.library import Library, classes_of
 from netswap.worker.play import try_all, try_sample
 from netswap.worker.rehearsal import Rehearsed, rehearse
 from netswap.worker.remarks import Remarks
-from netswap.worker.settling import Peers, Settling
+from netswap.worker.settling import RETURN_S, Peers, Settling
 from netswap.worker.shadow import CONNECTIONS, INPUTS, shadow
 from netswap.worker.slowly import Slowly, no_shadow
 from netswap.worker.startup import Startups
@@ -45,8 +45,6 @@ TRIAL_S = 3.0
 """Seconds for an import on trial, which is run twice and line by line; else it has one second."""
 ALONG_S = 1.0
 """Seconds in which what a guard had taken back has to come to rest at the commit."""
-RETURN_S = 2.0
-"""Seconds that the way back waits for what workers ask each other."""
 UNHEARD_S = 20.0
 """Seconds, beyond those for its own work, after which a worker that holds its clients serves."""
 
