@@ -40,12 +40,15 @@ __all__ = [
     "check",
     "default_socket",
     "find_socket",
+    "is_switch",
     "flag",
     "load_config",
     "make_directories",
 ]
 
+_LOOPBACK = "127.0.0.1:8080"
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
+_SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -61,6 +64,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     socket: Path
     listen: dict[str, tuple[AnyAddress, ...]]
     load: tuple[Path, ...]
+    app: str
+    reload: bool
     drain: float
     timeout: float
     loop: str
@@ -156,6 +161,21 @@ def _one_of(*words: str) -> Callable[[object], str]:
     return read
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def is_switch(value: object) -> bool:
+    """Read what is on or off."""
+    if isinstance(value, str) and value.lower() in _SWITCH:
+        return _SWITCH[value.lower()]
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value
+
+
 # -- defaults --
 
 
@@ -186,11 +206,13 @@ SETTINGS: dict[str, Setting] = {
             "chat": "127.0.0.1:7001",
             "kv": "127.0.0.1:6380",
             "verify": "127.0.0.1:7002",
-            "http": "127.0.0.1:8080",
+            "http": _LOOPBACK,
         },
         "protocol = address, or a list of addresses",
     ),
     "load": Setting(_paths, [], "bundles pushed at the first start, before anything is served"),
+    "app": Setting(_text, "", "an application to serve on http: MODULE:NAME or PATH:NAME"),
+    "reload": Setting(is_switch, False, "push the application's files whenever they change"),
     "drain": Setting(_seconds, 10, "how long TERM waits for connections to end"),
     "timeout": Setting(_some_seconds, 10, "deadline of a push that names none"),
     "loop": Setting(_one_of("uvloop", "asyncio"), "uvloop", "uvloop or asyncio"),
@@ -350,6 +372,7 @@ def check(
     problems += unreadable
     warnings = _misspelt_variables(environ)
     if not problems:
+        _serve_application(values, given)
         warnings += _complete(values, environ)
         problems += _contradictions(values, given)
     if problems:
@@ -374,6 +397,13 @@ def _values(given: _Layer) -> tuple[dict[str, Any], list[UsageError]]:
     return values, problems
 
 
+def _serve_application(values: dict[str, Any], given: _Layer) -> None:
+    """An application is served over HTTP, and nothing else is unless it was asked for."""
+    if values["app"]:
+        asked = values["listen"] if "listen" in given else {}
+        values["listen"] = _listen({"http": _LOOPBACK}) | asked
+
+
 def _complete(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
     """Find the directories that were not given; return warnings."""
     warning = ""
@@ -393,6 +423,9 @@ def _contradictions(values: Mapping[str, Any], given: _Layer) -> list[UsageError
     if len(os.fsencode(values["socket"])) > PATH_LIMIT:
         what = f"{values['socket']} is longer than a Unix socket's path may be"
         problems.append(UsageError(what, "", f"give a short one with {flag('socket')}"))
+    if values["reload"] and not values["app"]:
+        advice = f"give {flag('app')} MODULE:NAME"
+        problems.append(UsageError("nothing is to be reloaded", given["reload"].origin, advice))
     for path in values["load"]:
         if not os.path.exists(path):
             problems.append(UsageError(f"{path} does not exist", given["load"].origin))

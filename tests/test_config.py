@@ -98,6 +98,8 @@ def test_every_setting_can_be_a_variable(environ, tmp_path):
         "NETSWAP_SOCKET": str(tmp_path / "s"),
         "NETSWAP_LISTEN": "echo=127.0.0.1:0, kv=localhost:6380",
         "NETSWAP_LOAD": f"{bundle}:{tmp_path}",
+        "NETSWAP_APP": "shop.main:app",
+        "NETSWAP_RELOAD": "yes",
         "NETSWAP_DRAIN": "0",
         "NETSWAP_TIMEOUT": "500ms",
         "NETSWAP_LOOP": "asyncio",
@@ -109,9 +111,27 @@ def test_every_setting_can_be_a_variable(environ, tmp_path):
     assert config.listen == {
         "echo": (Address("127.0.0.1", 0),),
         "kv": (Address("localhost", 6380),),
+        "http": (Address("127.0.0.1", 8080),),
     }
     assert config.load == (bundle, tmp_path)
+    assert (config.app, config.reload) == ("shop.main:app", True)
     assert (config.drain, config.timeout) == (0.0, 0.5)
+
+
+def test_an_application_is_served_on_http_alone_unless_more_is_asked_for(environ):
+    """The bundled protocols are a demonstration; a given address of http is kept."""
+    config = load_config({"app": "main:app"}, environ=environ)
+    assert config.listen == {"http": (Address("127.0.0.1", 8080),)}
+    flags = {"app": "main:app", "listen": ["http=127.0.0.1:81", "echo=127.0.0.1:7"]}
+    config = load_config(flags, environ=environ)
+    assert config.listen["http"] == (Address("127.0.0.1", 81),)
+    assert config.listen["echo"] == (Address("127.0.0.1", 7),)
+
+
+def test_a_reload_needs_an_application(environ):
+    """Nothing else is on the disk to be looked at."""
+    problem = one_problem(flags={"reload": True}, environ=environ)
+    assert problem.what == "nothing is to be reloaded"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ SIDE_DOORS = {
     "netswap.modules.relations": "only verdicts tell which files have changed",
     "netswap.stack.host": "what a service has started is the worker's to keep",
     "netswap.stack.service": "whether a service prepares itself is the worker's to know",
+    "netswap.supervisor.application": "who serves looks whether the files have changed",
     "netswap.supervisor.firstset": "check and the kit begin with what a server begins with",
     "netswap.transfer.state": "a bundle's package has the name by which a state knows it",
     "netswap.worker.driver": "the kit drives a swap as a worker does",

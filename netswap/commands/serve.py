@@ -17,7 +17,8 @@ from netswap.admin.server import AdminServer
 from netswap.admin.socket import AdminSocketError
 from netswap.commands.ending import fail, failing, write_json
 from netswap.commands.options import Link
-from netswap.config import SETTINGS, Config, check, flag, load_config
+from netswap.commands.reload import reloading
+from netswap.config import SETTINGS, Config, check, flag, is_switch, load_config
 from netswap.errors import NetswapError, UsageError
 from netswap.logs import configure_logs, format_for
 from netswap.outcome import Outcome
@@ -36,8 +37,11 @@ Function = Callable[..., Any]
 def _settings(function: Function) -> Function:
     """One flag for each row of the configuration's table."""
     for key, setting in reversed(SETTINGS.items()):
-        several = key in _SEVERAL
-        option = click.option(flag(key), multiple=several, help=setting.meaning)
+        if setting.read is is_switch:
+            option = click.option(flag(key), is_flag=True, default=None, help=setting.meaning)
+        else:
+            several = key in _SEVERAL
+            option = click.option(flag(key), multiple=several, help=setting.meaning)
         function = option(function)
     return function
 
@@ -49,6 +53,8 @@ def _settings(function: Function) -> Function:
 @_settings
 def serve(file: Path | None, check_only: bool, as_json: bool, **flags: Any) -> None:
     """Run a server in the foreground; without a configuration, the bundled protocols on loopback.
+
+    With --app an aiohttp or ASGI application, or a function of the request, on 127.0.0.1:8080.
 
     TERM and INT drain the connections within a limit; a second one ends it at once.
     """
@@ -118,7 +124,8 @@ class _Serving:
             address = await self._start_admin(admin)
             if await self._unless(self._first, supervisor.start()):
                 self._say_ready(supervisor, address)
-                await self._first.wait()
+                async with reloading(supervisor):
+                    await self._first.wait()
                 log.info("draining", limit_s=self._config.drain)
                 await self._unless(self._second, supervisor.stop())
         finally:

@@ -38,6 +38,7 @@ __all__ = [
     "bundle_of",
     "entrance_of",
     "imported",
+    "imports_of",
     "inheriting",
     "mark_of",
     "marked",
@@ -102,16 +103,20 @@ def marked(bundle: Bundle, mark: Mark) -> Bundle:
 def bundle_of(path: Path, named: str = "") -> Bundle:
     """A file or folder as a bundle, with a mark if it is an application.
 
-    ``named`` is the application in it as ``MODULE:NAME``, or ``:NAME``. Raises what
-    ``Bundle.from_paths`` raises.
+    A file of an application brings those beside it that it imports: by the same names they would
+    be found there and be the same for all versions. ``named`` is the application in it as
+    ``MODULE:NAME``, or ``:NAME``. Raises what ``Bundle.from_paths`` raises.
     """
     bundle = Bundle.from_paths([path])
     if not named and not _is_application(bundle):
         return bundle
     here = Path(os.path.abspath(path))
     is_folder = here.is_dir()
-    package = here.name if is_folder and "__init__.py" in bundle.files else ""
+    if not is_folder:
+        bundle = Bundle(bundle.name, dict(_with_beside(here)))
     module, _, name = named.partition(":")
+    by_name = "__init__.py" in bundle.files or module.partition(".")[0] == here.name
+    package = here.name if is_folder and by_name else ""
     given: str | None = module
     if package and (module == package or module.startswith(f"{package}.")):
         given = module[len(package) + 1 :]
@@ -120,6 +125,29 @@ def bundle_of(path: Path, named: str = "") -> Bundle:
     data = bundle.files.keys() - bundle.python_files().keys()
     root = "" if data else str(here if is_folder else here.parent)
     return marked(bundle, Mark(given, name, package, root))
+
+
+def _with_beside(path: Path) -> Iterator[tuple[str, bytes]]:
+    """A file and, of its folder, the modules and packages that it imports, directly or not."""
+    pending, seen = [path], set[Path]()
+    while pending:
+        here = pending.pop()
+        if here in seen or not here.is_file():
+            continue
+        seen.add(here)
+        content = here.read_bytes()
+        yield str(here.relative_to(path.parent)), content
+        try:
+            tree = parse(here.name, content)
+        except BundleError:  # it is told where it is loaded
+            continue
+        for top in sorted({name.partition(".")[0] for name in imports_of(tree)}):
+            if top in sys.stdlib_module_names or top == "netswap":
+                continue
+            pending.append(path.with_name(f"{top}.py"))
+            package = path.with_name(top)
+            if (package / "__init__.py").is_file():
+                pending += sorted(package.rglob("*.py"))
 
 
 def inheriting(bundle: Bundle, before: Bundle) -> Bundle:
@@ -281,6 +309,15 @@ def outside_of(bundle: Bundle, entrance: Entrance) -> list[str]:
         if own_module(bundle, entrance.mark, name) is None
     )
     return list(dict.fromkeys(names))
+
+
+def imports_of(tree: ast.Module) -> Iterator[str]:
+    """The absolute names that a file imports, anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            yield node.module
 
 
 def imported(bundle: Bundle, mark: Mark, file: str, tree: ast.Module) -> Iterator[str]:

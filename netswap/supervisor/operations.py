@@ -37,7 +37,7 @@ from netswap.supervisor.state import StateDirectory
 from netswap.supervisor.transaction import Plan, Transaction
 from netswap.supervisor.versions import Change
 
-__all__ = ["Operations", "Options"]
+__all__ = ["APP", "Operations", "Options"]
 
 APP = "http.app"
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -20,14 +21,16 @@ from netswap.config import Config
 from netswap.errors import BundleError, CallerError
 from netswap.events import Refusal
 from netswap.modules import Bundle
+from netswap.modules.application import bundle_of
 from netswap.probe import run_probe
+from netswap.supervisor.application import find_application
 from netswap.supervisor.firstset import first_paths
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.intervention import Intervention
 from netswap.supervisor.lifecycle import WorkerState
 from netswap.supervisor.listening import Listeners, Mesh, raise_descriptor_limit
 from netswap.supervisor.looks import Looks
-from netswap.supervisor.operations import Operations
+from netswap.supervisor.operations import APP, Operations
 from netswap.supervisor.slots import SlotSettings
 from netswap.supervisor.state import StateDirectory
 from netswap.supervisor.versions import Change, Record
@@ -124,15 +127,12 @@ class Supervisor:
     async def _journal_first_set(self) -> None:
         """Record what a first start begins with as a transaction that can't be undone."""
         active = self.state.versions.active
-        paths = first_paths(self.config.listen, active)
-        if not self.state.versions.history:
-            paths += self.config.load
-        if not paths:
-            return
         try:
-            bundles = [Bundle.from_paths([path]) for path in paths]
+            bundles = self._first_bundles(active)
         except BundleError as error:
             raise StartFailed("the modules to start with are refused", [error.refusal]) from error
+        if not bundles:
+            return
         probed = await asyncio.to_thread(run_probe, bundles, (), FIRST_SET_TIMEOUT)
         if probed.refusals:
             raise StartFailed("the modules to start with are refused", probed.refusals)
@@ -143,6 +143,35 @@ class Supervisor:
         }
         names = {self.state.store.put(bundle): bundle.name for bundle in bundles}
         self._journal_boot(list(changes.values()), names)
+
+    def _first_bundles(self, active: Mapping[str, str]) -> list[Bundle]:
+        """What is not active yet. Raises BundleError, and UsageError for an application."""
+        application = self._application()
+        known = [*active, *([] if application is None else [APP])]
+        paths = first_paths(self.config.listen, known)
+        if not self.state.versions.history:
+            paths += self.config.load
+        bundles = [bundle_of(path) for path in paths]
+        return bundles if application is None else [*bundles, application]
+
+    def _application(self) -> Bundle | None:
+        """The application of the command line, unless what is active has followed it.
+
+        That is so when the files are those that the last start has found: what was pushed since is
+        what is to be served. Who has edited them meanwhile, or reloads, wants to see them.
+        """
+        if not self.config.app:
+            return None
+        bundle = find_application(self.config.app, Path.cwd()).bundle
+        versions = self.state.versions
+        starts = [c.new for t in versions.history if t.boot for c in t.changes if c.kind == APP]
+        followed = starts[-1:] == [bundle.sha256] and not self.config.reload
+        if versions.active.get(APP) == bundle.sha256:
+            return None
+        if followed and APP in versions.active:
+            log.info("the application stays as it was pushed", bundle=versions.active[APP][:12])
+            return None
+        return bundle
 
     def _journal_boot(self, changes: list[Change], names: dict[str, str]) -> None:
         tx, now = self.operations.new_tx(), time.time()

@@ -112,12 +112,16 @@ class Transaction:
         if rehearsed.refusal is None and tape is not None:
             rehearsed = await self._shadowed(rehearsed, tape)
         if rehearsed.refusal is None:
-            refusal = self._stopped or await self._slowly.start(self._changes, until)
+            refusal = await self._start(until)
             rehearsed = msgspec.structs.replace(rehearsed, refusal=refusal)
         report = self._expected(rehearsed.report)
         if rehearsed.refusal is not None:
             return self._refused(rehearsed.refusal, rehearsed.verdicts, report)
         return self._accepted(rehearsed, report)
+
+    async def _start(self, until: float) -> Refusal | None:
+        """What the new code starts, unless the supervisor has given it up."""
+        return self._stopped or await self._slowly.start(self._changes, until)
 
     async def _recorded(self) -> Tape | None:
         """What some connections are asked in the time before, if a shadow run is wanted."""
