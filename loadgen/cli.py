@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -66,7 +67,15 @@ def main() -> None:
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Default: echo 7000, kv 6380, verify 7002."
 )
-@click.option("--target", type=_Parsed("host:port", parse_target), help="Instead of host and port.")
+@click.option(
+    "--target", type=_Parsed("host:port", parse_target),
+    help="Instead of host and port: HOST:PORT or unix:PATH.",
+)  # fmt: skip
+@click.option("--tls", is_flag=True, help="Over TLS; the certificate has to be of the host.")
+@click.option(
+    "--ca", type=click.Path(exists=True, dir_okay=False),
+    help="PEM file of whom to trust, for --tls; default: the system's.",
+)  # fmt: skip
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
     "--payload", type=click.IntRange(0, 1 << 24), default=32, show_default=True,
@@ -129,7 +138,12 @@ def run(context: click.Context, /, **asked: Any) -> None:
 
 
 def _plan(asked: dict[str, Any]) -> Plan:
-    host, port = asked["target"] or (asked["host"], asked["port"] or PORTS[asked["protocol"]])
+    port = asked["port"] or PORTS[asked["protocol"]]
+    host, port, path = asked["target"] or (asked["host"], port, "")
+    if asked["ca"] and not asked["tls"]:
+        raise click.UsageError("--ca says whom to trust with --tls")
+    if asked["ca"]:
+        _check_trust(asked["ca"])
     if not asked["duration"]:
         raise click.UsageError("a run of no duration proves nothing: write --duration 10s")
     events: tuple[Event, ...] = (*asked["pushes"], *asked["runs"])
@@ -141,6 +155,9 @@ def _plan(asked: dict[str, Any]) -> Plan:
         protocol=asked["protocol"],
         host=host,
         port=port,
+        path=path,
+        tls=asked["tls"],
+        ca=asked["ca"] or "",
         connections=asked["connections"],
         duration_ns=asked["duration"],
         rate=asked["rate"],
@@ -152,6 +169,13 @@ def _plan(asked: dict[str, Any]) -> Plan:
         progress=sys.stderr.isatty(),
         events=tuple(sorted(events, key=lambda event: event.at_ns)),
     )
+
+
+def _check_trust(file: str) -> None:
+    try:
+        ssl.create_default_context(cafile=file)
+    except ssl.SSLError as error:
+        raise click.UsageError(f"{file} has no certificates in PEM: {error.reason}") from error
 
 
 def _tell_progress(seconds: float, answered: int, faults: int) -> None:

@@ -41,7 +41,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``rate`` is operations a second over all lines; ``payload`` bytes an operation; ``grace_ns`` the
     time in which an operation may still be answered after the end before it counts as lost;
-    ``timeout_s`` the longest wait for one connect, and for an event after the end of the run.
+    ``timeout_s`` the longest wait for one connect, and for an event after the end of the run. A
+    ``path`` is that of a Unix socket, instead of host and port. With ``tls`` the server's
+    certificate has to be of ``host``, signed by one of the file ``ca``, or of the system's.
     """
 
     protocol: str
@@ -56,7 +58,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     grace_ns: int = 2_000_000_000
     timeout_s: float = 10.0
     progress: bool = False
+    path: str = ""
+    tls: bool = False
+    ca: str = ""
     events: tuple[Event, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """Where it goes, as the command line takes it."""
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def share(self, index: int) -> range:
         """The connection numbers that process ``index`` carries."""
@@ -87,9 +99,11 @@ def _split(command: str) -> tuple[str, ...]:
         raise PlanError(f"{command!r} can't be split into words: {error}") from error
 
 
-def parse_target(text: str) -> tuple[str, int]:
-    """``HOST:PORT``, also ``[::1]:7000``."""
+def parse_target(text: str) -> tuple[str, int, str]:
+    """``HOST:PORT``, also ``[::1]:7000``, or ``unix:PATH``: host, port and path."""
+    if text.startswith("unix:"):
+        return "localhost", 0, text.removeprefix("unix:")
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise PlanError(f"{text!r} is not a target: write HOST:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+        raise PlanError(f"{text!r} is not a target: write HOST:PORT or unix:PATH")
+    return host.removeprefix("[").removesuffix("]"), int(port), ""

@@ -78,7 +78,7 @@ class Report(msgspec.Struct, frozen=True):
         counts = ("issued", "answered", *FAULTS)
         return {
             "protocol": plan.protocol,
-            "target": f"{plan.host}:{plan.port}",
+            "target": plan.target,
             "loop": "closed" if plan.rate is None else "open",
             "duration_s": plan.duration_ns / _SECOND,
             "processes": plan.processes,

@@ -22,7 +22,7 @@ def _lines(report: Report) -> Iterator[str]:
     plan, tally, rate = report.plan, report.tally, report.rate
     asked = "as fast as it goes" if rate.asked is None else f"{rate.asked:,.0f} asked"
     yield (
-        f"{plan.protocol} on {plan.host}:{plan.port} for {plan.duration_ns / 1e9:g} s, "
+        f"{plan.protocol} on {plan.target} for {plan.duration_ns / 1e9:g} s, "
         f"{plan.processes} load process{'es' if plan.processes > 1 else ''}"
     )
     yield _line("operations", f"{tally.answered:,} of {tally.issued:,} answered, "

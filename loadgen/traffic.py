@@ -12,8 +12,9 @@ server's flow control: an open loop that did would be a closed one.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import cast
 
@@ -113,7 +114,10 @@ class _Line(asyncio.Protocol):
             self._transport.abort()
         elif not self._transport.is_closing():
             self._write(self._conversation.farewell())
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:  # TLS: nothing is heard after one's own end
+                self._transport.close()
 
     def end(self) -> None:
         """The last call: nothing is heard any more, so what is owed is lost."""
@@ -141,6 +145,7 @@ class Traffic:
         self.due = 0
         self.busy_ns = 0
         self._index = index
+        self._secure = ssl.create_default_context(cafile=plan.ca or None) if plan.tls else None
         self._lines: list[_Line] = []
         self._gone = 0
         self._alone = asyncio.Event()
@@ -202,13 +207,23 @@ class Traffic:
         """How many are gone: when it changes, ``live_lines`` does."""
         return self._gone
 
+    async def _connect(self, factory: Callable[[], _Line]) -> _Line:
+        loop, plan, secure = asyncio.get_running_loop(), self.plan, self._secure
+        if plan.path:
+            name = plan.host if secure else None
+            _, line = await loop.create_unix_connection(
+                factory, plan.path, ssl=secure, server_hostname=name
+            )
+        else:
+            _, line = await loop.create_connection(factory, plan.host, plan.port, ssl=secure)
+        return line
+
     async def _dial_each(self, numbers: Iterator[int]) -> None:
-        loop = asyncio.get_running_loop()
         for number in numbers:
             factory = partial(_Line, self, number)
             try:
                 async with asyncio.timeout(self.plan.timeout_s):
-                    _, line = await loop.create_connection(factory, self.plan.host, self.plan.port)
+                    line = await self._connect(factory)
             except OSError as error:
                 self.tally.fault("refused", number, -1, str(error) or "no answer to the connect")
             else:

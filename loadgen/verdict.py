@@ -70,7 +70,7 @@ def _find_our_own(case: Case) -> Iterator[str]:
     report, tally = case.report, case.report.tally
     yield from report.trouble
     if not tally.connected:
-        target = f"{report.plan.host}:{report.plan.port}"
+        target = report.plan.target
         yield f"no connection to {target} could be made: is the server running?"
     elif not tally.answered:
         yield "no operation was answered"

@@ -1,21 +1,40 @@
 """Where a listener listens: a host and a port, or the path of a Unix socket; and whom it trusts.
 
+Settings of single listeners are tables by the listener's name; a protocol's name there is all of
+its listeners that have no row of their own.
+
 A Unix socket is named ``unix:/run/chat.sock``, with ``?mode=660`` for who may connect to it. Its
 file has that mode from the moment that it exists.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["PATH_LIMIT", "Address", "AnyAddress", "UnixAddress", "parse_address"]
+__all__ = [
+    "PATH_LIMIT",
+    "Address",
+    "AnyAddress",
+    "Trusted",
+    "UnixAddress",
+    "listener_name",
+    "of_listener",
+    "parse_address",
+    "read_trusted",
+]
 
 PATH_LIMIT = 107  # bytes of sun_path without its final zero: unix(7)
 _PORT_LIMIT = 65_535
 _SCHEME = "unix:"
+_UNIX = "unix"
 _MODE = re.compile(r"mode=(0?[0-7]{3})")
+
+
+T = TypeVar("T")
 
 
 class Address(NamedTuple):
@@ -74,3 +93,55 @@ def parse_address(text: str) -> AnyAddress:
     """Read ``HOST:PORT``, ``[IPv6]:PORT`` or ``unix:/PATH``; raise ValueError with a sentence."""
     kind = UnixAddress if text.strip().startswith(_SCHEME) else Address
     return kind.parse(text)
+
+
+def listener_name(protocol: str, number: int) -> str:
+    """The name of a protocol's listener at its address ``number``, counted from 0."""
+    return protocol if number == 0 else f"{protocol}-{number + 1}"
+
+
+def of_listener(table: Mapping[str, T], name: str, protocol: str) -> T | None:
+    """The row of a listener, else that of its protocol."""
+    return table[name] if name in table else table.get(protocol)
+
+
+class Trusted:
+    """Peers whose word is taken: networks, and ``unix`` for all who connect to a Unix socket."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        """Raise ValueError for what is neither."""
+        words = list(words)
+        self.unix = _UNIX in words
+        self.networks = [ipaddress.ip_network(word) for word in words if word != _UNIX]
+
+    def includes(self, peername: Any) -> bool:
+        """Whether a peer is one of them; who may connect to a path is said by its mode."""
+        if not isinstance(peername, tuple):
+            return self.unix
+        address = ipaddress.ip_address(str(peername[0]).partition("%")[0])
+        return any(address in network for network in self.networks)
+
+
+def read_trusted(value: object) -> dict[str, tuple[str, ...]]:
+    """Networks by listener, of a TOML table, repeated flags, or a variable; else ValueError."""
+    if isinstance(value, dict):
+        rows = [(name, one if isinstance(one, list) else [one]) for name, one in value.items()]
+        pairs = [(str(name), str(word)) for name, words in rows for word in words]
+    else:
+        words = value.replace(",", " ").split() if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            raise ValueError(f"{value!r} is not a table of LISTENER = ['NETWORK']")
+        pairs = [(name, network) for name, _, network in (str(w).partition("=") for w in words)]
+    found: dict[str, tuple[str, ...]] = {}
+    for name, word in pairs:
+        found[name] = (*found.get(name, ()), _network(word))
+    return found
+
+
+def _network(word: str) -> str:
+    if word == _UNIX:
+        return word
+    try:
+        return str(ipaddress.ip_network(word))
+    except ValueError as error:
+        raise ValueError(f"{word!r} is neither a network, as 10.0.0.0/8, nor unix") from error

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "workers": ("look", "workers", "The worker processes."),
     "history": ("look", "history", "Transactions, the latest first."),
     "blockers": ("look", "blockers", "Suspended calls that a swap waits for; nudge, cancel."),
+    "certificates": ("look", "certificates", "Certificates of listeners; read them again."),
     "swap": ("change", "swap", "Bring back a revision: KIND@REV."),
     "rollback": ("change", "rollback", "Undo the last transaction, or the last of a KIND."),
     "promote": ("change", "promote", "Commit what is on probation, now."),

@@ -19,7 +19,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netswap.address import PATH_LIMIT, Address, AnyAddress, UnixAddress, parse_address
+from netswap.address import (
+    PATH_LIMIT,
+    Address,
+    AnyAddress,
+    UnixAddress,
+    listener_name,
+    of_listener,
+    parse_address,
+    read_trusted,
+)
 from netswap.errors import UsageError
 from netswap.places import (
     default_socket,
@@ -29,6 +38,7 @@ from netswap.places import (
     socket_below,
     usable_state_dir,
 )
+from netswap.tls import TLS_PATHS, TlsFiles, read_tls
 
 __all__ = [
     "SETTINGS",
@@ -63,6 +73,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: Path
     socket: Path
     listen: dict[str, tuple[AnyAddress, ...]]
+    tls: dict[str, TlsFiles]
+    proxy: dict[str, tuple[str, ...]]
     load: tuple[Path, ...]
     app: str
     reload: bool
@@ -145,6 +157,10 @@ def _listen_pairs(value: object) -> list[tuple[str, str]]:
     return [(name, address) for name, _, address in pairs]
 
 
+def _tls(value: object) -> dict[str, TlsFiles]:
+    return read_tls(value, _some_seconds)
+
+
 def _refuse_doubles(addresses: list[AnyAddress]) -> None:
     fixed = [str(one) for one in addresses if isinstance(one, UnixAddress) or one.port]
     for address in fixed:
@@ -210,6 +226,8 @@ SETTINGS: dict[str, Setting] = {
         },
         "protocol = address, or a list of addresses",
     ),
+    "tls": Setting(_tls, {}, "LISTENER=CERT:KEY, or a table of each listener"),
+    "proxy": Setting(read_trusted, {}, "LISTENER=NETWORK that sends PROXY headers, or unix"),
     "load": Setting(_paths, [], "bundles pushed at the first start, before anything is served"),
     "app": Setting(_text, "", "an application to serve on http: MODULE:NAME or PATH:NAME"),
     "reload": Setting(is_switch, False, "push the application's files whenever they change"),
@@ -314,11 +332,20 @@ def _flat(table: dict[str, object], above: str = "") -> dict[str, object]:
 
 def _beside(file: Path, key: str, value: object) -> object:
     """Relative paths in a file are relative to the file, wherever the server is started."""
+    if SETTINGS[key].read is _tls and isinstance(value, dict):
+        return {name: _files_beside(file, table) for name, table in value.items()}
     if SETTINGS[key].read is _path and isinstance(value, str):
         return file.parent / value if value else value
     if SETTINGS[key].read is _paths and isinstance(value, list):
         return [file.parent / part if isinstance(part, str) and part else part for part in value]
     return value
+
+
+def _files_beside(file: Path, table: object) -> object:
+    if not isinstance(table, dict):
+        return table
+    paths = {name: value for name, value in table.items() if name in TLS_PATHS and value}
+    return table | {name: file.parent / str(value) for name, value in paths.items()}
 
 
 def _place(file: Path, text: str, key: str) -> str:
@@ -413,6 +440,40 @@ def _complete(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
     return [warning] if warning else []
 
 
+def _listeners(values: Mapping[str, Any]) -> dict[str, tuple[str, AnyAddress]]:
+    """Listeners by name: the protocol's, and from its second address on with a number."""
+    return {
+        listener_name(protocol, number): (protocol, address)
+        for protocol, addresses in values["listen"].items()
+        for number, address in enumerate(addresses)
+    }
+
+
+def _strange_listeners(values: Mapping[str, Any], given: _Layer) -> list[UsageError]:
+    names, problems = list(_listeners(values)), []
+    for key in ("tls", "proxy"):
+        for name in values[key]:
+            if name not in names:
+                nearest = _nearest(name, names)
+                advice = f"did you mean {nearest}?" if nearest else f"known are {', '.join(names)}"
+                what = f"{key}.{name} is no listener"
+                problems.append(UsageError(what, given[key].origin, advice))
+    return problems
+
+
+def _trusting_nobody(values: Mapping[str, Any], given: _Layer) -> list[UsageError]:
+    """A listener that asks for a header and trusts nobody who could send one."""
+    problems = []
+    for name, (protocol, address) in _listeners(values).items():
+        words = of_listener(values["proxy"], name, protocol)
+        unix = isinstance(address, UnixAddress)
+        if words is not None and not any((word == "unix") is unix for word in words):
+            what = f"proxy.{name} trusts nobody who can connect to {address}"
+            advice = "add 'unix'" if unix else "add a network"
+            problems.append(UsageError(what, given["proxy"].origin, advice))
+    return problems
+
+
 def _contradictions(values: Mapping[str, Any], given: _Layer) -> list[UsageError]:
     """What is readable and yet can't work."""
     problems = []
@@ -426,6 +487,8 @@ def _contradictions(values: Mapping[str, Any], given: _Layer) -> list[UsageError
     if values["reload"] and not values["app"]:
         advice = f"give {flag('app')} MODULE:NAME"
         problems.append(UsageError("nothing is to be reloaded", given["reload"].origin, advice))
+    problems += _strange_listeners(values, given)
+    problems += _trusting_nobody(values, given)
     for path in values["load"]:
         if not os.path.exists(path):
             problems.append(UsageError(f"{path} does not exist", given["load"].origin))

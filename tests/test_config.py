@@ -8,6 +8,7 @@ import pytest
 
 from netswap.config import SETTINGS, Address, Config, check, default_workers, load_config
 from netswap.errors import UsageError
+from netswap.tls import TlsFiles
 
 
 @pytest.fixture
@@ -97,6 +98,8 @@ def test_every_setting_can_be_a_variable(environ, tmp_path):
         "NETSWAP_STATE_DIR": str(tmp_path / "state"),
         "NETSWAP_SOCKET": str(tmp_path / "s"),
         "NETSWAP_LISTEN": "echo=127.0.0.1:0, kv=localhost:6380",
+        "NETSWAP_TLS": "echo=/e.pem:/e.key, kv=/both.pem",
+        "NETSWAP_PROXY": "echo=10.0.0.0/8 echo=::1, kv=127.0.0.1",
         "NETSWAP_LOAD": f"{bundle}:{tmp_path}",
         "NETSWAP_APP": "shop.main:app",
         "NETSWAP_RELOAD": "yes",
@@ -113,6 +116,11 @@ def test_every_setting_can_be_a_variable(environ, tmp_path):
         "kv": (Address("localhost", 6380),),
         "http": (Address("127.0.0.1", 8080),),
     }
+    assert config.tls == {
+        "echo": TlsFiles(cert=Path("/e.pem"), key=Path("/e.key")),
+        "kv": TlsFiles(cert=Path("/both.pem")),
+    }
+    assert config.proxy == {"echo": ("10.0.0.0/8", "::1/128"), "kv": ("127.0.0.1/32",)}
     assert config.load == (bundle, tmp_path)
     assert (config.app, config.reload) == ("shop.main:app", True)
     assert (config.drain, config.timeout) == (0.0, 0.5)
@@ -175,6 +183,25 @@ def test_an_unknown_key_is_an_error_with_file_line_and_the_nearest(
         ("listen.echo = 'h:7'\nlisten.kv = 'h:7'\n", "listen: h:7 is given twice"),
         ("listen.echo = ['unix:/x', 'unix:/x?mode=666']\n", "listen: unix:/x is given twice"),
         ("listen.echo = 'unix:x'\n", "listen: 'unix:x' is not unix:/PATH"),
+        ("tls.kv = 'x'\n", "tls: kv is not a table with cert and key"),
+        ("tls.kv = {key = 'x'}\n", "tls: kv: Object missing required field `cert`"),
+        ("tls.kv = {cert = 'x', keys = 'x'}\n", "tls: kv: Object contains unknown field `keys`"),
+        ("tls.kv = {cert = 'x', minimum = '1.1'}\n", "tls: kv: minimum '1.1' is none of 1.2, 1.3"),
+        ("tls.kv = {cert = 'x', client = 'maybe'}\n", "tls: kv: client 'maybe' is none of none,"),
+        ("tls.kv = {cert = 'x', client = 'optional'}\n", "tls: kv: client is 'optional', and no c"),
+        ("tls.kv = {cert = 'x', alpn = ['']}\n", "tls: kv: alpn ('',) has a name of 0"),
+        ("tls.kv = {cert = 'x', handshake = 0}\n", "tls: 0 leaves no time"),
+        ("tls.kw = {cert = 'x'}\n", "tls.kw is no listener"),
+        ("tls.kv-2 = {cert = 'x'}\n", "tls.kv-2 is no listener"),
+        ("proxy = 7\n", "proxy: 7 is not a table of LISTENER"),
+        ("proxy.kv = '10.0.0.1/8'\n", "proxy: '10.0.0.1/8' is neither a network, as 10.0.0.0/8,"),
+        ("proxy.kv = ['nginx']\n", "proxy: 'nginx' is neither a network"),
+        ("proxy.kw = ['10.0.0.0/8']\n", "proxy.kw is no listener"),
+        ("proxy.kv = 'unix'\n", "proxy.kv trusts nobody who can connect to 127.0.0.1:6380"),
+        (
+            "proxy.kv = '::1'\nlisten.kv = 'unix:/x'\n",
+            "proxy.kv trusts nobody who can connect to unix:/x",
+        ),
         ("log.level = 'loud'\n", "log.level: 'loud' is none of debug"),
         ("workers = \n", "not TOML: Invalid value (at line 1"),
     ],
@@ -185,6 +212,43 @@ def test_a_bad_value_is_named_with_its_place(environ, write, text, sentence):
     problem = one_problem(file=file, environ=environ)
     assert problem.what.startswith(sentence)
     assert problem.where.startswith(str(file))
+
+
+def test_tls_of_a_listener_in_full(environ, write, tmp_path):
+    """Its files are found beside the configuration; a client_ca asks for certificates."""
+    text = """
+[listen]
+kv = ["127.0.0.1:0", "127.0.0.1:0"]
+[tls.kv-2]
+cert = "kv.pem"
+key = "/etc/kv.key"
+client_ca = "ca.pem"
+alpn = ["kv/1"]
+minimum = "1.3"
+ciphers = "ECDHE+AESGCM"
+handshake = "5s"
+"""
+    config = load_config(None, write(text), environ)
+    assert config.tls == {
+        "kv-2": TlsFiles(
+            cert=tmp_path / "kv.pem",
+            key=Path("/etc/kv.key"),
+            client_ca=tmp_path / "ca.pem",
+            alpn=("kv/1",),
+            minimum="1.3",
+            ciphers="ECDHE+AESGCM",
+            handshake=5.0,
+        )
+    }
+    assert config.tls["kv-2"].asks == "required"
+
+
+@pytest.mark.parametrize("word", ["kv", "kv=", "=x", "kv=x:", "kv=:x"])
+def test_a_bad_tls_flag_says_what_is_right(environ, word):
+    """LISTENER=CERT:KEY, or one file with both."""
+    problem = one_problem(flags={"tls": (word,)}, environ=environ)
+    assert problem.what == f"tls: {word!r} is not LISTENER=CERT:KEY"
+    assert problem.where == "flag --tls"
 
 
 def test_a_bad_flag_and_a_bad_variable_name_themselves(environ):

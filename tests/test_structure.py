@@ -21,7 +21,7 @@ TREES = ("netswap", "protocols", "loadgen")
 LAYERS = [
     {"blame", "clock", "events", "outcome"},
     {"errors"},
-    {"address", "confine", "logs", "places", "unixsocket"},
+    {"address", "confine", "logs", "places", "tls", "unixsocket"},
     {"config"},
     {"ott", "quiescence", "mediator", "transfer"},
     {"canary", "hotswap"},
@@ -66,6 +66,7 @@ SIDE_DOORS = {
     "netswap.stack.host": "what a service has started is the worker's to keep",
     "netswap.stack.service": "whether a service prepares itself is the worker's to know",
     "netswap.supervisor.application": "who serves looks whether the files have changed",
+    "netswap.supervisor.certificates": "serve --check reads the files, and supervises nothing",
     "netswap.supervisor.firstset": "check and the kit begin with what a server begins with",
     "netswap.transfer.state": "a bundle's package has the name by which a state knows it",
     "netswap.worker.driver": "the kit drives a swap as a worker does",

@@ -7,6 +7,7 @@ import msgspec
 __all__ = [
     "BODY_LIMIT",
     "BlockersRequest",
+    "CertificatesRequest",
     "Choices",
     "PromoteRequest",
     "PushRequest",
@@ -67,3 +68,7 @@ class BlockersRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, 
     nudge: str | None = None
     cancel: str | None = None
     abort: bool = False
+
+
+class CertificatesRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/certificates``: read the files again."""

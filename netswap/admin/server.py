@@ -19,6 +19,7 @@ from aiohttp import web
 from netswap.admin.requests import (
     BODY_LIMIT,
     BlockersRequest,
+    CertificatesRequest,
     Choices,
     PromoteRequest,
     PushRequest,
@@ -38,7 +39,7 @@ __all__ = ["AdminServer"]
 
 log = structlog.get_logger("netswap.admin")
 
-R = TypeVar("R", bound=Choices | PromoteRequest | BlockersRequest)
+R = TypeVar("R", bound=Choices | PromoteRequest | BlockersRequest | CertificatesRequest)
 Tell = Callable[[Progress], None]
 Run = Callable[[Tell], Awaitable[Result]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -83,6 +84,7 @@ class AdminServer:
             "workers": looks.workers,
             "history": looks.history,
             "blockers": looks.blockers,
+            "certificates": self._supervisor.show_certificates,
         }
         for name, look in simple.items():
             app.router.add_get(f"/v1/{name}", _look(look))
@@ -93,6 +95,7 @@ class AdminServer:
         app.router.add_post("/v1/rollback", self._rollback)
         app.router.add_post("/v1/promote", self._promote)
         app.router.add_post("/v1/blockers", self._intervene)
+        app.router.add_post("/v1/certificates", self._reload_certificates)
         return app
 
     async def _objects(self, request: web.Request) -> web.StreamResponse:
@@ -149,6 +152,14 @@ class AdminServer:
             return result
 
         return await self._stream(request, ready)
+
+    async def _reload_certificates(self, request: web.Request) -> web.StreamResponse:
+        await _body(request, CertificatesRequest)
+
+        async def reload(_tell: Tell) -> Result:
+            return await self._supervisor.reload_certificates()
+
+        return await self._stream(request, reload)
 
     async def _stream(self, request: web.Request, run: Run) -> web.StreamResponse:
         lines: asyncio.Queue[bytes | None] = asyncio.Queue()

@@ -10,6 +10,8 @@
 ``blockers``     unused                       list of ``Blocker``
 ``nudge``        as ``Intervene.argument``    list of ``Acted``
 ``cancel``       as ``Intervene.argument``    list of ``Acted``
+``certificates`` unused                       list of ``CertificateRow``
+``rekey``        a ``Rekey``                  ``Rekeyed``
 ================ ============================ =======================================
 """
 
@@ -23,9 +25,11 @@ from netswap.events import Acted, Blocker, Retiring
 
 __all__ = [
     "SHAPES",
+    "CertificateRow",
     "Inspection",
     "KindCount",
     "ObjectRow",
+    "Rekeyed",
     "VersionRow",
     "WorkerStatus",
     "decode_answer",
@@ -42,7 +46,8 @@ class KindCount(msgspec.Struct, frozen=True):
 class WorkerStatus(msgspec.Struct, frozen=True):
     """One worker's counts; ``connections`` as in its heartbeat, ``memory`` is RSS.
 
-    Memory in bytes; ``bundles`` counts those whose code is loaded; ``retiring`` is old code.
+    Memory in bytes; ``bundles`` counts those whose code is loaded; ``retiring`` is old code;
+    ``turned_away`` has, by listener, how many never became connections, by the reason.
     """
 
     connections: int
@@ -51,6 +56,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     loop: str = ""
     bundles: int = 0
     retiring: list[Retiring] = []
+    turned_away: dict[str, dict[str, int]] = {}
 
 
 class ObjectRow(msgspec.Struct, frozen=True):
@@ -85,6 +91,21 @@ class VersionRow(msgspec.Struct, frozen=True):
     active: bool = True
 
 
+class CertificateRow(msgspec.Struct, frozen=True):
+    """How many live connections of a listener began with the certificate of a fingerprint."""
+
+    listener: str
+    fingerprint: str
+    connections: int
+
+
+class Rekeyed(msgspec.Struct, frozen=True):
+    """What became of a ``Rekey``: ``error`` says why the terms of ``listener`` can't be used."""
+
+    listener: str = ""
+    error: str | None = None
+
+
 SHAPES: dict[str, Any] = {
     "status": WorkerStatus,
     "objects": list[ObjectRow],
@@ -93,6 +114,8 @@ SHAPES: dict[str, Any] = {
     "blockers": list[Blocker],
     "nudge": list[Acted],
     "cancel": list[Acted],
+    "certificates": list[CertificateRow],
+    "rekey": Rekeyed,
 }
 
 _DECODERS = {what: msgspec.msgpack.Decoder(shape) for what, shape in SHAPES.items()}

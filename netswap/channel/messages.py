@@ -13,6 +13,7 @@ The order of a transaction on the control channel::
     S→W Revert     W→S Reverted                      not committed: the old objects come back
     S→W Query      W→S Answer                        looks, at any time
     S→W Intervene  W→S Answer                        acts on what is suspended
+    S→W Rekey      W→S Answer                        TLS: try a new set, then take it
     W→S Heartbeat  S→W Drain      W→S Drained
 
 Fields are encoded by position: add new ones at the end, with a default.
@@ -26,6 +27,7 @@ import msgspec
 
 from netswap.canary import Canary
 from netswap.events import Refusal, Rehearsal, VerdictLine, WatchRow, WorkerReceipt
+from netswap.tls import Terms
 
 __all__ = [
     "Answer",
@@ -49,6 +51,7 @@ __all__ = [
     "Quiet",
     "Ready",
     "Refused",
+    "Rekey",
     "Reply",
     "Request",
     "Revert",
@@ -67,13 +70,17 @@ __all__ = [
 class ListenerSpec(msgspec.Struct, frozen=True, array_like=True):
     """One listener of one slot: ``fd`` is the descriptor that the worker inherited.
 
-    ``address`` is what clients connect to, ``127.0.0.1:7000`` or ``[::1]:7000``.
+    ``address`` is what clients connect to, ``127.0.0.1:7000`` or ``[::1]:7000``. With ``tls``, that
+    is what its sessions begin with; it has the private key in it. With ``proxy``, each connection
+    begins with a PROXY header, which is taken from those networks alone.
     """
 
     name: str
     protocol: str
     address: str
     fd: int
+    tls: Terms | None = None
+    proxy: list[str] | None = None
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -302,6 +309,18 @@ class Intervene(msgspec.Struct, frozen=True, array_like=True, tag=True):
     argument: str = ""
 
 
+class Rekey(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """S→W: build the contexts of set ``number``, by listener; answered by an Answer.
+
+    With ``switch`` they are for new sessions from now on, built before or not.
+    """
+
+    id: int
+    number: int
+    terms: dict[str, Terms]
+    switch: bool = False
+
+
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """W→S: ``data`` is msgpack in the shape of ``answers.SHAPES``, empty when ``error`` is set."""
 
@@ -399,6 +418,7 @@ Message = (
     | Reverted
     | Query
     | Intervene
+    | Rekey
     | Answer
     | Heartbeat
     | Drain

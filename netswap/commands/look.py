@@ -13,7 +13,16 @@ from netswap.commands.ending import failing
 from netswap.commands.options import Link, for_all
 from netswap.errors import UsageError
 
-__all__ = ["blockers", "history", "inspect", "objects", "status", "versions", "workers"]
+__all__ = [
+    "blockers",
+    "certificates",
+    "history",
+    "inspect",
+    "objects",
+    "status",
+    "versions",
+    "workers",
+]
 
 _shared = for_all("10s", "How long to wait for the server's answer.")
 
@@ -104,3 +113,21 @@ def blockers(nudge: str | None, cancel: str | None, abort: bool, link: Link) -> 
         if sum(asked) > 1:
             raise UsageError("--nudge, --cancel and --abort are one of three")
     change(link, "blockers", BlockersRequest(nudge=nudge, cancel=cancel, abort=abort))
+
+
+@click.command()
+@click.option("--reload", is_flag=True, help="Read the files again, for new handshakes.")
+@_shared
+def certificates(reload: bool, link: Link) -> None:
+    """The certificates that listeners show, and how many live connections began with each.
+
+    With --reload all workers get the new files, or none does; a problem is told with its file.
+    Live sessions go on with what they have. SIGHUP to the supervisor does the same.
+    """
+    if not reload:
+        _look(link, "certificates", lambda page: render.certificates(page["certificates"]))
+        return
+    from netswap.admin.requests import CertificatesRequest
+    from netswap.commands.change import change
+
+    change(link, "certificates", CertificatesRequest())

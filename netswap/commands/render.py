@@ -41,12 +41,23 @@ def status(page: dict[str, Any]) -> str:
     lines = [f"up {duration(page['uptime'])}, pid {page['pid']}"]
     if page["transaction"]:
         lines.append(f"running: {page['transaction']}")
-    listeners = ", ".join(f"{one['name']} {one['address']}" for one in page["listeners"])
+    listeners = ", ".join(map(_listener, page["listeners"]))
     lines += [f"listening: {listeners}", "", workers(page["workers"]), "", _kinds(page["kinds"])]
     held = [row for row in page.get("retiring", ()) if row["standing"] == "held"]
     if held:
         lines += ["", f"old code is held in {len(held)} places: netswap versions"]
     return "\n".join(lines)
+
+
+def _listener(row: dict[str, Any]) -> str:
+    away = sum(row.get("turned_away", {}).values())
+    remarks = {
+        "TLS": row.get("tls"),
+        "PROXY": row.get("proxy"),
+        f"{away} turned away": away,
+    }
+    said = ", ".join(words for words, true in remarks.items() if true)
+    return f"{row['name']} {row['address']}" + (f" ({said})" if said else "")
 
 
 def workers(rows: Iterable[dict[str, Any]]) -> str:
@@ -174,6 +185,26 @@ def blockers(rows: Iterable[dict[str, Any]]) -> str:
     )
 
 
+def certificates(rows: Iterable[dict[str, Any]]) -> str:
+    """One line a certificate."""
+    return table(
+        ("LISTENER", "SUBJECT", "ISSUER", "EXPIRES", "FINGERPRINT", "CLIENTS", "LIVE", "REMARK"),
+        (
+            (row["listener"], row["subject"], row["issuer"], moment(row["ends"]),
+             row["fingerprint"][:16], row.get("client", "-"), row["connections"],
+             _standing(row))
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _standing(row: dict[str, Any]) -> str:
+    if not row["in_force"]:
+        return "old: of live sessions alone"
+    days = row["days_left"]
+    return "expired" if days < 0 else f"{days} days left"
+
+
 def receipt(result: dict[str, Any]) -> str:
     """How a push, swap or rollback went."""
     return "\n".join(_receipt_lines(result))
@@ -186,12 +217,12 @@ def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
     for change in result["changes"]:
         yield f"  {_revision(change)}"
     yield from rehearsal(result.get("rehearsal", ()))
+    yield from (f"  {remark}" for remark in result.get("remarks", ()))
     for row in result.get("acted", ()):
         yield f"  {row['kind']} {row['id']}: {row['what']}"
     counts = result["receipt"]
     if counts is not None:
         yield from _counts(counts, result["dry_run"])
-    yield from (f"  {remark}" for remark in result.get("remarks", ()))
     if result.get("watch"):
         yield from ("  " + line for line in watch(result["watch"]).splitlines())
     if result["only"]:

@@ -15,7 +15,7 @@ import structlog
 
 from netswap.admin.server import AdminServer
 from netswap.admin.socket import AdminSocketError
-from netswap.commands.ending import fail, failing, write_json
+from netswap.commands.ending import end, fail, failing, write_json
 from netswap.commands.options import Link
 from netswap.commands.reload import reloading
 from netswap.config import SETTINGS, Config, check, flag, is_switch, load_config
@@ -23,12 +23,13 @@ from netswap.errors import NetswapError, UsageError
 from netswap.logs import configure_logs, format_for
 from netswap.outcome import Outcome
 from netswap.supervisor import Supervisor
+from netswap.supervisor.certificates import check_files
 
 __all__ = ["serve"]
 
 log = structlog.get_logger("netswap.serve")
 
-_SEVERAL = ("listen", "load")
+_SEVERAL = ("listen", "load", "proxy", "tls")
 _KEYS = {key.replace(".", "_"): key for key in SETTINGS}
 
 Function = Callable[..., Any]
@@ -72,6 +73,9 @@ def serve(file: Path | None, check_only: bool, as_json: bool, **flags: Any) -> N
     config = msgspec.structs.replace(config, log_format=format_)
     try:
         asyncio.run(_Serving(config, as_json).run())
+    except UsageError as error:
+        click.echo(f"netswap: {error}", err=True)
+        end(Outcome.USAGE)
     except (NetswapError, OSError) as error:
         click.echo(f"netswap: {error}", err=True)
         sys.exit(1)
@@ -83,8 +87,8 @@ def _plain(value: Any) -> Any:
 
 def _check(given: dict[str, Any], file: Path | None, link: Link) -> None:
     found = check(given, file)
-    if found.problems:
-        problems: list[UsageError] = list(found.problems)
+    problems = list(found.problems) if found.config is None else check_files(found.config)
+    if problems:
         first = problems[0]
         refusals = [{"reason": str(problem)} for problem in problems]
         fail(
@@ -123,6 +127,7 @@ class _Serving:
         try:
             address = await self._start_admin(admin)
             if await self._unless(self._first, supervisor.start()):
+                self._reload_on_hangup(supervisor)
                 self._say_ready(supervisor, address)
                 async with reloading(supervisor):
                     await self._first.wait()
@@ -131,6 +136,19 @@ class _Serving:
         finally:
             await supervisor.abandon()
             await admin.close()
+
+    def _reload_on_hangup(self, supervisor: Supervisor) -> None:
+        """Of a server with certificates; any other ends with its terminal, as it always did."""
+        if not supervisor.certificates.force:
+            return
+        reloads: set[asyncio.Task[Any]] = set()
+
+        def on_hangup() -> None:
+            task = asyncio.ensure_future(supervisor.reload_certificates())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
 
     def _on_signal(self) -> None:
         self._signals += 1

@@ -18,10 +18,12 @@ from netswap.mediator import present
 from netswap.stack.handover import hand_over
 from netswap.stack.implementation import Implementation
 from netswap.stack.part import Part
+from netswap.stack.peer import address_of, host_of
 from netswap.stack.timer import Timers
 from netswap.transfer import State
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from netswap.ott import Entry
@@ -76,7 +78,10 @@ class Connection(Implementation[S], Generic[S]):
         raise ProtocolError(f"{type(self).__name__} has no on_data")
 
     def on_eof(self) -> bool | None:
-        """The peer sends no more. True keeps our side open; else it closes after the flush."""
+        """The peer sends no more. True keeps our side open; else it closes after the flush.
+
+        TLS has no half-closed connections here: what is written by the end of this is sent.
+        """
         return None
 
     def on_close(self, error: Exception | None) -> None:
@@ -101,7 +106,18 @@ class Connection(Implementation[S], Generic[S]):
     @property
     def peer(self) -> str:
         """The peer's address: ``127.0.0.1:5000``, ``[::1]:5000``, or ``unix:UID:PID``."""
-        return _address(self.peername)
+        return address_of(self.peername)
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS session: version, cipher, ALPN, the client's certificate.
+
+        None for plain, and when it is closing: asyncio's transport may have let go of it.
+        """
+        if self.transport.is_closing():
+            return None
+        found: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
+        return found
 
     @property
     def timers(self) -> Timers:
@@ -118,7 +134,7 @@ class Connection(Implementation[S], Generic[S]):
             output.target.flush()
         if self.host.resuming is self.entry:
             self.host.call_soon(self.entry, "close")
-        else:
+        elif not self.transport.is_closing():  # asyncio's of TLS is broken by a second one
             self.transport.close()
 
     def abort(self) -> None:
@@ -188,6 +204,7 @@ class Connection(Implementation[S], Generic[S]):
             self.host.failed(self, error, "on_eof")
             return None
         output = self._output()
+        stays = stays and self.tls is None
         if not stays and output is not None:  # the transport closes as soon as this returns
             output.target.flush()
         return stays
@@ -352,7 +369,19 @@ class Connection(Implementation[S], Generic[S]):
         """
         gate = self.host.gate
         if gate is None or not gate.keeps(self.entry):
-            self.transport.set_protocol(self.entry.target)
+            self.point_to(self.entry.target)
+
+    def point_to(self, protocol: asyncio.BaseProtocol) -> None:
+        """Let the transport call ``protocol``. Can't fail.
+
+        asyncio's of TLS has let go of its session when it was closed twice. All that it will call
+        is ``connection_lost`` of the object that it had, which goes by way of the entry.
+        """
+        try:
+            self.transport.set_protocol(protocol)
+        except AttributeError:
+            if not self.transport.is_closing():
+                raise
 
     def discard(self) -> None:
         """Remove the parts that were made for this successor and its predecessor had not."""
@@ -373,12 +402,14 @@ class Connection(Implementation[S], Generic[S]):
             self.abort()
 
     def attributes(self) -> dict[str, str | int]:
-        """peer (the host alone), address (with the port) and listener."""
-        return {
-            "peer": _host_of(self.peername),
+        """peer (the host alone), address (with the port), listener; tls (the version) if it is."""
+        found: dict[str, str | int] = {
+            "peer": host_of(self.peername),
             "address": self.peer,
             "listener": self.listener,
         }
+        tls = self.tls
+        return found if tls is None else found | {"tls": tls.version() or ""}
 
     def _open(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -460,18 +491,3 @@ def _answering(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_part(entry: Entry) -> bool:
     return isinstance(present(entry), Part)
-
-
-def _host_of(peername: Any) -> str:
-    """A host without its port; of a Unix socket's peer the user without the process."""
-    if isinstance(peername, tuple):
-        return str(peername[0])
-    name = str(peername or "local")
-    return name.rpartition(":")[0] if name.startswith("unix:") else name
-
-
-def _address(peername: Any) -> str:
-    if not isinstance(peername, tuple):
-        return str(peername or "local")
-    host = _host_of(peername)
-    return f"[{host}]:{peername[1]}" if ":" in host else f"{host}:{peername[1]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +17,9 @@ from netswap.supervisor.slots import Slot
 __all__ = ["Enquiry"]
 
 log = structlog.get_logger("netswap.supervisor")
+
+
+_Question = messages.Query | messages.Intervene | messages.Rekey
 
 
 class Enquiry:
@@ -52,9 +55,17 @@ class Enquiry:
 
         :raises UsageError: a worker says that the argument is wrong.
         """
-        asked = {
-            slot.number: self._send(slot, shape(0, what, argument(slot.number))) for slot in slots
-        }
+        asked = {slot: shape(0, what, argument(slot.number)) for slot in slots}
+        return await self._collect(what, asked)
+
+    async def put(
+        self, slots: Iterable[Slot], what: str, question: messages.Rekey
+    ) -> dict[int, Any]:
+        """The same with one message for all; it is sent to all before this suspends."""
+        return await self._collect(what, dict.fromkeys(slots, question))
+
+    async def _collect(self, what: str, questions: Mapping[Slot, _Question]) -> dict[int, Any]:
+        asked = {slot.number: self._send(slot, question) for slot, question in questions.items()}
         if not asked:
             return {}
         await asyncio.wait([task for _, task in asked.values()], timeout=self._timeout)
@@ -65,9 +76,7 @@ class Enquiry:
                 found[number] = _value(what, future.result())
         return found
 
-    def _send(
-        self, slot: Slot, question: messages.Query | messages.Intervene
-    ) -> tuple[int, asyncio.Future[messages.Answer]]:
+    def _send(self, slot: Slot, question: _Question) -> tuple[int, asyncio.Future[messages.Answer]]:
         identity = next(self._ids)
         future: asyncio.Future[messages.Answer] = asyncio.get_running_loop().create_future()
         self._open[identity] = (slot.number, future)

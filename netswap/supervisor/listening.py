@@ -23,10 +23,11 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from netswap.address import listener_name, of_listener
 from netswap.channel.messages import ListenerSpec
 from netswap.config import Address, AnyAddress, UnixAddress
 from netswap.errors import CallerError
@@ -83,18 +84,23 @@ _REASONS: dict[type, dict[int, tuple[str, str]]] = {Address: _OF_PORTS, UnixAddr
 
 @dataclass(frozen=True)
 class Listener:
-    """One address of one protocol, with its socket for each slot; a Unix socket is one for all."""
+    """One address of one protocol, with its socket for each slot; a Unix socket is one for all.
+
+    ``proxy`` are those whose PROXY headers are taken; None when there are no headers.
+    """
 
     name: str
     protocol: str
     address: AnyAddress
     sockets: tuple[socket.socket, ...]
     bound: Bound | None = None
+    proxy: tuple[str, ...] | None = None
 
     def spec(self, slot: int) -> ListenerSpec:
         """What the worker of ``slot`` is told; the descriptor's number stays the same there."""
         fd = self.sockets[slot].fileno()
-        return ListenerSpec(self.name, self.protocol, str(self.address), fd)
+        proxy = None if self.proxy is None else list(self.proxy)
+        return ListenerSpec(self.name, self.protocol, str(self.address), fd, proxy=proxy)
 
     def close(self) -> None:
         """Close every socket; connections still queued are reset."""
@@ -107,8 +113,13 @@ class Listener:
 class Listeners:
     """All listeners of the server. Closing is final."""
 
-    def __init__(self, wanted: Mapping[str, Iterable[AnyAddress]], slots: int) -> None:
-        """Bind everything or nothing.
+    def __init__(
+        self,
+        wanted: Mapping[str, Iterable[AnyAddress]],
+        slots: int,
+        proxy: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """Bind everything or nothing; ``proxy`` is a table by listener or protocol.
 
         :raises ListenError: for the first address that can't be had.
         """
@@ -117,9 +128,11 @@ class Listeners:
             undo.callback(self.close)
             for protocol, addresses in wanted.items():
                 for number, address in enumerate(addresses):
-                    name = protocol if number == 0 else f"{protocol}-{number + 1}"
+                    name = listener_name(protocol, number)
                     listen = _LISTEN[type(address)]
-                    self.all.append(listen(name, protocol, address, slots))
+                    made = listen(name, protocol, address, slots)
+                    trusted = of_listener(proxy or {}, name, protocol)
+                    self.all.append(replace(made, proxy=trusted))
             undo.pop_all()
 
     def specs(self, slot: int) -> list[ListenerSpec]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,10 @@ import msgspec
 
 from netswap.channel import answers
 from netswap.errors import UsageError
+from netswap.supervisor.certificates import Certificates
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.lifecycle import WorkerState
-from netswap.supervisor.listening import Listeners
+from netswap.supervisor.listening import Listener, Listeners
 from netswap.supervisor.operations import Operations
 from netswap.supervisor.slots import Slot
 from netswap.supervisor.state import StateDirectory
@@ -33,8 +35,14 @@ class Looks:
     """Nothing here changes anything."""
 
     def __init__(
-        self, state: StateDirectory, fleet: Fleet, operations: Operations, listeners: Listeners
+        self,
+        state: StateDirectory,
+        fleet: Fleet,
+        operations: Operations,
+        listeners: Listeners,
+        certificates: Certificates,
     ) -> None:
+        self._certificates = certificates
         self._state = state
         self._fleet = fleet
         self._operations = operations
@@ -50,13 +58,23 @@ class Looks:
             uptime=round(time.time() - self._started, 3),
             workers=[self._worker(slot, found.get(slot.number)) for slot in self._fleet.slots],
             kinds=self._kinds(found),
-            listeners=[
-                {"name": one.name, "protocol": one.protocol, "address": str(one.address)}
-                for one in self._listeners.all
-            ],
+            listeners=[self._listener(one, found) for one in self._listeners.all],
             transaction=self._operations.running,
             retiring=_retiring(found),
         )
+
+    def _listener(self, one: Listener, found: dict[int, answers.WorkerStatus]) -> dict[str, Any]:
+        away: Counter[str] = Counter()
+        for status in found.values():
+            away.update(status.turned_away.get(one.name, {}))
+        return {
+            "name": one.name,
+            "protocol": one.protocol,
+            "address": str(one.address),
+            "tls": one.name in self._certificates.force,
+            "proxy": one.proxy,
+            "turned_away": dict(away),
+        }
 
     def _worker(self, slot: Slot, status: answers.WorkerStatus | None) -> dict[str, Any]:
         alive = slot.state is not WorkerState.DEAD

@@ -24,13 +24,15 @@ from netswap.modules import Bundle
 from netswap.modules.application import bundle_of
 from netswap.probe import run_probe
 from netswap.supervisor.application import find_application
+from netswap.supervisor.certificates import Certificates
 from netswap.supervisor.firstset import first_paths
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.intervention import Intervention
 from netswap.supervisor.lifecycle import WorkerState
 from netswap.supervisor.listening import Listeners, Mesh, raise_descriptor_limit
-from netswap.supervisor.looks import Looks
+from netswap.supervisor.looks import SCHEMA, Looks
 from netswap.supervisor.operations import APP, Operations
+from netswap.supervisor.results import Result
 from netswap.supervisor.slots import SlotSettings
 from netswap.supervisor.state import StateDirectory
 from netswap.supervisor.versions import Change, Record
@@ -60,6 +62,7 @@ class Supervisor:
     ``worker`` overrides fields of ``SlotSettings``, such as the command that starts a worker.
 
     :raises ListenError: an address can't be had.
+    :raises UsageError: a certificate can't be used.
     :raises StateDirectoryBusy: another server uses the state directory.
     """
 
@@ -68,8 +71,9 @@ class Supervisor:
         with contextlib.ExitStack() as undo:
             self.state = StateDirectory(config.state_dir)
             undo.callback(self.state.close)
-            self.listeners = Listeners(config.listen, config.workers)
+            self.listeners = Listeners(config.listen, config.workers, config.proxy)
             undo.callback(self.listeners.close)
+            self.certificates = Certificates(config, self.listeners.all)
             self.mesh = Mesh(config.workers, config.state_dir)
             undo.callback(self.mesh.close)
             self._release = undo.pop_all()
@@ -77,7 +81,17 @@ class Supervisor:
         self.fleet = Fleet(settings, self._boot)
         self.operations = Operations(self.state, self.fleet, config.timeout)
         self.intervention = Intervention(self.fleet)
-        self.looks = Looks(self.state, self.fleet, self.operations, self.listeners)
+        self.looks = Looks(
+            self.state, self.fleet, self.operations, self.listeners, self.certificates
+        )
+
+    async def reload_certificates(self) -> Result:
+        """Read the files of all certificates again, for new handshakes in all workers or none."""
+        return await self.certificates.reload(self.fleet)
+
+    async def show_certificates(self) -> dict[str, Any]:
+        """Every certificate that is in force or that a live connection has, as a page."""
+        return {"schema": SCHEMA, "certificates": await self.certificates.rows(self.fleet)}
 
     def _settings(self, slot: int) -> SlotSettings:
         descriptors = tuple(spec.fd for spec in self.listeners.specs(slot))
@@ -91,7 +105,7 @@ class Supervisor:
     def _boot(self, slot: int) -> messages.Boot:
         return messages.Boot(
             list(range(self.config.workers)),
-            self.listeners.specs(slot),
+            [self.certificates.spec(spec) for spec in self.listeners.specs(slot)],
             dict(self.state.versions.active),
             str(self.state.bundles.absolute()),
             self.mesh.paths,

@@ -54,8 +54,8 @@ def main() -> None:
     end_with_parent()
     configure_from(os.environ)
     # The supervisor gets the terminal's signals too and decides when a worker ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=arguments.control)
     mesh = socket.socket(fileno=arguments.mesh)
 

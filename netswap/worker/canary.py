@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from netswap.canary import WHOLE, Canary
 from netswap.mediator import present
@@ -59,6 +59,7 @@ class Flock:
 
     def admit(self, connection: Connection[Any], transport: asyncio.BaseTransport) -> None:
         """A connection is accepted: bring it to life in new code or in old."""
+        connection.transport = cast("asyncio.Transport", transport)
         if connection.peername is None:
             connection.peername = transport.get_extra_info("peername")
         kinds = {connection.kind, *connection.uses.values()}

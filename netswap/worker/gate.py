@@ -21,7 +21,8 @@ What is held at the edges of the world:
 
 * **callbacks of transports**, of connections of every kind, since one that is not changed may call
   one that is. The transport is pointed to a ``Held``, which keeps bytes, the end of the stream,
-  flow control and the loss of the connection. The end is answered with "keep open"; when it is
+  flow control and the loss of the connection. The end is answered with "keep open", which TLS
+  can't be; when it is
   played and the object does not want that, the transport is closed, as the loop would have done.
   A client that sends very much is not read any more; one that sends little is, or a timer would
   take it for silent.
@@ -268,7 +269,8 @@ class Gate:
         """Whether a new connection begins later; if so, what comes for it is kept."""
         if self.stage not in _TAKES or self._playing:
             return False
-        held = Held(self, cast("asyncio.Transport", transport), None)
+        tls = transport.get_extra_info("ssl_object") is not None
+        held = Held(self, cast("asyncio.Transport", transport), None, tls)
         held.transport.set_protocol(held)
         self.keep(held, held.begin, connection)
         return True
@@ -319,8 +321,9 @@ class Gate:
     def _take(self, entry: Entry) -> None:
         target = present(entry)
         if isinstance(target, Connection):
-            held = self._held[entry] = Held(self, target.transport, entry)
-            target.transport.set_protocol(held)
+            held = Held(self, target.transport, entry, target.tls is not None)
+            self._held[entry] = held
+            target.point_to(held)
 
     def _blockers(self) -> list[Blocker]:
         """What is suspended, by file and line."""

@@ -52,13 +52,16 @@ class Dead:
 class Held(asyncio.Protocol):
     """What one connection's transport calls instead of its object; None before it has begun."""
 
-    def __init__(self, gate: Keeper, transport: asyncio.Transport, entry: Entry | None) -> None:
+    def __init__(
+        self, gate: Keeper, transport: asyncio.Transport, entry: Entry | None, tls: bool
+    ) -> None:
         self.entry = entry
         self.transport = transport
         self.pending = 0
         self._gate = gate
         self._kept = 0
         self._paused = False
+        self._tls = tls
         self._ended = False
         self._lost = False
 
@@ -73,11 +76,15 @@ class Held(asyncio.Protocol):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """Keep it, and the connection open. asyncio tells it again when reading is resumed."""
+        """Keep it, and the connection open. asyncio tells it again when reading is resumed.
+
+        TLS ends in both directions, whatever is said: what came before is played to the object,
+        as to one whose transport is lost.
+        """
         if not self._ended:
             self._ended = True
             self._keep("eof_received")
-        return True
+        return not self._tls
 
     def pause_writing(self) -> None:
         """Keep it."""
@@ -113,11 +120,11 @@ class Held(asyncio.Protocol):
         if (
             entry is None
             or entry.target is None
-            or (name in _NOT_AFTER_CLOSE and self.transport.is_closing() and not self._lost)
+            or (name in _NOT_AFTER_CLOSE and self.transport.is_closing() and not self._gone)
         ):
             return
         target = present(entry)
-        if self._lost and not isinstance(target.transport, Dead):
+        if self._gone and not isinstance(target.transport, Dead):
             target.transport = Dead(self.transport)
             target._wire()
         try:
@@ -125,8 +132,13 @@ class Held(asyncio.Protocol):
         except (Exception, SystemExit) as error:
             target.host.failed(target, error, "callback of the transport")
         else:
-            if name == "eof_received" and not answer:
+            if name == "eof_received" and not answer and not self.transport.is_closing():
                 self.transport.close()
+
+    @property
+    def _gone(self) -> bool:
+        """Whether what is written goes nowhere."""
+        return self._lost or (self._tls and self._ended)
 
     def leave(self) -> None:
         """Point the transport to the object again and read as that wants it."""

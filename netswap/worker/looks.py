@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,15 +17,23 @@ from netswap.worker.library import Library, classes_of
 from netswap.worker.retirement import Retirement
 from netswap.worker.startup import Startups
 
-__all__ = ["Looks"]
+__all__ = ["Door", "Looks"]
+
+
+class Door(NamedTuple):
+    """What the acceptors know."""
+
+    certificates: Callable[[], list[answers.CertificateRow]]
+    turned_away: Callable[[], dict[str, dict[str, int]]]
 
 
 class Looks:
     """One method for each ``Query.what``."""
 
     def __init__(
-        self, host: Host, library: Library, retirement: Retirement, startups: Startups
+        self, host: Host, library: Library, retirement: Retirement, startups: Startups, door: Door
     ) -> None:
+        self._door = door
         self._host = host
         self._library = library
         self._retirement = retirement
@@ -36,6 +44,7 @@ class Looks:
             "inspect": self._inspect,
             "versions": self._versions,
             "blockers": self._blockers,
+            "certificates": lambda _argument: door.certificates(),
         }
 
     def answer(self, what: str, argument: str) -> bytes:
@@ -66,6 +75,7 @@ class Looks:
                 *self._startups.rows(),
                 *self._retirement.rows(),
             ],
+            self._door.turned_away(),
         )
 
     def _count_of(self, kind: str) -> answers.KindCount:

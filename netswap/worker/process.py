@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from netswap.blame import describe
@@ -19,10 +20,12 @@ from netswap.errors import NetswapError
 from netswap.events import Refusal, Stage, WatchRow
 from netswap.mediator import present
 from netswap.stack import Connection, Host
+from netswap.tls import Context
 from netswap.worker.accepting import listen
+from netswap.worker.certificates import Certificates
 from netswap.worker.interventions import Interventions
 from netswap.worker.library import Library
-from netswap.worker.looks import Looks
+from netswap.worker.looks import Door, Looks
 from netswap.worker.mesh import Links
 from netswap.worker.participant import Act, Ask, Participant, Result, State
 from netswap.worker.retirement import Retirement
@@ -54,6 +57,7 @@ class Worker:
         self._transaction: Transaction | None = None
         self._retirement = Retirement(self._host, quiet=self._is_idle)
         self._startups = Startups(self._host)
+        self._certificates = Certificates(self._host)
         self._acts: dict[Act, Callable[[], Any]] = {
             Act.PREPARE: self._prepare,
             Act.CLOSE: self._hold,
@@ -64,7 +68,7 @@ class Worker:
             Act.FORGET: self._forget,
         }
         self._handlers: dict[type, Callable[[Any], None]] = {
-            messages.Boot: lambda m: self._work.put_nowait(lambda: self._boot(m)),
+            messages.Boot: self._on_boot,
             messages.Prepare: self._take_part,
             messages.Hold: self._take_part,
             messages.Swap: self._take_part,
@@ -73,6 +77,7 @@ class Worker:
             messages.Revert: self._take_part,
             messages.Query: self._on_query,
             messages.Intervene: self._on_query,
+            messages.Rekey: self._on_rekey,
             messages.Drain: lambda m: self._work.put_nowait(lambda: self._drain(m)),
         }
         loop.set_exception_handler(self._host.on_loop_exception)
@@ -120,6 +125,15 @@ class Worker:
             reason = "the supervisor ended what was under way"
             self._transaction.stop(Refusal(Stage.AGREEMENT, reason, worker=self._slot))
 
+    def _on_boot(self, message: messages.Boot) -> None:
+        """The set of certificates is taken at once: a later message may bring another."""
+        self._certificates.begin(message.listeners)
+        self._work.put_nowait(lambda: self._boot(message))
+
+    def _on_rekey(self, message: messages.Rekey) -> None:
+        data = msgspec.msgpack.encode(self._certificates.rekey(message))
+        self._link.send(messages.Answer(message.id, self._slot, data))
+
     def _on_query(self, message: messages.Query | messages.Intervene) -> None:
         data, error = b"", None
         if self._host.mesh is None:
@@ -163,7 +177,7 @@ class Worker:
         host.slots = tuple(sorted(message.slots))
         store, startups = Path(message.store), self._startups
         self._library = Library(store, self._retirement.watch, startups.release)
-        self._looks = Looks(host, self._library, self._retirement, startups)
+        self._looks = Looks(host, self._library, self._retirement, startups, self._door())
         self._interventions = Interventions(host)
         self._links = Links(host, message.mesh)
         host.mesh = self._links
@@ -191,9 +205,19 @@ class Worker:
             if spec.name not in self._listening and f"{spec.protocol}.connection" in (
                 self._host.present
             ):
-                sock = socket.socket(fileno=spec.fd)
-                made = await listen(self._host, spec.name, sock, self._maker(spec))
-                self._listening[spec.name] = made
+                self._listening[spec.name] = await listen(
+                    self._host, spec, self._maker(spec), self._context_of
+                )
+
+    def _context_of(self, listener: str) -> Context | None:
+        return self._certificates.force.get(listener)
+
+    def _door(self) -> Door:
+        return Door(self._certificates.rows, self._turned_away)
+
+    def _turned_away(self) -> dict[str, dict[str, int]]:
+        rows = {name: getattr(one, "turned_away", {}) for name, one in self._listening.items()}
+        return {name: dict(counts) for name, counts in rows.items() if counts}
 
     def _maker(self, spec: messages.ListenerSpec) -> Callable[[Any], Connection[Any]]:
         """A listener's factory: looks up at each connection what is present by then."""

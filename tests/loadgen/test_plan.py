@@ -34,11 +34,18 @@ def test_events() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("localhost:80", ("localhost", 80)), ("[::1]:7000", ("::1", 7000))],
+    [
+        ("localhost:80", ("localhost", 80, "")),
+        ("[::1]:7000", ("::1", 7000, "")),
+        ("unix:/run/x", ("localhost", 0, "/run/x")),
+    ],
 )
-def test_targets(text: str, expected: tuple[str, int]) -> None:
-    """Host and port, IPv6 in brackets."""
+def test_targets(text: str, expected: tuple[str, int, str]) -> None:
+    """Host and port, IPv6 in brackets, or the path of a Unix socket; shown as they were given."""
     assert parse_target(text) == expected
+    host, port, path = expected
+    plan = Plan(protocol="kv", host=host, port=port, path=path, connections=1, duration_ns=1)
+    assert plan.target == text
 
 
 @pytest.mark.parametrize(

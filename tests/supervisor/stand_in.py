@@ -3,7 +3,8 @@
 The file (``$STAND_IN``) is JSON: slot number to a list of faults, read anew at each message.
 Faults: ``refuse``, ``silent prepare``, ``die in prepare``, ``fail``, ``die in swap``,
 ``silent swap``, ``violate``, ``die in watch``, ``silent watch`` (until it is decided),
-``die in finish``, ``stuck`` (can't revert), ``die at start``, ``no heartbeat``, ``no drain``.
+``die in finish``, ``stuck`` (can't revert), ``die at start``, ``no heartbeat``, ``no drain``,
+``refuse rekey``, ``die in rekey``, ``silent rekey``.
 It accepts no clients; what it remembers of each kind is the bundle that it was told to serve.
 """
 
@@ -29,6 +30,8 @@ class StandIn:
         self.control = control
         self.active: dict[str, str] = {}
         self.target: dict[str, str] = {}
+        self.terms: dict[str, str] = {}
+        self.built: dict[int, dict[str, str]] = {}
 
     def faulty(self, fault: str) -> bool:
         path = Path(os.environ["STAND_IN"])
@@ -63,6 +66,8 @@ class StandIn:
         self.active = dict(message.active)
         for spec in message.listeners:
             socket.socket(fileno=spec.fd).detach()
+            if spec.tls is not None:
+                self.terms[spec.name] = spec.tls.fingerprint
         self.send(messages.Ready(self.slot))
 
     def prepare(self, message: messages.Prepare) -> None:
@@ -118,6 +123,18 @@ class StandIn:
         stuck = self.faulty("stuck")
         self.send(messages.Reverted(message.tx, self.slot, refusal if stuck else None))
 
+    def rekey(self, message: messages.Rekey) -> None:
+        self.die_if("die in rekey")
+        if self.faulty("silent rekey"):
+            return
+        refused = self.faulty("refuse rekey") and not message.switch
+        fresh = {name: one.fingerprint for name, one in message.terms.items()}
+        built = self.built.setdefault(message.number, fresh)
+        if message.switch:
+            self.terms = built
+        answer = answers.Rekeyed("echo", "no memory") if refused else answers.Rekeyed()
+        self.send(messages.Answer(message.id, self.slot, msgspec.msgpack.encode(answer)))
+
     def query(self, message: messages.Query) -> None:
         if message.argument == "bad":
             self.send(messages.Answer(message.id, self.slot, b"", "'bad' is not a condition"))
@@ -141,6 +158,9 @@ class StandIn:
                 answers.VersionRow(kind, 1, sha, 2, True) for kind, sha in self.active.items()
             ],
             "blockers": [],
+            "certificates": [
+                answers.CertificateRow(name, mark, 1) for name, mark in self.terms.items()
+            ],
         }
         return shapes[what]
 
@@ -158,6 +178,7 @@ HANDLERS: dict[type, Callable[[StandIn, Any], None]] = {
     messages.Finish: StandIn.finish,
     messages.Revert: StandIn.revert,
     messages.Query: StandIn.query,
+    messages.Rekey: StandIn.rekey,
     messages.Drain: StandIn.drain,
 }
 

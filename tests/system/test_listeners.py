@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -44,3 +45,27 @@ def test_unix_sockets_and_ipv6_are_served_selected_and_swapped(
     until(lambda: server.kinds()["counter.connection"]["objects"] == 0, "they are gone")
     server.stop()
     assert not path.exists()
+
+
+def test_behind_a_proxy(make_server: Make, tmp_path: Path) -> None:
+    """Who is behind it is the peer; who is no proxy is turned away and counted."""
+    path = tmp_path / "x.sock"
+    words = ["--listen", f"counter=unix:{path}", "--proxy", "counter=192.0.2.0/24"]
+    words += ["--proxy", "counter-2=unix"]
+    server = make_server({"counter": 0}, *words)
+    server.push(PUSHED / "counter_v1.py")
+    with Client(str(path)) as client:
+        client.send(b"PROXY TCP6 2001:db8::7 ::1 5000 443\r\nadd 1\n")
+        assert client.line() == "v1 1 lines, total 1"
+        (row,) = server.look(f"objects?selector={quote('peer=2001:db8::7')}")["objects"]
+        assert row["attributes"]["address"] == "[2001:db8::7]:5000"
+        with server.client("counter") as stranger:
+            stranger.send(b"PROXY TCP4 10.0.0.1 10.0.0.2 5000 443\r\nadd 1\n")
+            with suppress(ConnectionResetError):
+                assert stranger.rest() == b""
+        listeners = {row["name"]: row for row in server.look("status")["listeners"]}
+        assert listeners["counter"]["turned_away"] == {"proxy": 1}
+        assert listeners["counter-2"]["proxy"] == ["unix"]
+        server.push(PUSHED / "counter_v2.py", "--canary", "peer=2001:db8::7", "--watch", "100ms")
+        assert client.ask("add 1") == "v2 2 lines, total 2"
+    assert not server.errors()
