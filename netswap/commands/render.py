@@ -134,6 +134,7 @@ def _old_code(row: dict[str, Any]) -> Iterator[str]:
 
 _STANDINGS = {
     "pinned": "is that of {1} live objects",
+    "draining": "ends when {1} calls have ended and what it has started has stopped",
     "leaving": "was given up {0} ago",
     "held": "was given up {0} ago and is still there",
     "garbage": "was given up {0} ago; nothing holds it, the next full collection frees it",

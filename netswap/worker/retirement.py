@@ -50,12 +50,16 @@ from netswap.events import Retiring
 from netswap.modules import Loaded
 from netswap.modules.importer import forget_generic_aliases
 from netswap.stack import Host
+from netswap.worker.caches import forget_cached
 from netswap.worker.collection import collect_owned
 from netswap.worker.forked import in_fork
 from netswap.worker.holders import Ground, find_holders
 from netswap.worker.references import Owned
 
 __all__ = ["Retirement", "Timing"]
+
+APP = "http.app"
+"""Of whose code frameworks remember something; a cache of another module's is the author's own."""
 
 COLLECT_S = 0.01
 """A full collection that takes the child more processor time is not asked for; here it takes about
@@ -219,6 +223,8 @@ class Retirement:
         now = self._host.loop.time()
         for one in self._generations:
             if not one.collected or one.search_at <= now:
+                if APP in one.kinds:
+                    await forget_cached(one.owned)
                 one.collected = True
                 await collect_owned(one.living(), one.owned)
 

@@ -202,6 +202,8 @@ def test_old_code_is_told_of_with_what_holds_it() -> None:
         "  held by json.hooks → function f (v1.py:3)",
         "worker 1: old code k v1, l v2 (bundle 0123456789ab) is that of 3 live objects",
     ]
+    (draining,) = render.retiring([{**rows[1], "standing": "draining"}]).splitlines()
+    assert draining.endswith("ends when 3 calls have ended and what it has started has stopped")
     assert render.retiring([]) == ""
     page = {"uptime": 1, "pid": 7, "transaction": None, "listeners": [], "workers": [], "kinds": {}}
     assert "old code" not in render.status({**page, "retiring": rows[1:]})
