@@ -19,7 +19,7 @@ import click
 from netswap.errors import BundleError, UsageError
 from netswap.outcome import Outcome
 from netswap.supervisor import Options, Result, Supervisor
-from netswap.supervisor.application import Found, find_application, look_at
+from netswap.supervisor.application import APP, Found, find_application, look_at
 
 __all__ = ["reloading"]
 
@@ -52,6 +52,9 @@ class _Reload:
         """Until it is cancelled."""
         await asyncio.to_thread(self._find)
         served = before = look_at(self._paths)
+        found = await asyncio.to_thread(self._find)
+        if isinstance(found, Found) and found.bundle.sha256 != self._active():
+            served = {}  # it was saved after it had been read for the start
         while True:
             await asyncio.sleep(LOOK_S)
             now = await asyncio.to_thread(look_at, self._paths)
@@ -60,6 +63,9 @@ class _Reload:
                 seen = look_at(self._paths).items()
                 served = {name: now.get(name, found) for name, found in seen}
             before = now
+
+    def _active(self) -> str | None:
+        return self._supervisor.state.versions.active.get(APP)
 
     async def _take(self, changed: str) -> bool:
         """Read and push; False when another push was under way, and it is to be tried again."""

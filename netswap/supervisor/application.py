@@ -17,7 +17,10 @@ from netswap.errors import UsageError
 from netswap.modules import Bundle
 from netswap.modules.application import MARK, bundle_of
 
-__all__ = ["Found", "find_application", "look_at"]
+__all__ = ["APP", "Found", "find_application", "look_at"]
+
+APP = "http.app"
+"""The kind that an application becomes."""
 
 Look = Mapping[str, tuple[int, int]]
 """Each file's time of change in nanoseconds, and its size."""

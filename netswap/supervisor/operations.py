@@ -20,6 +20,7 @@ from netswap.modules.application import inheriting
 from netswap.outcome import Outcome
 from netswap.probe import Probed, run_probe
 from netswap.supervisor.agreement import Agreement, Decision
+from netswap.supervisor.application import APP
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.results import (
     ChangeLine,
@@ -37,9 +38,7 @@ from netswap.supervisor.state import StateDirectory
 from netswap.supervisor.transaction import Plan, Transaction
 from netswap.supervisor.versions import Change
 
-__all__ = ["APP", "Operations", "Options"]
-
-APP = "http.app"
+__all__ = ["Operations", "Options"]
 
 log = structlog.get_logger("netswap.supervisor")
 

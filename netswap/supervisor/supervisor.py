@@ -23,7 +23,7 @@ from netswap.events import Refusal
 from netswap.modules import Bundle
 from netswap.modules.application import bundle_of
 from netswap.probe import run_probe
-from netswap.supervisor.application import find_application
+from netswap.supervisor.application import APP, find_application
 from netswap.supervisor.certificates import Certificates
 from netswap.supervisor.firstset import first_paths
 from netswap.supervisor.fleet import Fleet
@@ -31,7 +31,7 @@ from netswap.supervisor.intervention import Intervention
 from netswap.supervisor.lifecycle import WorkerState
 from netswap.supervisor.listening import Listeners, Mesh, raise_descriptor_limit
 from netswap.supervisor.looks import SCHEMA, Looks
-from netswap.supervisor.operations import APP, Operations
+from netswap.supervisor.operations import Operations
 from netswap.supervisor.results import Result
 from netswap.supervisor.slots import SlotSettings
 from netswap.supervisor.state import StateDirectory

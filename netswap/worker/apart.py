@@ -11,6 +11,7 @@ bytecodes of whatever it runs; one that never comes back from C code is left beh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import sys
 import threading
@@ -45,7 +46,8 @@ async def apart(work: Callable[[], T], seconds: float) -> T:
             value = work()
         except BaseException as problem:
             error = problem
-        loop.call_soon_threadsafe(tell, value, error)
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(tell, value, error)
 
     thread = threading.Thread(target=run, name="netswap apart", daemon=True)
     turn = sys.getswitchinterval()

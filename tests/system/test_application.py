@@ -69,11 +69,18 @@ def test_a_save_is_a_push_and_sessions_survive_it(server: Server) -> None:
 def test_what_was_pushed_is_served_again_unless_the_files_were_edited(
     server: Server, tmp_path: Path
 ) -> None:
-    """A restart goes on with the committed set; an edit while the server was down is taken."""
+    """A restart goes on with the committed set, of which a push that can't start is no part; an
+    edit while the server was down is taken.
+    """
     server.start()
     pushed = tmp_path / "elsewhere"
     write(pushed, "pushed")
     server.push(pushed / "main.py")
+    broken = tmp_path / "broken.py"
+    broken.write_text("async def create_app():\n    raise ConnectionRefusedError('no pool')\n")
+    answer = server.netswap("push", broken)
+    assert (answer.code, answer.page["where"].split(",")[0]) == (20, "broken.py:2")
+    assert answer.page["what"] == "http.app could not start: ConnectionRefusedError: no pool"
     with server.client("http") as client:
         assert get(client) == "pushed"
     server.stop()
@@ -86,6 +93,14 @@ def test_what_was_pushed_is_served_again_unless_the_files_were_edited(
     with server.client("http") as client:
         assert get(client) == "edited"
         assert server.kinds()["http.app"]["objects"] == 1
+
+
+def test_a_server_that_can_not_start_its_application_says_why(server: Server) -> None:
+    """And ends, with nothing left."""
+    (server.folder / "main.py").write_text("def create_app():\n    raise OSError('no pool')\n")
+    server.options = ("--app", "main", "--workers", "1")
+    with pytest.raises(AssertionError, match="http.app could not start: OSError: no pool"):
+        server.start()
 
 
 def test_an_application_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""Work beside the loop: the loop turns meanwhile, and a deadline reaches into the thread."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+
+import pytest
+
+from netswap.errors import BundleError, DeadlinePassed
+from netswap.events import Refusal
+from netswap.worker import apart as room
+from netswap.worker.apart import apart
+from netswap.worker.stalls import Stalls
+
+PATIENCE = 5.0
+
+
+async def test_what_the_work_gives_or_raises_comes_back() -> None:
+    """In another thread, and the switch interval is as before."""
+    before = sys.getswitchinterval()
+    seen: list[float | int] = []
+
+    def work() -> str:
+        seen.extend((threading.get_ident(), sys.getswitchinterval()))
+        return "given"
+
+    assert await apart(work, PATIENCE) == "given"
+    assert seen[0] != threading.get_ident()
+    assert seen[1] < before
+    assert sys.getswitchinterval() == before
+
+    def fail() -> None:
+        raise BundleError(Refusal("load", "no"))
+
+    with pytest.raises(BundleError):
+        await apart(fail, PATIENCE)
+    assert await apart(seen.clear, PATIENCE) is None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), StopIteration(), KeyboardInterrupt()])
+async def test_no_exception_is_lost_or_ends_the_process(raised: BaseException) -> None:
+    """Whatever an import raises."""
+
+    def work() -> None:
+        raise raised
+
+    with pytest.raises((type(raised), RuntimeError)):  # a coroutine can't raise StopIteration
+        await apart(work, PATIENCE)
+
+
+async def test_the_loop_turns_while_the_work_computes() -> None:
+    """It would have been held for all of that time."""
+    go_on = threading.Event()
+
+    def work() -> int:
+        turns = 0
+        while not go_on.is_set():
+            turns += 1
+        return turns
+
+    task = asyncio.ensure_future(apart(work, PATIENCE))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    assert await task > 0
+
+
+async def test_work_that_hangs_is_interrupted_at_its_deadline() -> None:
+    """Between two bytecodes; the thread is gone afterwards."""
+    before = threading.active_count()
+
+    def work() -> None:
+        while True:
+            pass
+
+    with pytest.raises(DeadlinePassed):
+        await apart(work, 0.05)
+    async with asyncio.timeout(PATIENCE):
+        while threading.active_count() > before:
+            await asyncio.sleep(0)
+
+
+async def test_work_that_can_not_be_interrupted_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it gives later interests nobody."""
+    monkeypatch.setattr(room, "LAST_S", 0.01)
+    before = threading.active_count()
+    go_on = threading.Event()
+
+    def work() -> None:
+        while not go_on.is_set():
+            try:
+                go_on.wait()
+            except DeadlinePassed:
+                continue
+
+    with pytest.raises(DeadlinePassed, match=r"within 0\.01 s"):
+        await apart(work, 0.01)
+    go_on.set()
+    async with asyncio.timeout(PATIENCE):
+        while threading.active_count() > before:
+            await asyncio.sleep(0)
+
+
+async def test_a_stall_is_measured() -> None:
+    """The longest time for which nothing else of the loop ran."""
+    loop = asyncio.get_running_loop()
+    with Stalls(loop) as quiet:
+        await asyncio.sleep(0)
+    with Stalls(loop) as held:
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until:
+            pass
+        await asyncio.sleep(0)
+    assert held.longest_ns >= 45_000_000
+    assert quiet.longest_ns < held.longest_ns
