@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from netswap.errors import HttpError, TransitionError
 from netswap.http.message import Request, Response
+from netswap.mediator import present
 from netswap.ott import Entry
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.GONE, Event.FINISH): Phase.GONE,
     (Phase.GONE, Event.LOST): Phase.GONE,
 }
+
+
+def _none() -> None:
+    """What ``keep`` gives where there is no exchange."""
 
 
 NOWHERE = Entry(0, "", None)
@@ -141,7 +146,8 @@ class Exchange:
             body.on_taken = self._taken
             if self.request.version == "1.1" and self._expects():
                 body.on_wanted = self._continue
-        self.task = app.host.loop.create_task(self._carry_out(answer, app))
+        implementation = present(app.entry)  # not what stands in front of it now
+        self.task = app.host.loop.create_task(self._carry_out(answer, implementation))
 
     async def _carry_out(self, answer: Coroutine[Any, Any, Response | None], app: Any) -> None:
         try:
@@ -194,13 +200,28 @@ class Exchange:
         exchange.framing = plain[2]
         return exchange
 
+    @staticmethod
+    def keep(exchange: Exchange | None) -> Callable[[], Exchange | None]:
+        """What makes this exchange again as it is now; who answers goes on with the same one."""
+        if exchange is None:
+            return _none
+        phase, framing, body = exchange.phase, dict(exchange.framing), exchange.request.body.keep()
+
+        def again() -> Exchange:
+            exchange.phase, exchange.framing = phase, dict(framing)
+            body()
+            return exchange
+
+        return again
+
     def lost(self) -> None:
         """The client is gone."""
         self._move(Event.LOST)
         self.resumed()
         self.request.body.fail(ConnectionResetError("the client is gone"))
         if self.phase is Phase.GONE:
-            for tell in self._on_gone:
+            tells, self._on_gone = self._on_gone, []
+            for tell in tells:
                 tell()
 
     def resumed(self) -> None:

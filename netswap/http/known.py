@@ -7,14 +7,15 @@ boundary, so that a parser that has not seen them is none the wiser:
 * a block of header lines behind a request line, and the headers that it gave. Another request line
   of the plainest form may stand in front of it; whatever is not of that form goes to the parser.
 
-Nothing that was refused, has a body or asks for an upgrade is remembered.
+Nothing that was refused, has a body, asks for an upgrade or is the last of its connection is
+remembered.
 """
 
 from __future__ import annotations
 
 import re
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from netswap.http.message import Head
 
@@ -38,17 +39,16 @@ _match_line = re.compile(
 """A request line whose target is nothing but what RFC 3986 has in a path and a query, unescaped."""
 
 
-class _Block(NamedTuple):
-    headers: tuple[tuple[bytes, bytes], ...]
-    keep_alive: bool
-
+Rows = tuple[tuple[bytes, bytes], ...]
 
 _chunks: dict[bytes, tuple[Head, ...]] = {}
-_blocks: dict[bytes, _Block] = {}
+_blocks: dict[bytes, Rows] = {}
 
 
 def recall(data: bytes) -> tuple[Head, ...] | None:
     """The heads that ``data`` is known to give."""
+    if len(data) > SIZE:
+        return None
     heads = _chunks.get(data)
     if heads is not None:
         return heads
@@ -67,15 +67,18 @@ def recall(data: bytes) -> tuple[Head, ...] | None:
             path.decode("ascii"),
             query,
             "1.1",
-            block.headers,
-            block.keep_alive,
+            block,
         ),
     )
 
 
+def _is_usual(head: Head) -> bool:
+    return head.keep_alive and not head.has_body and not head.upgrade
+
+
 def remember(data: bytes, heads: tuple[Head, ...]) -> None:
     """Remember that ``data``, from boundary to boundary, gave these heads."""
-    if len(data) > SIZE or any(head.has_body or head.upgrade for head in heads):
+    if len(data) > SIZE or not all(map(_is_usual, heads)):
         return
     if len(_chunks) >= LIMIT:
         _chunks.clear()
@@ -84,4 +87,4 @@ def remember(data: bytes, heads: tuple[Head, ...]) -> None:
     if line is not None and len(heads) == 1:
         if len(_blocks) >= LIMIT:
             _blocks.clear()
-        _blocks[data[line.end() :]] = _Block(heads[0].headers, heads[0].keep_alive)
+        _blocks[data[line.end() :]] = heads[0].headers

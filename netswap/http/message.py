@@ -63,7 +63,8 @@ class Body:
     """The body of one request as it arrives: the connection feeds it, one coroutine reads it.
 
     ``on_taken`` is called when something was read, and ``on_wanted`` when a reader first waits,
-    which is when a client that expects "100 Continue" is told to go on.
+    which is when a client that expects "100 Continue" is told to go on. ``size`` bytes wait to be
+    read, ``seen`` have come altogether.
     """
 
     __slots__ = (
@@ -74,11 +75,13 @@ class Body:
         "complete",
         "on_taken",
         "on_wanted",
+        "seen",
         "size",
     )
 
     def __init__(self, complete: bool = False) -> None:
         self.complete = complete
+        self.seen = 0
         self.size = 0
         self.on_taken: Callable[[], None] | None = None
         self.on_wanted: Callable[[], None] | None = None
@@ -89,6 +92,7 @@ class Body:
 
     def feed(self, data: bytes) -> None:
         """Some bytes have come."""
+        self.seen += len(data)
         if not self._dropped:
             self._chunks.append(data)
             self.size += len(data)
@@ -110,6 +114,27 @@ class Body:
         if not self.complete:
             self._failure = error
             self._wake()
+
+    @property
+    def dropped(self) -> bool:
+        """Whether nobody will read it."""
+        return self._dropped
+
+    @property
+    def failed(self) -> bool:
+        """Whether no more will come, though it is not complete."""
+        return self._failure is not None
+
+    def keep(self) -> Callable[[], None]:
+        """What makes this body again as it is now; a reader that was woken then waits again."""
+        chunks = list(self._chunks)
+        rest = (self.complete, self.seen, self.size, self.on_wanted, self._dropped, self._failure)
+
+        def again() -> None:
+            self._chunks = list(chunks)
+            self.complete, self.seen, self.size, self.on_wanted, self._dropped, self._failure = rest
+
+        return again
 
     def take_nowait(self) -> bytes:
         """What is here, perhaps b""."""
@@ -217,19 +242,37 @@ class Request(msgspec.Struct, eq=False):
         """Requests that are equal to those, with bodies of their own."""
         return [Request.from_plain(row) for row in rows]
 
+    @staticmethod
+    def keep(requests: list[Request]) -> Callable[[], list[Request]]:
+        """What makes this list, and the bodies of those in it, again as they are now."""
+        now = list(requests)
+        bodies = [request.body.keep() for request in now if request.head.has_body]
+
+        def again() -> list[Request]:
+            for body in bodies:
+                body()
+            requests[:] = now
+            return requests
+
+        return again
+
     def plain(self) -> Any:
         """As plain data."""
         body = self.body
-        return [msgspec.to_builtins(self.head, builtin_types=(bytes,)), body.here(), body.complete]
+        head = msgspec.to_builtins(self.head, builtin_types=(bytes,))
+        return [head, body.here(), body.complete, body.dropped, body.seen]
 
     @classmethod
     def from_plain(cls, row: Any) -> Request:
         """The reverse."""
-        head, arrived, complete = row
+        head, arrived, complete, dropped, seen = row
         request = cls(msgspec.convert(head, Head))
-        if arrived or not complete:
+        if request.head.has_body:
             request.body = Body(complete)
             request.body.put_back(arrived)
+            request.body.seen = seen
+            if dropped:
+                request.body.drop()
         return request
 
     def header(self, name: bytes) -> bytes | None:

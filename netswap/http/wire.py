@@ -1,36 +1,41 @@
 """The wire: httptools' parser, and what it has said so far.
 
 The parser calls bound methods, and can be neither copied nor encoded. So it calls this object,
-which belongs to no version, and both move together by reference. The canonical form is the raw
-bytes since the last message boundary, and how many whole messages at their beginning were already
-taken; a new parser is fed with them.
+which belongs to no version, and both move together by reference. The canonical form is a ``Place``
+(``framing``), which is bounded whatever the length of a body, and the request whose body arrives.
 
 The order of things: ``feed`` gives the requests whose heads came whole, in order. The last of them
 may have a body that is still to come; it goes into the request's ``Body`` by later feeds.
-After ``failure`` is set nothing more can be understood of this peer. After an upgrade, ``rest``
-has what came behind the request.
+After ``failure`` is set nothing more can be understood of this peer; after the last request that a
+peer may send (``Connection: close``) nothing more is looked at. After an upgrade, ``rest`` has what
+came behind the request, and goes on to collect it; ``resume`` takes it for requests after all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import unquote
 
 import httptools
 
 from netswap.errors import HttpError
+from netswap.http.framing import Place
+from netswap.http.heads import LOOKED_AT, head_of
 from netswap.http.known import METHODS, recall, remember
-from netswap.http.message import Body, Head, Headers, Request
+from netswap.http.message import Body, Request
 
-__all__ = ["HEAD_LIMIT", "Wire"]
+__all__ = ["EXTRA_LIMIT", "HEAD_LIMIT", "Wire"]
 
 HEAD_LIMIT: Final = 65_536
-"""Bytes of a head, the request line included."""
+"""Bytes of a head, the request line included; so many raw bytes are kept at most, too."""
+EXTRA_LIMIT: Final = 16_384
+"""Bytes of chunk extensions and trailers of one message that comes in many reads."""
 
-_LOOKED_AT: Final = frozenset(
-    {b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade"}
+_TOKEN: Final = frozenset(
+    b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
-"""Headers that decide how a request is taken."""
+_VERSIONS: Final = frozenset({"Pause on PRI/Upgrade", "Invalid HTTP version"})
+"""What the parser says of a version that is not spoken here; the first of "PRI * HTTP/2.0"."""
 
 
 class Wire:
@@ -40,14 +45,16 @@ class Wire:
     """
 
     __slots__ = (
+        "_again",
         "_found",
         "_headers",
-        "_old",
+        "_held",
         "_parser",
+        "_place",
         "_since",
-        "_skip",
         "_target",
         "begun",
+        "ended",
         "failure",
         "receiving",
         "rest",
@@ -55,68 +62,181 @@ class Wire:
 
     def __init__(self) -> None:
         self._parser: Any = httptools.HttpRequestParser(self)
-        self.begun = False
+        self._again = False
         self._found: list[Request] = []
         self._headers: list[tuple[bytes, bytes]] = []
-        self._old = False
-        self.receiving: Request | None = None
+        self._place = Place()
         self._since: list[bytes] = []
-        self._skip = 0
+        self._held = 0
         self._target = b""
+        self.begun = False
+        self.ended = False
+        self.receiving: Request | None = None
         self.failure: HttpError | None = None
         self.rest: bytes | None = None
 
     def feed(self, data: bytes) -> list[Request]:
         """Take bytes cut anywhere; the requests whose heads came whole."""
-        if not self.begun:
+        if self.ended:
+            return []
+        had_begun = self.begun
+        if self.rest is not None:
+            self.rest += data
+            return []
+        if not had_begun:
             known = recall(data)
-            if known is not None and self.failure is None:
+            if known is not None:
                 return [Request(head) for head in known]
         found: list[Request] = []
         self._found = found
-        # a version is named in words that stand in this chunk, unless the head began before
-        self._old = self.begun or b"HTTP/1.0" in data or b"HTTP/2.0" in data or b"HTTP/0.9" in data
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self.rest = data[upgrade.args[0] :]
-        except httptools.HttpParserCallbackError as error:
-            self.failure = _failure(error.__context__ or error)
-        except httptools.HttpParserError as error:
-            self.failure = _failure(error)
+        self._held += len(data)
+        self._parse(data)
         if self.begun:
             self._keep(data)
-        elif self._since:
-            self._since.clear()
-            self._skip = 0
-        elif found and not self._stops():
-            remember(data, tuple([request.head for request in found]))
+        elif had_begun:
+            self._begin_anew()
+        else:
+            self._held = 0
+            if found and not self._stops():
+                remember(data, tuple([request.head for request in found]))
         return found
 
     def _stops(self) -> bool:
-        return self.failure is not None or self.rest is not None
+        return self.ended or self.rest is not None
 
-    def _keep(self, data: bytes) -> None:
-        """A message has not ended with these bytes: a new parser would have to be fed with them."""
-        self._since.append(data)
-        if self.receiving is None and sum(map(len, self._since)) > HEAD_LIMIT:
-            self.failure = HttpError(431, f"the head is longer than {HEAD_LIMIT} bytes")
+    def resume(self) -> list[Request]:
+        """The upgrade is not made: what has come behind it are requests."""
+        rest, self.rest = self.rest, None
+        return self.feed(rest) if rest else []
 
     def close(self) -> None:
         """The connection is gone: let go of the parser, which holds this object."""
         self._parser = None
+        self.ended = True
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            behind = data[upgrade.args[0] :]
+            if self._again:
+                self._parse_body(behind)
+            else:
+                self.rest = behind
+        except httptools.HttpParserCallbackError as error:
+            self._fail(error.__context__ or error, data)
+        except httptools.HttpParserError as error:
+            self._fail(error, data)
+
+    def _parse_body(self, data: bytes) -> None:
+        """The parser skips the body of a request that asks for an upgrade; another one does not."""
+        place = Place()
+        rows = (b"%b: %b\r\n" % row for row in self.receiving.headers)  # type: ignore[union-attr]
+        place.advance(b"".join((b"POST / HTTP/1.1\r\n", *rows, b"\r\n")))
+        self._start(place, self.receiving)
+        if data:
+            self._parse(data)
+
+    def _fail(self, error: BaseException, data: bytes) -> None:
+        if self.ended:  # what comes behind the last request is nobody's
+            return
+        first = b"".join((self._place.raw, *self._since, data)).lstrip(b"\r\n")[:1]
+        self.failure = failure = _failure(error, first)
+        self.ended = True
+        if self.receiving is not None:
+            self.receiving.body.fail(failure)
+
+    def _keep(self, data: bytes) -> None:
+        """A message has not ended with these bytes, or they are many: remember where we are."""
+        self._since.append(data)
+        if self._held > HEAD_LIMIT:
+            self._walk()
+            self._look_at_limits()
+
+    def _begin_anew(self) -> None:
+        """The last byte was the last of a message."""
+        self._since.clear()
+        self._held = 0
+        self._place = Place()
+
+    def _walk(self) -> None:
+        """Turn the bytes since the place into a place."""
+        if not self.ended:
+            self._place.advance(b"".join(self._since))
+        self._since.clear()
+        self._held = 0
+
+    def _look_at_limits(self) -> None:
+        place, error = self._place, None
+        if self.begun and self.receiving is None and len(place.raw) > HEAD_LIMIT:
+            error = HttpError(431, f"the head is longer than {HEAD_LIMIT} bytes")
+        elif place.extra + len(place.raw) > EXTRA_LIMIT and self.receiving is not None:
+            error = HttpError(
+                400, f"chunk extensions and trailers are longer than {EXTRA_LIMIT} bytes"
+            )
+        if error is not None:
+            self._fail(error, b"")
 
     @staticmethod
     def to_canonical(wire: Wire) -> Any:
-        """Raw bytes since the last boundary, and how many messages of them were taken."""
-        return [b"".join(wire._since), wire._skip]
+        """The place, the request whose body arrives, and how it has ended, if it has."""
+        if not wire.ended:
+            wire._walk()
+        failure, receiving = wire.failure, wire.receiving
+        return [
+            wire._place.plain(),
+            None if receiving is None else receiving.plain(),
+            None if failure is None else [failure.status, failure.reason],
+            wire.rest,
+            wire.ended,
+        ]
 
     @staticmethod
     def from_canonical(plain: Any) -> Wire:
         """A wire with a parser of its own, as far as the other one."""
+        place, receiving, failure, rest, ended = plain
         wire = Wire()
-        wire.feed(plain[0])
+        request = None if receiving is None else Request.from_plain(receiving)
+        wire._resume_at(Place(*place), request)
+        wire.failure = None if failure is None else HttpError(*failure)
+        wire.rest = rest
+        wire.ended = ended
         return wire
+
+    def keep(self) -> Callable[[], Wire]:
+        """What makes this wire again as it is now, with a new parser."""
+        if not self.ended:
+            self._walk()
+        place, receiving = self._place.plain(), self.receiving
+        body = None if receiving is None else receiving.body.keep()
+        now = (self.failure, self.rest, self.ended)
+
+        def again() -> Wire:
+            if body is not None:
+                body()
+            if self._parser is not None:
+                self._resume_at(Place(*place), receiving)
+            self.failure, self.rest, self.ended = now
+            return self
+
+        return again
+
+    def _resume_at(self, place: Place, receiving: Request | None) -> None:
+        self._since.clear()
+        self._held = 0
+        self._place = place
+        self._start(place, receiving)
+
+    def _start(self, place: Place, receiving: Request | None) -> None:
+        """A new parser, brought to a place; what it says on the way is known."""
+        self._parser = httptools.HttpRequestParser(self)
+        self.begun, self.ended, self._again = False, False, False
+        found, self._found, self.receiving = self._found, [], None
+        self._headers, self._target = [], b""
+        opening = place.opening(receiving is None or receiving.keep_alive)
+        if opening:
+            self._parser.feed_data(opening)
+        self._found, self.receiving = found, receiving
 
     # what the parser calls
 
@@ -139,26 +259,23 @@ class Wire:
         """The head is whole."""
         parser = self._parser
         method = parser.get_method()
-        headers = tuple(self._headers)
-        version = parser.get_http_version() if self._old else "1.1"
-        looked_at = [row for row in headers if row[0] in _LOOKED_AT]
-        has_body = _checked(version, looked_at)
-        plain = len(looked_at) == 1 and not self._old
-        path, _, query = self._target.partition(b"?")
-        head = Head(
-            METHODS.get(method) or method.decode("ascii"),
-            self._target,
-            path.decode("latin-1") if b"%" not in path else unquote(path.decode("latin-1")),
-            query,
-            version,
-            headers,
-            plain or parser.should_keep_alive(),
+        headers = self._headers
+        if self._held > HEAD_LIMIT:
+            _check_size(self._target, headers)
+        keeps = parser.should_keep_alive()
+        looked_at = [row for row in headers if row[0] in LOOKED_AT]
+        plain = keeps and len(looked_at) == 1
+        head = head_of(
+            (METHODS.get(method) or method.decode("ascii"), self._target, headers),
+            "1.1" if plain else parser.get_http_version(),
+            looked_at,
+            keeps,
             not plain and parser.should_upgrade(),
-            has_body,
         )
         self.receiving = request = Request(head)
-        if has_body:
+        if head.has_body:
             request.body = Body()
+            self._again = not plain and parser.should_upgrade()
         self._found.append(request)
 
     def on_body(self, data: bytes) -> None:
@@ -168,35 +285,27 @@ class Wire:
     def on_message_complete(self) -> None:
         """The body is whole."""
         request = self.receiving
-        if request is not None and not request.body.complete:
+        if self._again or request is None:
+            return
+        if not request.body.complete:
             request.body.end()
         self.begun = False
+        self.ended = not request.head.keep_alive
         self.receiving = None
-        self._skip += 1
 
 
-def _failure(error: BaseException) -> HttpError:
+def _check_size(target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_LIMIT:
+        raise HttpError(431, f"the head is longer than {HEAD_LIMIT} bytes")
+
+
+def _failure(error: BaseException, first: bytes) -> HttpError:
+    """What a peer is told of bytes that are no HTTP; ``first`` is where its message begins."""
     if isinstance(error, HttpError):
         return error
-    return HttpError(400, str(error))
-
-
-def _checked(version: str, headers: Headers) -> bool:
-    """Whether a body follows. Raises HttpError for what RFC 9112 forbids and the parser takes."""
-    if version not in ("1.0", "1.1"):
-        raise HttpError(505, f"HTTP/{version} is not spoken here")
-    hosts, has_body = 0, False
-    for name, value in headers:
-        if name == b"host":
-            hosts += 1
-        elif name == b"transfer-encoding":
-            if value.lower() != b"chunked":
-                raise HttpError(501, "no transfer coding but chunked is understood")
-            if version == "1.0":
-                raise HttpError(400, "HTTP/1.0 has no Transfer-Encoding")
-            has_body = True
-        elif name == b"content-length" and int(value):
-            has_body = True
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
-        raise HttpError(400, "a request of HTTP/1.1 has exactly one Host header")
-    return has_body
+    text = str(error)
+    if text in _VERSIONS:
+        return HttpError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    if isinstance(error, httptools.HttpParserInvalidMethodError) and first and first[0] in _TOKEN:
+        return HttpError(501, "no such method is known here")
+    return HttpError(400, text)

@@ -266,6 +266,9 @@ class _Host(StandIn):
         self._outbox.put(later.schedule, self._real.call_soon, entry, method, *arguments)
         return later
 
+    def act(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self._outbox.put(call, *arguments)
+
     def later(self, call: Callable[..., Any], *arguments: Any) -> None:
         self._outbox.put(self._real.later, call, *arguments)
 

@@ -1,4 +1,8 @@
-"""Snapshots: an object as it was before a call, in the canonical form of its state."""
+"""Snapshots: an object as it was before a call, in the canonical form of its state.
+
+A value that others point to as well (``reference(keep=...)``) is not copied: it is told to be again
+as it was.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,17 @@ FLAGS = ("half_closed", "reading_paused", "writing_paused")
 class Snapshot:
     """The state of one object, and what its transport has told it."""
 
-    __slots__ = ("_encoded", "_flags", "_type")
+    __slots__ = ("_encoded", "_flags", "_kept", "_type")
 
     def __init__(self, target: Implementation[Any]) -> None:
         """Raises what ``encode`` raises."""
         self._type: type[State] = type(target.state)
-        self._encoded = encode(target.state)
+        self._kept = {
+            name: marker.keep(getattr(target.state, name))
+            for name, marker in self._type.__references__.items()
+            if marker.keep is not None
+        }
+        self._encoded = encode(target.state, self._kept)
         self._flags = {name: getattr(target, name) for name in FLAGS if hasattr(target, name)}
 
     @property
@@ -36,6 +45,8 @@ class Snapshot:
     def restore(self, target: Any) -> State:
         """Give ``target``, of the same version, its state and flags of then; the state."""
         state: State = decode(self._encoded, self._type)
+        for name, again in self._kept.items():
+            setattr(state, name, again())
         is_service = isinstance(target, Service)
         if is_service:
             target.on_stop()

@@ -199,6 +199,10 @@ class Host:
         """
         return self.loop.call_soon(self._soon, entry, method, *args)
 
+    def act(self, call: Callable[..., Any], *args: Any) -> None:
+        """Do something outside the object: at once, or when a guarded call is known to be good."""
+        call(*args)
+
     def later(self, call: Callable[..., Any], *args: Any) -> None:
         """Call a function of the stack's own in the next turn of the loop."""
         self.loop.call_soon(self._pass, call, *args)

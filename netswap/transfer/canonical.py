@@ -6,6 +6,7 @@ code need not be there to read it.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import msgspec
@@ -28,15 +29,15 @@ def fields_of(state: State) -> dict[str, Any]:
     return msgspec.structs.asdict(state)
 
 
-def encode(state: State) -> Encoded:
-    """The canonical form of ``state``.
+def encode(state: State, without: Container[str] = ()) -> Encoded:
+    """The canonical form of ``state``, but for the fields ``without``.
 
     Raises TypeError with the field whose value can't be encoded, whatever a stand-in raises for
     its own.
     """
-    fields = fields_of(state)
-    for name, marker in state.__references__.items():
-        fields[name] = marker.to_canonical(fields[name])
+    fields = {name: value for name, value in fields_of(state).items() if name not in without}
+    for name in state.__references__.keys() & fields.keys():
+        fields[name] = state.__references__[name].to_canonical(fields[name])
     try:
         payload = msgspec.msgpack.encode(fields)
     except (TypeError, ValueError, OverflowError) as error:
@@ -55,7 +56,7 @@ def _unplain(fields: dict[str, Any]) -> str:
 
 
 def decode(encoded: Encoded, cls: type[State]) -> State:
-    """A state of class ``cls`` from its canonical form.
+    """A state of class ``cls`` from its canonical form; what that has not is as in a fresh one.
 
     Raises ValueError for another kind or version, msgspec.ValidationError for a wrong type.
     """

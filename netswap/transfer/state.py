@@ -54,11 +54,12 @@ _HOME = "a bundle's "
 
 
 class Reference(NamedTuple):
-    """How a field that moves by reference is made, encoded and decoded."""
+    """How a field that moves by reference is made, encoded and decoded, and taken back in time."""
 
     factory: Callable[[], Any]
     to_canonical: Callable[[Any], Any]
     from_canonical: Callable[[Any], Any]
+    keep: Callable[[Any], Callable[[], Any]] | None = None
 
 
 def _same(value: T) -> T:
@@ -69,13 +70,17 @@ def reference(
     factory: Callable[[], T],
     to_canonical: Callable[[T], Any] = _same,
     from_canonical: Callable[[Any], T] = _same,
+    keep: Callable[[T], Callable[[], T]] | None = None,
 ) -> T:
     """Declare a field that moves as a pointer, with its stand-in in the canonical form.
 
     ``factory`` makes the default; ``to_canonical`` gives plain data (a parser's: the raw bytes
     since the last message boundary) and ``from_canonical`` builds the value from it.
+    ``keep`` is for a value that others point to as well: it notes how the value is, and what it
+    returns makes *that* value so again. A guard that undoes a call uses it where it would
+    otherwise put a copy from the canonical form in its place.
     """
-    return cast("T", Reference(factory, to_canonical, from_canonical))
+    return cast("T", Reference(factory, to_canonical, from_canonical, keep))
 
 
 class StateMeta(StructMeta):
