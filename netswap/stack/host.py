@@ -8,6 +8,7 @@ everything else goes through entries.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -303,9 +304,9 @@ class Host:
     def on_loop_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """The loop's exception handler: transports report a handler's failure here."""
         error = context.get("exception")
-        protocol = context.get("protocol")
-        if isinstance(error, BaseException) and getattr(protocol, "entry", None) is not None:
-            self.failed(protocol, error, "callback of the transport")
+        called = _called(context.get("protocol"), error)
+        if isinstance(error, BaseException) and called is not None:
+            self.failed(called, error, "callback of the transport")
             return
         self.faults += 1
         self.log.error(
@@ -313,3 +314,18 @@ class Host:
             message=context.get("message"),
             error=describe(error) if error is not None else None,
         )
+
+
+def _called(protocol: Any, error: BaseException | None) -> Any:
+    """Whom a transport called when ``error`` was raised.
+
+    One of TLS names its own protocol: the object is the first that a frame of ``error`` is of.
+    """
+    if protocol is None or error is None or getattr(protocol, "entry", None) is not None:
+        return protocol
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if getattr(first, "entry", None) is not None and hasattr(first, "close_after"):
+            return first
+    return None

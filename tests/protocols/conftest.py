@@ -174,8 +174,13 @@ class Server:
         self.host.mesh = Mesh(hosts)  # type: ignore[assignment]  # casts are all that is used
         self._server: asyncio.Server
 
-    async def start(self) -> None:
-        """Install the modules and listen."""
+    @property
+    def address(self) -> Any:
+        """Where it listens."""
+        return self._server.sockets[0].getsockname()
+
+    async def start(self, tls: Any = None) -> None:
+        """Install the modules and listen, perhaps for TLS."""
         for module in (*STACK, *self.modules):
             for cls in implementations(module).values():
                 self.host.install(cls)
@@ -186,7 +191,7 @@ class Server:
             found: Any = present[self.kind]
             return found.accepted(self.host, "test")
 
-        self._server = await self.loop.create_server(accept, "127.0.0.1", 0)
+        self._server = await self.loop.create_server(accept, "127.0.0.1", 0, ssl=tls)
 
     async def connect(self, *, buffer: int = 0) -> Client:
         """A client that is served; ``buffer`` is its receive buffer's size, if given."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import socket
 import stat
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from tests.authority import Authority
 from tests.system.harness import PUSHED, Client, Server, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -69,3 +74,70 @@ def test_behind_a_proxy(make_server: Make, tmp_path: Path) -> None:
         server.push(PUSHED / "counter_v2.py", "--canary", "peer=2001:db8::7", "--watch", "100ms")
         assert client.ask("add 1") == "v2 2 lines, total 2"
     assert not server.errors()
+
+
+HAPROXY = """
+global
+    log stderr format raw local0
+defaults
+    mode tcp
+    log global
+    timeout connect 5s
+    timeout client 20s
+    timeout server 20s
+listen line
+    bind {folder}/line.sock
+    server one 127.0.0.1:{port} send-proxy
+listen binary
+    bind {folder}/binary.sock
+    server one 127.0.0.1:{port} send-proxy-v2 proxy-v2-options unique-id
+listen four
+    bind 127.0.0.1:{four}
+    server one 127.0.0.1:{port} send-proxy-v2 check
+"""
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+def test_behind_a_real_haproxy_with_tls_passed_through(make_server: Make, tmp_path: Path) -> None:
+    """What a proxy of others' sends is read, in front of a handshake that it does not end."""
+    authority = Authority(tmp_path)
+    words = ("--tls", f"counter={authority.issue().word}", "--proxy", "counter=127.0.0.1")
+    server = make_server({"counter": 0}, *words)
+    server.push(PUSHED / "counter_v1.py")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        four = free.getsockname()[1]
+    text = HAPROXY.format(folder=tmp_path, port=server.ports["counter"], four=four)
+    (tmp_path / "haproxy.cfg").write_text(text)
+    log = (tmp_path / "haproxy.log").open("w")
+    with log, subprocess.Popen(["haproxy", "-f", tmp_path / "haproxy.cfg"], stderr=log) as proxy:
+        try:
+            for at in (str(tmp_path / "line.sock"), str(tmp_path / "binary.sock"), four):
+                with until(lambda: _tls_client(at, authority), "haproxy answers") as client:  # noqa: B023
+                    assert client.ask("add 1") == "v1 1 lines, total 1"
+                    if at == four:
+                        (row,) = server.look(f"objects?selector=address%3D{client.address}")[
+                            "objects"
+                        ]
+                        assert row["attributes"]["tls"] == "TLSv1.3"
+                    server.push(PUSHED / "counter_v2.py")
+                    assert client.ask("add 1") == "v2 2 lines, total 2"
+                    server.rollback()
+        finally:
+            proxy.kill()
+    (row,) = server.look("status")["listeners"]
+    assert row["turned_away"].keys() <= {"handshake"}, "only checks, which do not speak TLS"
+    assert not server.errors()
+
+
+def _tls_client(at: Any, authority: Authority) -> Client | None:
+    """None as long as nobody answers."""
+    try:
+        client = Client(at)
+    except OSError:
+        return None
+    try:
+        client.sock = authority.client().wrap_socket(client.sock, server_hostname="localhost")
+    except OSError:
+        client.close()
+        return None
+    return client

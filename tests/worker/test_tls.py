@@ -250,6 +250,31 @@ async def test_interposers_stand_in_front_of_a_session(world: Make) -> None:
     assert entry.target.transport.get_protocol() is entry.target is present(entry)
 
 
+class Failing(Lines, Connection[Lines1]):
+    """Raises where it is called by its transport."""
+
+    def on_data(self, data: bytes) -> None:
+        raise ValueError(data.decode())
+
+
+@pytest.mark.parametrize("interposed", [False, True])
+async def test_what_a_callback_raises_is_the_objects_fault(world: Make, interposed: bool) -> None:
+    """The loops name their TLS instead: a watch would not see that new code fails."""
+    one = await world()
+    one.host.install(Failing)
+    bad = await one.connect()
+    told: list[tuple[str, str]] = []
+    one.host.failures.append(lambda target, error: told.append((target.kind, str(error))))
+    if interposed:
+        put_in(one.entries[0], Monitor(Figures()))
+    bad[1].write(b"it fails")
+    assert await line(bad) == b""
+    await until(lambda: not one.entries)
+    assert told == [(KIND, "it fails")]
+    assert [row["event"] for row in one.errors] == ["callback_failed"]
+    one.errors.clear()
+
+
 # -- behind a gate --
 
 
