@@ -34,7 +34,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from netswap.http.app import App
-from netswap.http.keeping import INSTALLATION, Keeper
+from netswap.http.keeping import INSTALLATION, Keeper, abandon
 from netswap.http.message import Request, Response
 from netswap.stack import Host
 from netswap.transfer import State
@@ -46,6 +46,7 @@ __all__ = [
     "Application",
     "Hosting",
     "Sort",
+    "abandon",
     "hosted",
     "sort_of",
 ]

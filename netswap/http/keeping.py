@@ -22,14 +22,16 @@ retired code says so.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["INSTALLATION", "Keeper", "kept"]
+__all__ = ["INSTALLATION", "Keeper", "abandon", "kept"]
 
 INSTALLATION = "__netswap_installation__"
 """In the builtins of a bundle's modules: what tells one load of it from another."""
@@ -95,6 +97,19 @@ def _caller(frame: Any) -> Keeper | None:
             return _keepers.setdefault(mark, Keeper((), {}, mark))
         frame = frame.f_back
     return _installing.get()
+
+
+def abandon(mark: object) -> None:
+    """A load of code is gone that was perhaps never started: it keeps nothing any more."""
+    keeper = _keepers.pop(mark, None)
+    for value in () if keeper is None else keeper.orphans():
+        closing = _close(value)
+        try:
+            asyncio.get_running_loop().create_task(closing)
+        except RuntimeError:  # it was imported in a thread: what can be closed at once is
+            with contextlib.suppress(StopIteration):
+                closing.send(None)
+            closing.close()
 
 
 class Keeper:
@@ -164,35 +179,44 @@ class Keeper:
         if self._mark is not None:
             _keepers.pop(self._mark, None)
         self._application = None
-        orphans = []
-        for name, row in list(_registry.items()):
-            if self in row.keepers:
-                row.keepers.discard(self)
-                if not row.keepers:
-                    del _registry[name]
-                    orphans.append(row.value)
-        for value in orphans:
+        for value in self.orphans():
             await _close(value)
 
-    def _places(self) -> Iterator[MutableMapping[str, Any]]:
-        """Where an application keeps things: its keys, its state, the module's globals."""
+    def orphans(self) -> list[Any]:
+        """It keeps nothing any more; what nobody else keeps."""
+        mine = [(name, row) for name, row in _registry.items() if self in row.keepers]
+        for _, row in mine:
+            row.keepers.discard(self)
+        alone = [(name, row.value) for name, row in mine if not row.keepers]
+        for name, _ in alone:
+            del _registry[name]
+        return [value for _, value in alone]
+
+    def _places(self, name: str) -> Iterator[tuple[MutableMapping[Any, Any], Any]]:
+        """Where an application may have ``name``, each with the key that it has there."""
         of_aiohttp = getattr(self._application, "_state", None)
         if isinstance(of_aiohttp, MutableMapping):
-            yield of_aiohttp
+            yield of_aiohttp, self._app_key(of_aiohttp, name)
         of_starlette = getattr(getattr(self._application, "state", None), "_state", None)
         if isinstance(of_starlette, MutableMapping):
-            yield of_starlette
-        yield self._space
+            yield of_starlette, name
+        yield self._space, name
+
+    def _app_key(self, place: Iterable[Any], name: str) -> Any:
+        """The ``web.AppKey`` of that name, of this version's own; else the name."""
+        known = [*place, *(v for v in self._space.values() if type(v).__name__ == "AppKey")]
+        named = (key for key in known if getattr(key, "_name", "").rpartition(".")[2] == name)
+        return next(named, name)
 
     def _find(self, name: str) -> Any:
-        for place in self._places():
-            if place.get(name) is not None:
-                return place[name]
+        for place, key in self._places(name):
+            if place.get(key) is not None:
+                return place[key]
         return _ABSENT
 
     def _put(self, name: str, value: Any) -> None:
-        for place in self._places():
-            place[name] = value
+        for place, key in self._places(name):
+            place[key] = value
 
 
 class _Shield:

@@ -4,16 +4,18 @@ Seen in the source, before any of it runs, since other rules hold for them: thei
 author's business, and only the module that has the application is imported, with what it imports.
 A project's folder has scripts and tests beside it.
 
-The application is the global that the bundle's *mark* names, else ``app``, ``application``,
-``create_app`` or ``make_app`` of the module that looks most like the entrance. The mark is a file
-that serve and push put into the bundle; it also knows what cannot be seen in the files: the name
-by which they import each other (``shop`` in ``from shop.db import pool``), and where they lay.
+What is found to be an application gets a *mark*, a file in the bundle, from serve, check or push; a
+worker, whose loop must not stall for reading sources, goes by that. The mark also knows what can't
+be seen in the files: the name by which they import each other (``shop`` in ``from shop.db import
+pool``), and where they lay. The application is the global that it names, else ``app``,
+``application``, ``create_app`` or ``make_app`` of the module that looks most like the entrance.
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -35,6 +37,7 @@ __all__ = [
     "NAMES",
     "Entrance",
     "Mark",
+    "as_application",
     "bundle_of",
     "entrance_of",
     "imported",
@@ -54,6 +57,9 @@ NAMES: Final = ("app", "application", *FACTORIES)
 
 _ENTRANCES: Final = ("main", "app", "application", "asgi", "server", "web", "api", "__init__")
 """Modules that look like an entrance, best first."""
+
+_LOOKS_LIKE: Final = re.compile(rb"\b(?:%s)\b" % "|".join(NAMES).encode())
+"""Most protocols need not be parsed to see that they are no applications."""
 
 _ADVICE: Final = "say which: netswap push PATH --app MODULE:NAME"
 
@@ -98,6 +104,12 @@ def mark_of(bundle: Bundle) -> Mark | None:
 def marked(bundle: Bundle, mark: Mark) -> Bundle:
     """The same files with this mark."""
     return Bundle(bundle.name, {**bundle.files, MARK: msgspec.json.encode(mark)})
+
+
+def as_application(bundle: Bundle) -> Bundle:
+    """``bundle``, marked if it is an application and has no mark."""
+    unmarked = MARK not in bundle.files and _is_application(bundle)
+    return marked(bundle, Mark()) if unmarked else bundle
 
 
 def bundle_of(path: Path, named: str = "") -> Bundle:
@@ -161,6 +173,8 @@ def inheriting(bundle: Bundle, before: Bundle) -> Bundle:
 
 
 def _is_application(bundle: Bundle) -> bool:
+    if not any(_LOOKS_LIKE.search(content) for content in bundle.python_files().values()):
+        return False
     files = list(_parsed(bundle))
     has_one = any(name in _bound(file.tree) for file in files for name in NAMES)
     return has_one and not _implements(files)
@@ -174,25 +188,26 @@ def _implements(files: list[File]) -> bool:
 
 @lru_cache(maxsize=8)
 def entrance_of(bundle: Bundle) -> Entrance | None:
-    """Where the bundle's application is; None for a bundle that is none.
+    """Where the application of a marked bundle is; None for a bundle without a mark.
 
     Raises BundleError when the mark names what is not there, or two files look alike.
     """
     mark = mark_of(bundle)
-    files = list(_parsed(bundle))
-    if _implements(files):
+    if mark is None:
         return None
-    if mark is not None and mark.module is not None:
+    if mark.module is not None:
         return _marked_entrance(bundle, mark)
-    found = [(file.name, name) for file in files for name in NAMES if name in _bound(file.tree)]
+    names = (mark.name.partition(".")[0],) if mark.name else NAMES
+    files = _parsed(bundle)
+    found = [(file.name, name) for file in files for name in names if name in _bound(file.tree)]
     if not found:
-        return None
-    ranked = sorted(found, key=_rank)
+        _refuse(f"no module of it has {' or '.join(names)}", bundle.name, _ADVICE)
+    ranked = sorted(found, key=lambda one: (*_rank(one[0]), names.index(one[1])))
     file, name = ranked[0]
-    others = [one for one in ranked if one[0] != file and _rank(one)[:2] == _rank(ranked[0])[:2]]
+    others = [one for one in ranked if one[0] != file and _rank(one[0]) == _rank(file)]
     if others:
         _refuse(f"{file} has {name} and {others[0][0]} has {others[0][1]}", file, _ADVICE)
-    return Entrance(file, name, mark or Mark())
+    return Entrance(file, mark.name or name, mark)
 
 
 def _parsed(bundle: Bundle) -> Iterator[File]:
@@ -217,12 +232,11 @@ def _marked_entrance(bundle: Bundle, mark: Mark) -> Entrance:
     return Entrance(file, name, mark)
 
 
-def _rank(found: tuple[str, str]) -> tuple[int, int, int]:
+def _rank(file: str) -> tuple[int, int]:
     """The less the better: near the top, in a module that looks like an entrance."""
-    path = PurePosixPath(found[0])
+    path = PurePosixPath(file)
     known = path.stem in _ENTRANCES
-    place = _ENTRANCES.index(path.stem) if known else len(_ENTRANCES)
-    return len(path.parts), place, NAMES.index(found[1])
+    return len(path.parts), _ENTRANCES.index(path.stem) if known else len(_ENTRANCES)
 
 
 def _bound(tree: ast.Module) -> set[str]:

@@ -23,6 +23,7 @@ from typing import Final, NoReturn, cast
 from netswap.blame import SHOWN
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
+from netswap.http.hosting import INSTALLATION, abandon
 from netswap.modules.application import Entrance, entrance_of, own_module
 from netswap.modules.bundle import Bundle
 from netswap.modules.data import BundleResources
@@ -90,6 +91,8 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         below = f"{self.package}."
         for name in [n for n in sys.modules if n == self.package or n.startswith(below)]:
             del sys.modules[name]
+        if self._builtins is not None:
+            abandon(self._builtins[INSTALLATION])
         # another load of the same bundle shows its source under the same names
         others = [one for one in sys.meta_path if isinstance(one, Importer)]
         for shown in self.shown:

@@ -16,7 +16,7 @@ from netswap.canary import Canary
 from netswap.errors import BundleError, UsageError
 from netswap.events import Refusal, Stage
 from netswap.modules import Bundle
-from netswap.modules.application import inheriting
+from netswap.modules.application import as_application, inheriting
 from netswap.outcome import Outcome
 from netswap.probe import Probed, run_probe
 from netswap.supervisor.agreement import Agreement, Decision
@@ -195,6 +195,7 @@ class Operations:
 
     def _as_before(self, bundle: Bundle) -> Bundle:
         """An application is where it was in the version before, if it does not say where."""
+        bundle = as_application(bundle)
         active = self._state.versions.active.get(APP)
         try:
             return bundle if active is None else inheriting(bundle, self._state.store.get(active))

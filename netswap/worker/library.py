@@ -14,7 +14,7 @@ from netswap.errors import BundleError
 from netswap.events import Refusal, Retiring, Stage
 from netswap.mediator import InFront, present
 from netswap.modules import Bundle, BundleStore, Loaded, load_bundle
-from netswap.modules.application import entrance_of, outside_of, place_of
+from netswap.modules.application import MARK, entrance_of, outside_of, place_of
 from netswap.modules.outside import Outside
 from netswap.ott import ObjectTranslationTable
 from netswap.stack import Implementation
@@ -87,7 +87,7 @@ class Library:
     def new_applications(self, bundles: Iterable[str]) -> list[str]:
         """Those of these bundles that are applications and not loaded. Raises BundleError."""
         new = [sha256 for sha256 in dict.fromkeys(bundles) if sha256 not in self._loaded]
-        return [sha256 for sha256 in new if entrance_of(self._store.get(sha256)) is not None]
+        return [sha256 for sha256 in new if MARK in self._store.get(sha256).files]
 
     def import_outside(self, sha256: str) -> None:
         """Import what an application takes from elsewhere, and unpack its files. For any thread.

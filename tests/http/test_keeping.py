@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -159,6 +160,48 @@ async def test_kept_gives_what_is_there_or_makes_it() -> None:
     assert pool.closed == 0
     await new.keeper.release()
     assert pool.closed == 1
+
+
+class Key:
+    """As aiohttp's keys are, which differ from version to version."""
+
+    def __init__(self, name: str) -> None:
+        self._name = f"some.module.{name}"
+
+
+Key.__name__ = "AppKey"
+
+
+async def test_a_key_of_aiohttp_is_known_by_its_name() -> None:
+    """Each version has a key of its own for the same thing."""
+    pool = Pool()
+    mine, theirs = Key("pool"), Key("pool")
+    old = Version("pool", application=SimpleNamespace(_state={}), KEY=mine)
+    old.keeper.hand_over(old.application)
+    old.application._state[mine] = pool
+    old.keeper.note()
+    new = Version("pool", application=SimpleNamespace(_state={}), KEY=theirs)
+    new.start()
+    assert new.application._state == {theirs: pool}
+    await old.keeper.release()
+    await new.keeper.release()
+    assert pool.closed == 1
+
+
+async def test_what_was_never_started_keeps_nothing() -> None:
+    """A push that was refused after its import; also one that was imported in a thread."""
+    for in_thread in (False, True):
+        version = Version(Pool=Pool)
+        pool = version.run("kept('pool', Pool)")
+        mark = version.space["__builtins__"][INSTALLATION]
+        if in_thread:
+            await asyncio.to_thread(keeping.abandon, mark)
+        else:
+            keeping.abandon(mark)
+            while not pool.closed:
+                await asyncio.sleep(0)
+        assert pool.closed == 1
+        keeping.abandon(mark)
 
 
 async def test_a_factory_may_be_a_coroutine_function() -> None:

@@ -20,6 +20,7 @@ from netswap.modules import Bundle, BundleStore, Loaded, check_source, load_bund
 from netswap.modules.application import (
     MARK,
     Mark,
+    as_application,
     bundle_of,
     entrance_of,
     inheriting,
@@ -57,9 +58,9 @@ if __name__ == "__main__":
 
 
 def bundle(files: dict[str, str], **mark: Any) -> Bundle:
-    """Files as a bundle, with a mark if one is given."""
+    """Files as a bundle, with a mark; without a given one, if they are an application."""
     made = Bundle("x/shop", {name: text.encode() for name, text in files.items()})
-    return marked(made, Mark(**mark)) if mark else made
+    return marked(made, Mark(**mark)) if mark else as_application(made)
 
 
 @pytest.fixture
@@ -136,6 +137,8 @@ def test_the_mark_says_where_it_is(load: Callable[..., Loaded]) -> None:
 @pytest.mark.parametrize(
     ("files", "mark", "reason", "line"),
     [
+        ({"a.py": "x = 1\n"}, {"name": "y"}, "no module of it has y", 1),
+        ({"a.py": "\nx = 1\n"}, {"name": "x"}, "x is of the type int", 2),
         ({"a.py": APP}, {"module": "b"}, "there is no module b in it", 1),
         ({"a.py": APP}, {"module": "a", "name": "api"}, "api is not there", 1),
         ({"a.py": "app = 3\n"}, {}, "app is of the type int", 1),
