@@ -85,9 +85,9 @@ class Library:
         self._loaded[loaded.sha256] = loaded
 
     def new_applications(self, bundles: Iterable[str]) -> list[str]:
-        """Those of these bundles that are applications and not loaded. Raises BundleError."""
+        """Those of these bundles that are not loaded and seem to be applications."""
         new = [sha256 for sha256 in dict.fromkeys(bundles) if sha256 not in self._loaded]
-        return [sha256 for sha256 in new if MARK in self._store.get(sha256).files]
+        return [sha256 for sha256 in new if MARK.encode() in self._store.peek(sha256)]
 
     def import_outside(self, sha256: str) -> None:
         """Import what an application takes from elsewhere, and unpack its files. For any thread.

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netswap.modules import Bundle, BundleError, BundleStore
+from netswap.modules.application import MARK
 
 BUNDLE = Bundle("kv/v2.py", {"v2.py": b"x = 1\n", "words.txt": b"one"})
 CONTENTS = st.dictionaries(st.sampled_from(["a.py", "b.py", "c/d.py"]), st.binary(max_size=60))
@@ -117,3 +118,28 @@ def test_what_a_crash_left_behind_is_no_bundle(store: BundleStore, tmp_path: Pat
     assert [path.name for path in stored_file(tmp_path).parent.iterdir()] == [
         f"{BUNDLE.sha256}.bundle"
     ]
+
+
+def test_the_files_of_a_bundle_can_be_read_from_a_folder(
+    store: BundleStore, tmp_path: Path
+) -> None:
+    """Unpacked once, whole, for the owner alone; what a crash left half done is begun anew."""
+    bundle = Bundle("shop", {"main.py": b"x = 1\n", "pages/a.html": b"hello"})
+    left = tmp_path / "state" / "bundles" / ".incoming.files"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"")
+    place = store.unpacked(bundle)
+    found = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+    assert found == {"main.py", "pages/a.html"}
+    assert (place / "pages/a.html").read_bytes() == b"hello"
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert store.unpacked(bundle) == place
+    assert store.list() == []
+
+
+def test_a_mark_is_seen_without_reading_a_bundle(store: BundleStore) -> None:
+    """It is the first of the names."""
+    files = {MARK: b"{}", "a.py": b"", "b.txt": bytes(100_000)}
+    assert MARK.encode() in store.peek(store.put(Bundle("shop", files)))
+    assert MARK.encode() not in store.peek(store.put(BUNDLE))
+    assert store.peek("0" * 64) == store.peek("no hash") == b""
