@@ -41,6 +41,11 @@ _AT_ONCE = 64
 """Connections that are accepted before the loop does something else."""
 HEADER_S = 5.0
 """Seconds in which a proxy has to have sent its header."""
+FAREWELL_S = 600.0
+"""Seconds from the close of a TLS session to its end: all that was written has to get through.
+
+The loops' own is 30, after which what a slow client has not read yet is lost.
+"""
 _PAUSE_S = 1.0
 """Seconds without accepting after that has failed: the kernel would call again at once."""
 
@@ -185,13 +190,20 @@ class Acceptor:
 
     async def _begin(self, sock: socket.socket, peername: Any) -> None:
         context = self._entrance.context()
-        limit = None if context is None else context.terms.handshake
+        limits: dict[str, Any] = (
+            {}
+            if context is None
+            else {
+                "ssl_handshake_timeout": context.terms.handshake,
+                "ssl_shutdown_timeout": FAREWELL_S,
+            }
+        )
         try:  # the loop closes the socket of what fails
             await self._loop.connect_accepted_socket(
                 lambda: Arriving(self._make, peername),
                 sock,
                 ssl=context,
-                ssl_handshake_timeout=limit,
+                **limits,
             )
         except OSError as error:
             self._turn_away("handshake", peername, error)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import ssl
+import struct
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,32 +50,62 @@ class TlsClient(Client):
 
 
 def test_checked_load_over_tls_with_pushes_and_new_certificates(
-    make_server: Make, authority: Authority
+    make_server: Make, authority: Authority, tmp_path: Path
 ) -> None:
-    """200 connections, swapped back and forth while certificates rotate: 0 lost."""
+    """200 connections, swapped back and forth while certificates rotate: 0 lost.
+
+    A quarter of them by a Unix socket; and strangers shake hands all the time, of whom none fails.
+    """
     pair = authority.issue()
-    server = make_server(("verify",), "--tls", f"verify={pair.word}")
-    target = f"127.0.0.1:{server.ports['verify']}"
-    words = ["load", "run", "--protocol", "verify", "--connections", 200, "--rate", 1000]
-    words += ["--target", target, "--tls", "--ca", authority.file]
-    with server.starts(*words, "--duration", "10m", "--grace", "10s") as load:
+    path = f"unix:{tmp_path}/verify.sock"
+    server = make_server(("verify",), "--listen", f"verify={path}", "--tls", f"verify={pair.word}")
+    words = ["load", "run", "--protocol", "verify", "--tls", "--ca", authority.file]
+    words += ["--duration", "10m", "--grace", "10s"]
+    port = f"127.0.0.1:{server.ports['verify']}"
+    with (
+        server.starts(*words, "--connections", 150, "--rate", 750, "--target", port) as one,
+        server.starts(*words, "--connections", 50, "--rate", 250, "--target", path) as two,
+        ThreadPoolExecutor(1) as pool,
+    ):
         until(lambda: _live(server) == 200, "all are connected")
-        for _ in range(2):
-            server.push(ROOT / "protocols/verify/v2.py")
-            authority.issue()
-            assert server.netswap("certificates", "--reload").code == 0
-            server.rollback()
-        assert _live(server) == 200
-        load.send_signal(signal.SIGTERM)
-        out, err = load.communicate(timeout=60)
-    report = json.loads(out)
-    assert load.returncode == 0, (report["reasons"], err)
-    assert report["connections"]["connected"] == 200
-    assert report["connections"]["dropped"] == 0
-    counts = report["counts"]
-    assert counts.pop("issued") == counts.pop("answered") > 1000
-    assert not any(counts.values()), counts
+        over = threading.Event()
+        strangers = pool.submit(_shake_hands, server.ports["verify"], authority, over)
+        try:
+            for _ in range(2):
+                server.push(ROOT / "protocols/verify/v2.py")
+                authority.issue()
+                assert server.netswap("certificates", "--reload").code == 0
+                server.rollback()
+        finally:
+            over.set()
+        assert strangers.result() > 10
+        until(lambda: _live(server) == 200, "the strangers have gone")
+        for load in (one, two):
+            load.send_signal(signal.SIGTERM)
+        ends = [(load.communicate(timeout=60), load.returncode) for load in (one, two)]
+    for (out, err), code in ends:
+        report = json.loads(out)
+        assert code == 0, (report["reasons"], err)
+        assert report["connections"]["dropped"] == 0
+        counts = report["counts"]
+        assert counts.pop("issued") == counts.pop("answered") > 200
+        assert not any(counts.values()), counts
+    assert not any(row["turned_away"] for row in server.look("status")["listeners"])
     assert not server.errors()
+
+
+def _shake_hands(port: int, authority: Authority, over: threading.Event) -> int:
+    """One new session after the other; how many."""
+    context, count = authority.client(), 0
+    while not over.is_set():
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=20) as sock,
+            context.wrap_socket(sock, server_hostname="localhost") as session,
+        ):
+            session.sendall(struct.pack("!IQQQ", 24, 7, 1, 123_456_790))
+            assert len(session.recv(1000)) > 4
+        count += 1
+    return count
 
 
 def _live(server: Server) -> int:

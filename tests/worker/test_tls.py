@@ -20,6 +20,7 @@ from netswap.events import Refusal, Stage
 from netswap.interpose import Figures, Monitor, put_in, take_out
 from netswap.mediator import present
 from netswap.ott import Selector
+from netswap.worker import accepting
 from netswap.worker.gate import Gate
 from tests.interpose.conftest import until
 from tests.worker.tls_world import RawClient, TlsWorld
@@ -212,6 +213,19 @@ async def test_close_flushes_and_abort_does_not_wait(world: Make) -> None:
     present(one.entries[0]).abort()
     await until(lambda: not one.entries)
     other[1].close()
+
+
+async def test_who_does_not_answer_the_close_is_gone_in_time(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session ends when both have said so, or after a limit that is long enough for a flush."""
+    monkeypatch.setattr(accepting, "FAREWELL_S", 0.2)
+    one = await world()
+    client = await one.raw()
+    present(one.entries[0]).close()
+    await until(lambda: not one.entries)
+    client.close()
+    assert not one.errors
 
 
 async def test_a_swap_of_one_that_was_closed_twice(world: Make) -> None:
