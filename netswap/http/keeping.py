@@ -4,8 +4,9 @@ Theory. A pool, a cache or a model is dear to make and belongs to no version. An
 (``__netswap_keep__ = ["pool"]``) or asks for it by ``kept("pool", make_pool)``; the worker has one
 for each name, and counts the loads of code that keep it:
 
-* a version that starts finds what its predecessor has under a name that both keep: as the global,
-  and as ``app["pool"]`` or ``app.state.pool`` if the predecessor had it there; ``kept`` gives it;
+* a version that starts finds what its predecessor has under a name that both keep: as the global
+  (of another module than the application's: ``"db.pool"``), and as ``app["pool"]`` or
+  ``app.state.pool`` if the predecessor had it there; ``kept`` gives it;
 * when a version stops, what another one keeps is out of its reach: in its place stands a *shield*
   that passes everything on but what would close it, so an unchanged clean-up does no harm;
 * when the last version that keeps it has stopped, it is closed, by ``aclose``, ``close``,
@@ -200,11 +201,25 @@ class Keeper:
         of_starlette = getattr(getattr(self._application, "state", None), "_state", None)
         if isinstance(of_starlette, MutableMapping):
             yield of_starlette, name
-        yield self._space, name
+        module, _, short = name.rpartition(".")
+        for space in self._spaces():
+            if not module or str(space.get("__name__")).endswith(f".{module}"):
+                yield space, short
+                return
+
+    def _spaces(self) -> Iterator[MutableMapping[str, Any]]:
+        """The globals of this load's modules, those of the application's own first."""
+        yield self._space
+        builtins = self._space.get("__builtins__")
+        for module in list(sys.modules.values()):
+            space = getattr(module, "__dict__", {})
+            if space.get("__builtins__") is builtins and space is not self._space:
+                yield space
 
     def _app_key(self, place: Iterable[Any], name: str) -> Any:
         """The ``web.AppKey`` of that name, of this version's own; else the name."""
-        known = [*place, *(v for v in self._space.values() if type(v).__name__ == "AppKey")]
+        values = (value for space in self._spaces() for value in space.values())
+        known = [*place, *(value for value in values if type(value).__name__ == "AppKey")]
         named = (key for key in known if getattr(key, "_name", "").rpartition(".")[2] == name)
         return next(named, name)
 

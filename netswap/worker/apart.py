@@ -1,8 +1,9 @@
 """Work in a thread beside the loop: what takes long and would hold every connection, an import.
 
 The interpreter runs one thread at a time; how long the loop waits for its turn is the switch
-interval, which is shortened meanwhile. Measured: importing FastAPI, which takes a second, holds a
-loop for 10 to 30 ms at a time on a busy machine, and for all of that second when it is done there.
+interval, which is shortened meanwhile. Measured: the first push of a FastAPI application, whose
+imports take 0.3 to 1 s of a processor, held the loop for 5 ms at most, and no request of a client
+that asked all the time took longer than 9 ms.
 
 A thread can't be ended from outside. At its deadline an exception is raised in it, between two
 bytecodes of whatever it runs; one that never comes back from C code is left behind.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -170,6 +171,33 @@ class Key:
 
 
 Key.__name__ = "AppKey"
+
+
+async def test_a_global_of_another_module_of_the_same_load_is_meant_by_its_module() -> None:
+    """Of this load alone: the version beside has one of the same name."""
+    pool = Pool()
+    old, new = Version("db.pool"), Version("db.pool")
+    modules: dict[str, Any] = {}
+    for number, version in enumerate((old, new)):
+        module: Any = ModuleType(f"netswap_bundle_{number}.db")
+        module.__builtins__ = version.space["__builtins__"]
+        module.pool = None
+        sys.modules[module.__name__] = modules[module.__name__] = module
+    first, second = modules.values()
+    try:
+        old.keeper.hand_over(None)
+        first.pool = pool
+        old.keeper.note()
+        new.keeper.hand_over(None)
+        assert second.pool is pool
+        old.keeper.shield()
+        assert first.pool is not pool
+        await old.keeper.release()
+        await new.keeper.release()
+    finally:
+        for name in modules:
+            del sys.modules[name]
+    assert pool.closed == 1
 
 
 async def test_a_key_of_aiohttp_is_known_by_its_name() -> None:
