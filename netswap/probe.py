@@ -11,6 +11,7 @@ hangs; the parent's own deadline is for code that can't be interrupted.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -198,7 +199,7 @@ def _probe(job: _Job, probed: Probed) -> None:
             if loaded is None:
                 continue
             probed.kinds.append({k: i.version for k, i in loaded.implementations.items()})
-            _compare(loaded, job.known, probed)
+            _compare(loaded, job, probed)
         except BundleError as error:
             probed.refusals.append(error.refusal)
         except TimeoutError as error:
@@ -213,7 +214,7 @@ def _unpack(job: _Job) -> None:
     from netswap.modules import Bundle
     from netswap.modules.application import place_of
 
-    for message in job.bundles:
+    for message in [*job.bundles, *job.known]:
         with suppress(BundleError):  # it is refused when it is its turn
             bundle = Bundle.from_message(message)
             place = Path(job.folder, bundle.short)
@@ -230,19 +231,31 @@ def _load(bundle: Bundle, probed: Probed, folder: Path) -> Loaded | None:
     if refusals:
         return None
     place = place_of(bundle, lambda: folder / bundle.short)
+    if place is not None:  # get_event_loop() at import finds one, as in a worker
+        asyncio.set_event_loop(asyncio.new_event_loop())
     return load_bundle(bundle, None, on_trial=True, place=place)
 
 
-def _compare(loaded: Loaded, known: list[bytes], probed: Probed) -> None:
-    from netswap.modules import Bundle, load_bundle
+def _load_known(bundle: Bundle, job: _Job) -> Loaded:
+    from netswap.modules import load_bundle
+    from netswap.modules.application import place_of
 
+    place = place_of(bundle, lambda: Path(job.folder, bundle.short))
+    return load_bundle(bundle, None, place=place)
+
+
+def _compare(loaded: Loaded, job: _Job, probed: Probed) -> None:
+    from netswap.modules import Bundle
+    from netswap.modules.application import MARK
+
+    known = job.known
     left = set(loaded.implementations) if known else set()
     for message in known:
         bundle = Bundle.from_message(message)
         text = b"\n".join(bundle.files.values())
-        if not any(kind.encode() in text for kind in left):
+        if MARK not in bundle.files and not any(kind.encode() in text for kind in left):
             continue
-        other = load_bundle(bundle, None)
+        other = _load_known(bundle, job)
         for kind in left & set(other.implementations):
             left.discard(kind)
             _compare_kind(kind, other, loaded, probed)
@@ -291,11 +304,12 @@ def _what_changed(kind: str, old: Loaded, new: Loaded) -> str:
 
 def _left_behind(job: _Job, probed: Probed) -> None:
     """Kinds of the other version that the new one has not: a server keeps their old code."""
-    from netswap.modules import Bundle, load_bundle
+    from netswap.modules import Bundle
 
     provided = {kind for kinds in probed.kinds for kind in kinds}
     for message in job.known:
-        for kind, cls in load_bundle(Bundle.from_message(message), None).implementations.items():
+        other = _load_known(Bundle.from_message(message), job)
+        for kind, cls in other.implementations.items():
             if kind not in provided:
                 reason = "not in what is checked: a server keeps its old code"
                 line = VerdictLine(kind, Verdict.AS_IS, reason, cls.version, cls.version)

@@ -12,6 +12,7 @@ import pytest
 from netswap import probe
 from netswap.events import Refusal, Stage, Verdict
 from netswap.modules import Bundle
+from netswap.modules.application import bundle_of
 from netswap.probe import run_probe
 
 GOOD = """
@@ -204,3 +205,23 @@ def test_no_process_and_no_descriptor_is_left() -> None:
     assert os.listdir("/proc/self/fd") == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_application_finds_its_data_and_a_loop_and_says_what_it_is(tmp_path: Path) -> None:
+    """As in a worker; data may be larger than what the child may write."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "big.txt").write_bytes(b"x" * 300_000)
+    (folder / "main.py").write_text(
+        "import asyncio\n"
+        "from pathlib import Path\n"
+        "loop = asyncio.get_event_loop()\n"
+        "items = list((Path(__file__).parent / 'big.txt').read_text())\n"
+        "def app(request): ...\n"
+    )
+    probed = run_probe([bundle_of(folder)], [bundle_of(folder)])
+    assert probed.refusals == []
+    assert probed.kinds == [{"http.app": 1}]
+    (line,) = probed.verdicts
+    assert line.verdict == "as is"
+    assert line.reason.startswith("function of the request, which keeps its own state; none of")

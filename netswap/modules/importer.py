@@ -114,6 +114,9 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
             fullname, self, origin=origin, is_package=unit.folder is not None
         )
         spec.has_location = bool(unit.shown)
+        if self._place is not None and unit.folder is not None:
+            # what looks for a package's data goes by its path; its modules are found here first
+            spec.submodule_search_locations = [str(self._place / unit.folder)]
         return spec
 
     def _own_module(self, name: str) -> str | None:

@@ -43,6 +43,7 @@ async def apart(work: Callable[[], T], seconds: float) -> T:
 
     def run() -> None:
         value, error = None, None
+        asyncio.set_event_loop(loop)  # get_event_loop() at import means the loop that will serve
         try:
             value = work()
         except BaseException as problem:

@@ -78,6 +78,11 @@ def load() -> Iterator[Callable[..., Loaded]]:
     assert not [name for name in sys.modules if name.startswith("netswap_bundle_")]
 
 
+def loaded_name(one: Bundle) -> str:
+    """The package of the first load of a bundle."""
+    return f"netswap_bundle_{one.short}"
+
+
 def answered(loaded: Loaded) -> str:
     """What a loaded function answers; it is not started."""
     cls: Any = loaded.implementations["http.app"]
@@ -246,6 +251,8 @@ def test_data_beside_the_code_is_of_the_same_version(
         one = bundle({"main.py": text, "x.txt": words}, root="/nowhere")
         place = place_of(one, lambda one=one: store.unpacked(one))  # type: ignore[misc]
         assert answered(load(one, place=place)) == words
+        (folder,) = sys.modules[loaded_name(one)].__path__
+        assert Path(folder) == place
     bare = bundle({"main.py": text}, root=str(tmp_path))
     assert place_of(bare, lambda: store.unpacked(bare)) == tmp_path
 

@@ -32,6 +32,8 @@ async def test_what_the_work_gives_or_raises_comes_back() -> None:
     assert seen[1] < before
     assert sys.getswitchinterval() == before
 
+    assert await apart(asyncio.get_event_loop, PATIENCE) is asyncio.get_running_loop()
+
     def fail() -> None:
         raise BundleError(Refusal("load", "no"))
 
