@@ -12,6 +12,7 @@ from netswap.http.app import App, route
 from netswap.http.exchange import Exchange
 from netswap.http.keeping import kept
 from netswap.http.message import Body, Request, Response, date_line, status_line
+from netswap.http.sending import OpenFile, Sending
 from netswap.http.wire import Wire
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "Body",
     "Exchange",
     "HttpError",
+    "OpenFile",
     "Request",
     "Response",
+    "Sending",
     "Wire",
     "date_line",
     "kept",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -130,8 +130,9 @@ def _when_whole(handler: Handler) -> Handler:
 
 async def _wait_and_call(
     handler: Handler, app: Any, request: Request, params: dict[str, str]
-) -> Response:
+) -> Response | None:
     body = await request.body.read()
     request.body.put_back(body)
-    answer: Response = handler(app, request, **params)
-    return answer
+    answer = handler(app, request, **params)
+    response: Response | None = await answer if isinstance(answer, Awaitable) else answer
+    return response

@@ -15,7 +15,7 @@ is the connection's business: the exchange only keeps what a successor has to kn
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,27 @@ class Exchange:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
 
+    def way_past(self) -> Any:
+        """The transport, if bytes of the body may go to its socket by another way; else None."""
+        target = self.entry.target
+        if self.phase is not Phase.STARTED or target is not present(self.entry):
+            return None
+        ask = getattr(target, "way_past", None)
+        return None if ask is None else ask(self)
+
+    def passed(self, size: int) -> None:
+        """So many bytes of the body went that way."""
+        if self.phase is Phase.STARTED:
+            self.entry.target.answer_passed(self, size)
+
+    async def emptied(self, transport: Any) -> None:
+        """Wait until nothing is in the transport's buffer, whose high-water mark is 0."""
+        while self.phase is Phase.STARTED and transport.get_write_buffer_size():
+            if self.entry.target.writing_paused:
+                await self.drained()
+            else:
+                await asyncio.sleep(0)  # it is written at the end of this turn
+
     def finish(self) -> None:
         """The answer is whole."""
         self._move(Event.FINISH)
@@ -139,17 +160,21 @@ class Exchange:
 
     # what the connection calls
 
-    def carry_out(self, answer: Coroutine[Any, Any, Response | None], app: Any) -> None:
-        """Run ``answer`` as a task; it belongs to ``app``, the implementation that gave it."""
+    def carry_out(self, answer: Awaitable[Response | None], app: Any) -> None:
+        """Run ``answer`` as a task; it belongs to ``app``, the implementation that gave it.
+
+        What is no coroutine of an author's, but netswap's own, keeps no code of the author's.
+        """
         body = self.request.body
         if not body.complete:
             body.on_taken = self._taken
             if self.request.version == "1.1" and self._expects():
                 body.on_wanted = self._continue
-        implementation = present(app.entry)  # not what stands in front of it now
-        self.task = app.host.loop.create_task(self._carry_out(answer, implementation))
+        # not what stands in front of it now
+        to_blame = present(app.entry) if isinstance(answer, Coroutine) else app.entry
+        self.task = app.host.loop.create_task(self._carry_out(answer, to_blame))
 
-    async def _carry_out(self, answer: Coroutine[Any, Any, Response | None], app: Any) -> None:
+    async def _carry_out(self, answer: Awaitable[Response | None], to_blame: Any) -> None:
         try:
             response = await answer
             if response is not None:
@@ -162,6 +187,7 @@ class Exchange:
             self._give_up(Response(f"{error}\n", error.status))
         except Exception as error:
             if not (self.gone and isinstance(error, ConnectionResetError)):
+                app = present(to_blame) if isinstance(to_blame, Entry) else to_blame
                 app.host.failed(app, error, "answer")
             self._give_up(Response("500: Internal Server Error\n", 500))
 

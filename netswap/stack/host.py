@@ -106,7 +106,10 @@ class Reply:
 
 
 class Host:
-    """Everything that the objects of one worker share; ``slots`` are all workers' numbers."""
+    """Everything that the objects of one worker share; ``slots`` are all workers' numbers.
+
+    ``settings`` is what the operator has said to services, by the name of the setting.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, log: Any, slot: int = 0) -> None:
         self.loop = loop
@@ -125,6 +128,7 @@ class Host:
         self.births: list[Callable[[Entry], None]] = []
         self.failures: list[Callable[[Any, BaseException], None]] = []
         self.started: dict[type, Started] = {}
+        self.settings: Mapping[str, Any] = {}
         self.faults = 0
         self.resuming: Entry | None = None
         self._tasks: set[asyncio.Task[None]] = set()

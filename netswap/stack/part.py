@@ -1,4 +1,7 @@
-"""Parts: objects that belong to one connection and go where it goes, such as its buffers."""
+"""Parts: objects that belong to one connection and go where it goes, such as its buffers.
+
+A service may have parts, too, as many as it likes: it makes them (``born_for``) and ends them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ S = TypeVar("S", bound=State)
 
 
 class Part(Implementation[S], Generic[S]):
-    """An object that belongs to one connection, such as its receive buffer."""
+    """An object that belongs to another one, such as a connection's receive buffer."""
 
     __slots__ = ("_owner",)
 
@@ -50,7 +53,7 @@ class Part(Implementation[S], Generic[S]):
     def point_here(self) -> None:
         """A send buffer's owner holds its bound ``write``."""
         owner = present(self._owner)
-        if owner._output() is self.entry:
+        if getattr(owner, "_use_output", None) is self.entry:
             owner.write = self.entry.target.write
 
     def _bind_after(self, old: Implementation[Any]) -> None:

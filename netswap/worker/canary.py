@@ -31,7 +31,7 @@ def _connection_of(entry: Entry) -> Entry | None:
     target = present(entry)
     if isinstance(target, Part):
         owner: Entry = target.owner.entry
-        return owner
+        return owner if isinstance(present(owner), Connection) else None
     return entry if isinstance(target, Connection) else None
 
 

@@ -258,6 +258,16 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
                 raise ValueError(f"the answer is {-framing['left']} bytes longer than it said")
         self.write(data)
 
+    def way_past(self, exchange: Exchange) -> Any:
+        """The transport, if a body may go to its socket in another way just now; else None."""
+        transport = self.transport
+        plain = transport.get_extra_info("sslcontext") is None and not transport.is_closing()
+        return transport if plain and exchange.framing["how"] == LENGTH else None
+
+    def answer_passed(self, exchange: Exchange, size: int) -> None:
+        """So many bytes of an answer's body went that way."""
+        exchange.framing["left"] -= size
+
     def answer_end(self, exchange: Exchange) -> None:
         """The end of an answer that came in parts."""
         framing = exchange.framing

@@ -11,7 +11,7 @@ from netswap.modules import Bundle, check_source, load_bundle
 from netswap.transfer import plan_transfer
 
 FOLDER = Path(__file__).parents[2] / "protocols"
-ROOMS = ("buffers", "chat", "echo", "factories", "timers", "verify")
+ROOMS = ("buffers", "cache", "chat", "echo", "factories", "static", "timers", "verify")
 FILES = sorted(path for room in ROOMS for path in (FOLDER / room).glob("*.py"))
 
 
@@ -28,6 +28,10 @@ def test_a_file_passes_the_check_and_loads_alone(path):
 PAIRS = [
     ("buffers/contiguous.py", "buffers/chunked.py"),
     ("buffers/immediate.py", "buffers/coalescing.py"),
+    ("cache/lru.py", "cache/mru.py"),
+    ("cache/mru.py", "cache/fifo.py"),
+    ("cache/lru.py", "cache/random.py"),
+    ("cache/fifo.py", "cache/random.py"),
     ("chat/v1.py", "chat/v2.py"),
     ("chat/v2.py", "chat/session.py"),
     ("chat/v1.py", "chat/session.py"),
