@@ -261,7 +261,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
     def way_past(self, exchange: Exchange) -> Any:
         """The transport, if a body may go to its socket in another way just now; else None."""
         transport = self.transport
-        plain = transport.get_extra_info("sslcontext") is None and not transport.is_closing()
+        plain = self.tls is None and not transport.is_closing()
         return transport if plain and exchange.framing["how"] == LENGTH else None
 
     def answer_passed(self, exchange: Exchange, size: int) -> None:
