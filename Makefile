@@ -56,6 +56,7 @@ test-all:
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.web $(if $(PEERS),--peers $(PEERS))
 
 gallery: $(STAMP)
 	$(BIN)/python -m benchmarks.gallery

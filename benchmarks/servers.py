@@ -26,6 +26,7 @@ __all__ = [
     "netswap",
     "pinned",
     "redis_server",
+    "running",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,7 +97,7 @@ def netswap(
     words += ["--state-dir", str(folder), "--socket", str(folder / "s")]
     for protocol, port in ports.items():
         words += ["--listen", f"{protocol}=127.0.0.1:{port}"]
-    with _process(words, "ready", cpus, home):
+    with running(words, "ready", cpus, home):
         yield Netswap(folder / "s", ports)
     shutil.rmtree(folder)
 
@@ -106,7 +107,7 @@ def bare(kind: str, cpus: Sequence[int] | None = None) -> Iterator[tuple[int, in
     """The same handler on bare uvloop: its port and process id."""
     port = free_port()
     words = [sys.executable, "-m", "benchmarks.bare", kind, str(port)]
-    with _process(words, "ready", cpus) as process:
+    with running(words, "ready", cpus) as process:
         yield port, process.pid
 
 
@@ -115,14 +116,15 @@ def redis_server(cpus: Sequence[int] | None = None) -> Iterator[tuple[int, int]]
     """Debian's redis-server without persistence: its port and process id."""
     port = free_port()
     words = [need("redis-server", "redis-server"), "--port", str(port), "--save", ""]
-    with _process(words, "Ready to accept", cpus) as process:
+    with running(words, "Ready to accept", cpus) as process:
         yield port, process.pid
 
 
 @contextmanager
-def _process(
+def running(
     words: Sequence[str], ready: str, cpus: Sequence[int] | None, home: Path = ROOT
 ) -> Iterator[subprocess.Popen[str]]:
+    """A process that has said what the expression ``ready`` matches, until it is ended."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [*pinned(cpus), *words], cwd=home, stdout=log, stderr=subprocess.STDOUT, text=True
