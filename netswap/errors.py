@@ -10,7 +10,8 @@
     │   └── BundleError        the files do not make a bundle that can be loaded
     ├── PeerError              the other end of a connection
     │   ├── HttpError          its request can't be answered otherwise than with a 4xx or 5xx
-    │   └── ProtocolError      its bytes are not of the protocol; carries the reply to send
+    │   ├── ProtocolError      its bytes are not of the protocol; carries the reply to send
+    │   └── WebSocketClosedError  it has closed its WebSocket, or is gone
     └── InternalError          netswap itself
         ├── TransitionError    an event that a table does not know in that state
         └── ChannelError       supervisor and worker can't speak to each other
@@ -40,6 +41,7 @@ __all__ = [
     "ProtocolError",
     "TransitionError",
     "UsageError",
+    "WebSocketClosedError",
 ]
 
 
@@ -112,15 +114,36 @@ class ProtocolError(PeerError):
 
 
 class HttpError(PeerError):
-    """A request that gets this ``status`` and ``reason`` for an answer, with no fault of ours."""
+    """A request that gets this ``status`` and ``reason`` for an answer, with no fault of ours.
 
-    def __init__(self, status: int, reason: str) -> None:
+    ``headers`` go out beside those of a plain text.
+    """
+
+    def __init__(
+        self, status: int, reason: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.headers = headers
 
     def __str__(self) -> str:
         return f"{self.status}: {self.reason}"
+
+
+class WebSocketClosedError(PeerError):
+    """The WebSocket is closed, with this ``code`` (RFC 6455 section 7.4) and ``reason``.
+
+    1006 is never sent: the connection was lost without a closing handshake.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the WebSocket is closed: {self.code} {self.reason}".rstrip()
 
 
 class InternalError(NetswapError):

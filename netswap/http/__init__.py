@@ -2,31 +2,50 @@
 
 Nothing here is ever swapped. ``Wire`` turns bytes into ``Request`` objects, an ``Exchange`` is one
 request and its answer, ``App`` is the base of what answers; ``hosting`` makes one of an application
-that knows nothing of netswap, and ``kept`` is for what that hands to its successor. The connection
-itself, which decides what goes over the wire and when, is the module ``protocols/http`` and can be
-pushed like any other.
+that knows nothing of netswap, and ``kept`` is for what that hands to its successor. A ``Channel``
+is one WebSocket, and ``Frames`` turn its bytes into messages. The connections themselves, which
+decide what goes over the wire and when, are the modules ``protocols/http`` and
+``protocols/websocket`` and can be pushed like any other.
 """
 
-from netswap.errors import HttpError
+from netswap.errors import HttpError, WebSocketClosedError
 from netswap.http.app import App, route
+from netswap.http.channel import Channel
 from netswap.http.exchange import Exchange
+from netswap.http.frames import Arrival, Frames
 from netswap.http.keeping import kept
-from netswap.http.message import Body, Request, Response, date_line, status_line
+from netswap.http.message import (
+    Body,
+    Request,
+    Response,
+    Upgrade,
+    date_line,
+    refusal,
+    status_line,
+)
 from netswap.http.sending import OpenFile, Sending
+from netswap.http.sockets import websocket
 from netswap.http.wire import Wire
 
 __all__ = [
     "App",
+    "Arrival",
     "Body",
+    "Channel",
     "Exchange",
+    "Frames",
     "HttpError",
     "OpenFile",
     "Request",
     "Response",
     "Sending",
+    "Upgrade",
+    "WebSocketClosedError",
     "Wire",
     "date_line",
     "kept",
+    "refusal",
     "route",
     "status_line",
+    "websocket",
 ]

@@ -15,7 +15,10 @@ from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from netswap.http.message import Request, Response
+from netswap.http.channel import APP, WEBSOCKET, Channel
+from netswap.http.message import Request, Response, Upgrade
+from netswap.http.sockets import SOCKETS, Socket
+from netswap.mediator import present
 from netswap.stack import Service
 from netswap.transfer import State
 
@@ -23,8 +26,11 @@ __all__ = ["App", "route"]
 
 S = TypeVar("S", bound=State)
 Handler = Callable[..., Any]
+Answer = Response | Upgrade | Coroutine[Any, Any, Response | None]
 
 _MARK = "__netswap_routes__"
+_AT_ONCE = 100
+"""Sessions that are moved in one turn of the loop."""
 
 
 def route(method: str, path: str) -> Callable[[Handler], Handler]:
@@ -56,6 +62,7 @@ class App(Service[S], Generic[S]):
     waits_for_calls: ClassVar[bool] = False
     _routes: ClassVar[Mapping[tuple[str, str], Handler]] = MappingProxyType({})
     _templates: ClassVar[tuple[_Template, ...]] = ()
+    _sockets: ClassVar[Mapping[str, Socket]] = MappingProxyType({})
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -69,28 +76,31 @@ class App(Service[S], Generic[S]):
                         templates.append(_Template(method, _pattern(path), handler))
                     else:
                         exact[method, path] = handler
+        sockets = _sockets_of(cls)
+        for path, socket in sockets.items():
+            if "{" in path:
+                templates.append(_Template("GET", _pattern(path), _by_socket(socket)))
+            else:
+                exact["GET", path] = _by_socket(socket)
         cls._routes = MappingProxyType(exact)
         cls._templates = tuple(templates)
+        cls._sockets = MappingProxyType(sockets)
 
-    def answer(self, request: Request) -> Response | Coroutine[Any, Any, Response | None]:
+    def answer(self, request: Request) -> Answer:
         """A whole answer, or what will give one."""
         head = request.head
         handler = self._routes.get((head.method, head.path))
         if handler is not None:
-            answer: Response | Coroutine[Any, Any, Response | None] = handler(self, request)
+            answer: Answer = handler(self, request)
             return answer
         return self._answer_by_template(request)
 
-    def _answer_by_template(
-        self, request: Request
-    ) -> Response | Coroutine[Any, Any, Response | None]:
+    def _answer_by_template(self, request: Request) -> Answer:
         for method, pattern, handler in self._templates:
             found = pattern.fullmatch(request.path)
             if found is not None and method == request.method:
                 params = request.params = found.groupdict()
-                answer: Response | Coroutine[Any, Any, Response | None] = handler(
-                    self, request, **params
-                )
+                answer: Answer = handler(self, request, **params)
                 return answer
         return self.not_found(request)
 
@@ -103,11 +113,78 @@ class App(Service[S], Generic[S]):
             )
         return Response("404: Not Found\n", 404)
 
+    # WebSockets
+
+    def take_over(self, old: Any) -> None:
+        """Present from here on: sessions of other code go on here when they can."""
+        super().take_over(old)
+        self.host.later(_call_over, self.host, list(self.host.table.of_kind(WEBSOCKET)))
+
+    def socket_event(self, channel: Channel, on: str, message: str | bytes | None = None) -> None:
+        """Something has happened on a channel that is served by calls."""
+        socket = self._socket_of(channel)
+        if socket is None:
+            channel.close(1001, "nothing speaks here any more")
+            return
+        handler = socket.calls.get(on)
+        if handler is not None:
+            arguments = (channel, message) if on == "message" else (channel,)
+            handler(self, *arguments)
+
+    def socket_resumes(self, channel: Channel) -> bool:
+        """Whether this code can go on with a session of other code."""
+        socket = self._socket_of(channel)
+        return socket is not None and socket.session is not None
+
+    def socket_resume(self, channel: Channel) -> Coroutine[Any, Any, Any]:
+        """A coroutine that goes on with a session of other code, from ``channel.carry``."""
+        socket = self._socket_of(channel)
+        if socket is None or socket.session is None:
+            raise LookupError(f"no coroutine is at {channel.path}")
+        session: Coroutine[Any, Any, Any] = socket.session(self, channel)
+        return session
+
+    def _socket_of(self, channel: Channel) -> Socket | None:
+        socket = self._sockets.get(channel.path)
+        if socket is not None:
+            return socket
+        rows = ((path, one) for path, one in self._sockets.items() if "{" in path)
+        return next((one for path, one in rows if _pattern(path).fullmatch(channel.path)), None)
+
     def _methods_at(self, path: str) -> set[str]:
         exact = {method for method, place in self._routes if place == path}
         return exact | {row.method for row in self._templates if row.pattern.fullmatch(path)}
 
 
+def _sockets_of(cls: type) -> dict[str, Socket]:
+    """By path what the methods of a class are marked with."""
+    found: dict[str, Socket] = {}
+    for base in reversed(cls.__mro__):
+        for member in vars(base).values():
+            for path, *mark in getattr(member, SOCKETS, ()):
+                found.setdefault(path, Socket()).add(member, *mark)
+    return found
+
+
+def _by_socket(socket: Socket) -> Handler:
+    def answer(app: Any, request: Request, **_params: str) -> Any:
+        return socket.answer(app, request)
+
+    return answer
+
+
+def _call_over(host: Any, rows: list[Any]) -> None:
+    """Tell the channels which application is present; so many in one turn of the loop."""
+    app = present(host.service(APP))
+    for row in rows[:_AT_ONCE]:
+        channel = getattr(getattr(present(row), "state", None), "channel", None)
+        if channel is not None:
+            channel.follow(app)
+    if len(rows) > _AT_ONCE:
+        host.later(_call_over, host, rows[_AT_ONCE:])
+
+
+@functools.cache
 def _pattern(path: str) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)(:path)?\}", path)
     text = re.escape(parts[0])

@@ -3,8 +3,9 @@
 ::
 
     Waiting ──start──▶ Started ──finish──▶ Finished
-       │                  │
-       └──────lost────────┴──────────────▶ Gone
+     │   │                │
+     │   └─────lost───────┴──────────────▶ Gone
+     └──upgrade──▶ Upgraded
 
 A coroutine writes through its exchange and never to a connection. The exchange holds the *entry*
 of the connection, so what is written goes to whichever version is present: a swap of
@@ -20,7 +21,7 @@ from enum import StrEnum, auto
 from typing import TYPE_CHECKING, Any
 
 from netswap.errors import HttpError, TransitionError
-from netswap.http.message import Request, Response
+from netswap.http.message import Request, Response, Upgrade, refusal
 from netswap.mediator import present
 from netswap.ott import Entry
 
@@ -36,6 +37,7 @@ class Phase(StrEnum):
     WAITING = auto()
     STARTED = auto()
     FINISHED = auto()
+    UPGRADED = auto()
     GONE = auto()
 
 
@@ -44,16 +46,20 @@ class Event(StrEnum):
 
     START = auto()
     FINISH = auto()
+    UPGRADE = auto()
     LOST = auto()
 
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.WAITING, Event.START): Phase.STARTED,
+    (Phase.WAITING, Event.UPGRADE): Phase.UPGRADED,
     (Phase.WAITING, Event.LOST): Phase.GONE,
     (Phase.STARTED, Event.FINISH): Phase.FINISHED,
     (Phase.STARTED, Event.LOST): Phase.GONE,
     (Phase.FINISHED, Event.LOST): Phase.FINISHED,
+    (Phase.UPGRADED, Event.LOST): Phase.UPGRADED,
     (Phase.GONE, Event.START): Phase.GONE,
+    (Phase.GONE, Event.UPGRADE): Phase.GONE,
     (Phase.GONE, Event.FINISH): Phase.GONE,
     (Phase.GONE, Event.LOST): Phase.GONE,
 }
@@ -74,7 +80,17 @@ class Exchange:
     along with the exchange when the connection is swapped.
     """
 
-    __slots__ = ("_drained", "_on_gone", "entry", "framing", "phase", "request", "task")
+    __slots__ = (
+        "_drained",
+        "_on_gone",
+        "app",
+        "entry",
+        "framing",
+        "phase",
+        "request",
+        "task",
+        "upgraded",
+    )
 
     def __init__(self, request: Request, entry: Entry) -> None:
         self.request = request
@@ -82,6 +98,9 @@ class Exchange:
         self.phase = Phase.WAITING
         self.framing: dict[str, Any] = {}
         self.task: asyncio.Task[None] | None = None
+        self.app: Any = None
+        """The implementation of which ``task`` runs a coroutine."""
+        self.upgraded: Upgrade | None = None
         self._drained: asyncio.Future[None] | None = None
         self._on_gone: list[Callable[[], None]] = []
 
@@ -153,6 +172,15 @@ class Exchange:
         if self.phase is Phase.FINISHED:
             self.entry.target.answer_whole(self, response)
 
+    def upgrade(self, upgrade: Upgrade) -> None:
+        """The connection becomes one of another kind; its session has the task from here on."""
+        self._move(Event.UPGRADE)
+        self.upgraded = upgrade
+        if self.phase is Phase.UPGRADED:
+            self.entry.target.answer_upgrade(self, upgrade)
+        else:
+            upgrade.session.lost()
+
     def inform(self, status: int, headers: Headers) -> None:
         """An interim answer (1xx), before the answer."""
         if self.phase is Phase.WAITING:
@@ -172,24 +200,32 @@ class Exchange:
                 body.on_wanted = self._continue
         # not what stands in front of it now
         to_blame = present(app.entry) if isinstance(answer, Coroutine) else app.entry
+        self.app = present(app.entry)
         self.task = app.host.loop.create_task(self._carry_out(answer, to_blame))
 
     async def _carry_out(self, answer: Awaitable[Response | None], to_blame: Any) -> None:
         try:
-            response = await answer
-            if response is not None:
-                self.respond(response)
-            elif self.phase is Phase.STARTED:
-                self.finish()
-            elif self.phase is Phase.WAITING:
-                raise TypeError("it has returned None and has not answered")
-        except HttpError as error:
-            self._give_up(Response(f"{error}\n", error.status))
+            self._end_with(await answer)
         except Exception as error:
-            if not (self.gone and isinstance(error, ConnectionResetError)):
-                app = present(to_blame) if isinstance(to_blame, Entry) else to_blame
-                app.host.failed(app, error, "answer")
-            self._give_up(Response("500: Internal Server Error\n", 500))
+            if self.upgraded is not None:
+                self.upgraded.session.over(error)
+            elif isinstance(error, HttpError):
+                self._give_up(refusal(error))
+            else:
+                if not (self.gone and isinstance(error, ConnectionResetError)):
+                    app = present(to_blame) if isinstance(to_blame, Entry) else to_blame
+                    app.host.failed(app, error, "answer")
+                self._give_up(Response("500: Internal Server Error\n", 500))
+
+    def _end_with(self, response: Response | None) -> None:
+        if self.upgraded is not None:
+            self.upgraded.session.over(None)
+        elif response is not None:
+            self.respond(response)
+        elif self.phase is Phase.STARTED:
+            self.finish()
+        elif self.phase is Phase.WAITING:
+            raise TypeError("it has returned None and has not answered")
 
     def _give_up(self, response: Response) -> None:
         """Answer so, if nothing was said yet; else the client must see that the rest is missing."""
@@ -231,10 +267,11 @@ class Exchange:
         """What makes this exchange again as it is now; who answers goes on with the same one."""
         if exchange is None:
             return _none
-        phase, framing, body = exchange.phase, dict(exchange.framing), exchange.request.body.keep()
+        phase, framing, upgraded = exchange.phase, dict(exchange.framing), exchange.upgraded
+        body = exchange.request.body.keep()
 
         def again() -> Exchange:
-            exchange.phase, exchange.framing = phase, dict(framing)
+            exchange.phase, exchange.framing, exchange.upgraded = phase, dict(framing), upgraded
             body()
             return exchange
 
@@ -243,6 +280,8 @@ class Exchange:
     def lost(self) -> None:
         """The client is gone."""
         self._move(Event.LOST)
+        if self.upgraded is not None:
+            self.upgraded.session.lost()
         self.resumed()
         self.request.body.fail(ConnectionResetError("the client is gone"))
         if self.phase is Phase.GONE:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -22,7 +22,10 @@ __all__ = [
     "Headers",
     "Request",
     "Response",
+    "Session",
+    "Upgrade",
     "date_line",
+    "refusal",
     "status_line",
 ]
 
@@ -304,3 +307,40 @@ class Response:
             return _OK_PLAIN_TEXT
         rows = [b"%b: %b\r\n" % row for row in self.headers]
         return status_line(self.status) + b"".join(rows)
+
+
+class Session(Protocol):
+    """What is spoken over a connection that was upgraded."""
+
+    def lost(self) -> None:
+        """The client is gone before it began."""
+
+    def over(self, error: Exception | None) -> None:
+        """The coroutine that asked for it has ended."""
+
+
+class Upgrade:
+    """The answer 101: the connection becomes one of ``kind``, whose state begins with ``fields``.
+
+    ``headers`` are those of the answer.
+    """
+
+    __slots__ = ("fields", "headers", "kind", "session")
+
+    def __init__(
+        self, headers: Headers, kind: str, fields: Mapping[str, Any], session: Session
+    ) -> None:
+        self.headers = headers
+        self.kind = kind
+        self.fields = fields
+        self.session = session
+
+    def head(self) -> bytes:
+        """The whole answer."""
+        rows = [b"%b: %b\r\n" % row for row in self.headers]
+        return b"".join((status_line(101), *rows, b"\r\n"))
+
+
+def refusal(error: HttpError) -> Response:
+    """How a request is answered that can't be answered otherwise."""
+    return Response(f"{error}\n", error.status, (*_PLAIN_TEXT, *error.headers))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["bundled_modules", "first_paths", "kind_of_protocol"]
 
-_BESIDE = {"http": {"http.app": "welcome/v1"}}
+_BESIDE = {"http": {"http.app": "welcome/v1", "websocket.connection": "websocket/v1"}}
 """What a protocol needs beside its connections."""
 
 _PARTS = {

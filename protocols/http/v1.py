@@ -13,7 +13,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 from netswap import Connection, State, reference
-from netswap.http import Exchange, HttpError, Request, Response, Wire, date_line, status_line
+from netswap.http import (
+    Exchange,
+    HttpError,
+    Request,
+    Response,
+    Upgrade,
+    Wire,
+    date_line,
+    refusal,
+    status_line,
+)
 
 QUEUE_LIMIT: Final = 32
 HIGH_WATER: Final = 65_536
@@ -122,22 +132,32 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
                 answer = self._failed(error)
             if type(answer) is Response:
                 out.append(self._whole(request, answer))
+            elif type(answer) is Upgrade:
+                self.write(b"".join(out))
+                out.clear()
+                self._exchange(request).upgrade(answer)
             else:
                 self._begin(request, answer)
         if out:
             self.write(out[0] if len(out) == 1 else b"".join(out))
-        if state.closing and state.current is None:
+        if state.current is not None:
+            return
+        if state.closing:
             state.queue.clear()
             self.close()
+        elif state.wire.rest is not None:  # nobody has made the upgrade
+            self._take(state.wire.resume())
+
+    def _exchange(self, request: Request) -> Exchange:
+        exchange = request.exchange = self.state.current = Exchange(request, self.entry)
+        return exchange
 
     def _begin(self, request: Request, answer: Any) -> None:
-        exchange = Exchange(request, self.entry)
-        request.exchange = self.state.current = exchange
-        exchange.carry_out(answer, self.app)
+        self._exchange(request).carry_out(answer, self.app)
 
     def _failed(self, error: Exception) -> Response:
         if isinstance(error, HttpError):
-            return Response(f"{error}\n", error.status)
+            return refusal(error)
         self.host.failed(self.app, error, "answer")
         return Response("500: Internal Server Error\n", 500)
 
@@ -156,9 +176,11 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
     def _look_at_flow(self) -> None:
         """Read the client as long as what it sends has a place."""
         state = self.state
-        receiving = state.wire.receiving
-        full = len(state.queue) >= QUEUE_LIMIT or (
-            receiving is not None and receiving.body.size > HIGH_WATER
+        receiving, rest = state.wire.receiving, state.wire.rest
+        full = (
+            len(state.queue) >= QUEUE_LIMIT
+            or (receiving is not None and receiving.body.size > HIGH_WATER)
+            or (rest is not None and len(rest) > HIGH_WATER)
         )
         if full and not self.reading_paused:
             self.pause_reading()
@@ -282,6 +304,17 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         """What answers has failed in the middle: the client must not take it for whole."""
         self.abort()
 
+    def answer_upgrade(self, exchange: Exchange, upgrade: Upgrade) -> None:
+        """The connection becomes one of another kind; until then what comes is kept for that."""
+        self.write(upgrade.head())
+        self.become(upgrade.kind, **upgrade.fields)
+
+    def on_handover(self) -> bytes:
+        """What came behind the request that asked for it."""
+        wire = self.state.wire
+        wire.close()
+        return wire.rest or b""
+
     def inform(self, exchange: Exchange, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """An interim answer, such as 100 Continue."""
         if exchange.request.version == "1.1":
@@ -305,7 +338,12 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         if state.closing:
             state.queue.clear()
             self.close()
-        elif state.queue or state.wire.failure is not None or self.reading_paused:
+        elif (
+            state.queue
+            or state.wire.failure is not None
+            or state.wire.rest is not None
+            or self.reading_paused
+        ):
             self.host.call_soon(self.entry, "proceed")
 
     def proceed(self) -> None:
@@ -318,5 +356,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             self._take(waiting)
         if state.wire.failure is not None and not self._owes():
             self._refuse(state.wire.failure)
+        elif state.wire.rest is not None and not self._owes():
+            self._take(state.wire.resume())
         else:
             self._look_at_flow()

@@ -21,6 +21,7 @@ import msgspec
 import pytest
 
 from netswap.hotswap import Change, Phase, Swap
+from netswap.mediator import present
 from netswap.stack import Connection, Host, Implementation
 from netswap.transfer import Migration
 from netswap.worker.driver import Driver
@@ -206,11 +207,14 @@ class Server:
         return client
 
     def entry_of(self, address: Any) -> Any:
-        """The entry whose peer has this address, or None."""
-        for entry in self.host.table.of_kind(self.kind):
-            if entry.target is not None and entry.target.peername == address:
+        """The entry whose peer has this address, or None; of whatever kind it has become."""
+        for entry in self._connections():
+            if entry.target.peername == address:
                 return entry
         return None
+
+    def _connections(self) -> list[Any]:
+        return [row for row in self.host.table if isinstance(present(row), Connection)]
 
     async def swap(self, *modules: ModuleType) -> Swap:
         """Push some modules; the swap must succeed."""
@@ -236,10 +240,9 @@ class Server:
         for client in self.clients:
             client.sock.close()
         self._server.close()
-        for entry in self.host.table.of_kind(self.kind):
-            if entry.target is not None:
-                entry.target.abort()
-        await until(lambda: not self.host.table.count(self.kind))
+        for entry in self._connections():
+            entry.target.abort()
+        await until(lambda: not self._connections())
         for entry in [*self.host.services.values(), *self.host.factories.values()]:
             if entry.target is not None:
                 entry.target.on_stop()
