@@ -99,7 +99,7 @@ class Exchange:
         self.framing: dict[str, Any] = {}
         self.task: asyncio.Task[None] | None = None
         self.app: Any = None
-        """The implementation of which ``task`` runs a coroutine."""
+        """The implementation whose coroutine ``task`` runs."""
         self.upgraded: Upgrade | None = None
         self._drained: asyncio.Future[None] | None = None
         self._on_gone: list[Callable[[], None]] = []
@@ -200,7 +200,7 @@ class Exchange:
                 body.on_wanted = self._continue
         # not what stands in front of it now
         to_blame = present(app.entry) if isinstance(answer, Coroutine) else app.entry
-        self.app = present(app.entry)
+        self.app = None if to_blame is app.entry else to_blame
         self.task = app.host.loop.create_task(self._carry_out(answer, to_blame))
 
     async def _carry_out(self, answer: Awaitable[Response | None], to_blame: Any) -> None:
