@@ -231,7 +231,9 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         request = exchange.request
         framing, lines = self._framed(request, status, headers)
         keeps = request.keep_alive and not self.state.closing and framing["how"] != TO_THE_END
-        if any(name == b"connection" and b"close" in value.lower() for name, value in headers):
+        if any(
+            name.lower() == b"connection" and b"close" in value.lower() for name, value in headers
+        ):
             keeps = False
         if not keeps:
             self.state.closing = True

@@ -1,0 +1,150 @@
+"""An ``aiohttp.web.Application`` as ``http.app``, unchanged.
+
+Its start-up is that of ``aiohttp.web.run_app``: ``on_startup`` and the clean-up contexts up to
+their ``yield`` before the first request, ``on_shutdown``, ``on_cleanup`` and the rest of the
+contexts after the last. A request goes through middlewares and sub-applications by aiohttp's own
+code; what is aiohttp's server elsewhere is ``http.connection`` here.
+
+A handler that raises is answered with a 500 that ``on_response_prepare`` sees, and counts as a
+fault of the application; so does one that lets a TimeoutError out, which is answered with 504.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from netswap.http.aiohttp_answers import whole
+from netswap.http.aiohttp_requests import give_back, request_of
+from netswap.http.exchange import Exchange, Phase
+
+if TYPE_CHECKING:
+    from netswap.http.message import Request, Response
+    from netswap.stack import Host
+
+__all__ = ["AiohttpAdapter"]
+
+Variables = list[tuple[contextvars.ContextVar[Any], Any]]
+
+
+class AiohttpAdapter:
+    """Starts, asks and stops an application, as ``hosting`` says."""
+
+    __slots__ = (
+        "_app",
+        "_cancels",
+        "_handle",
+        "_hooked",
+        "_loop",
+        "_started",
+        "_variables",
+        "open",
+    )
+
+    def __init__(self, application: web.Application, host: Host) -> None:
+        self._app = application
+        self._handle = application._handle
+        self._cancels = bool((application._handler_args or {}).get("handler_cancellation"))
+        self._loop = host.loop
+        self._hooked = True
+        self._started = False
+        self._variables: Variables = []
+        self.open = 0
+
+    async def start(self) -> None:
+        """Run ``on_startup`` and the clean-up contexts up to their ``yield``."""
+        app = self._app
+        before = contextvars.copy_context()
+        app._set_loop(self._loop)
+        app.on_startup.freeze()
+        await app.startup()
+        app.freeze()
+        self._started = True
+        self._hooked = _is_hooked(app)
+        self._variables = _changed(before, contextvars.copy_context())
+
+    async def stop(self) -> None:
+        """Run ``on_shutdown``, ``on_cleanup`` and the rest of the clean-up contexts."""
+        try:
+            if self._started:
+                await self._app.shutdown()
+        finally:
+            await self._app.cleanup()
+
+    async def answer(self, request: Request) -> Response | None:
+        """A whole answer, or None when it has gone out by the exchange."""
+        self.open += 1
+        try:
+            for variable, value in self._variables:
+                variable.set(value)
+            exchange = request.exchange
+            if self._cancels:
+                exchange.on_gone(exchange.task.cancel)
+            asked = request_of(self._app, request, self._loop)
+            try:
+                response = await self._response(asked, exchange)
+                answer = None if self._hooked else whole(response, request.head.method)
+                if answer is None:
+                    await _finish(asked, exchange, response)
+                return answer
+            finally:
+                give_back(asked)
+        finally:
+            self.open -= 1
+
+    async def _response(self, asked: web.Request, exchange: Exchange) -> Any:
+        try:
+            return await self._handle(asked)
+        except web.HTTPException as error:
+            return error
+        except (Exception, asyncio.CancelledError) as error:
+            await _apologize(asked, exchange, error)
+            raise
+
+
+async def _finish(asked: web.Request, exchange: Exchange, response: Any) -> None:
+    """Send what a handler has returned, by the exchange."""
+    if not isinstance(response, web.StreamResponse):
+        error = TypeError(f"a handler has returned {response!r} instead of a response")
+        await _apologize(asked, exchange, error)
+        raise error
+    await response.prepare(asked)
+    await response.write_eof()
+
+
+async def _apologize(asked: web.Request, exchange: Exchange, error: BaseException) -> None:
+    """Answer for a handler that has failed, if nothing was said yet."""
+    if isinstance(error, asyncio.CancelledError):
+        if not exchange.gone and asked.transport is not None:
+            asked.transport.abort()
+    elif exchange.phase is Phase.WAITING:
+        page = _page(error, "text/html" in asked.headers.get("Accept", ""))
+        await page.prepare(asked)
+        await page.write_eof()
+
+
+def _page(error: BaseException, html: bool) -> web.Response:
+    """What aiohttp's own server says."""
+    if isinstance(error, asyncio.TimeoutError):
+        return web.Response(status=504, content_type="text/plain")
+    title, text = "500 Internal Server Error", "Server got itself in trouble"
+    if not html:
+        return web.Response(status=500, text=f"{title}\n\n{text}")
+    page = (
+        f"<html><head><title>{title}</title></head><body>\n<h1>{title}</h1>\n{text}\n</body></html>"
+    )
+    return web.Response(status=500, text=f"{page}\n", content_type="text/html")
+
+
+def _changed(before: contextvars.Context, after: contextvars.Context) -> Variables:
+    """Context variables that start-up has set; handlers see them, as under aiohttp's server."""
+    unset = object()
+    return [(name, value) for name, value in after.items() if before.get(name, unset) is not value]
+
+
+def _is_hooked(app: web.Application) -> bool:
+    """Whether it or one within it wants to see an answer before it goes out."""
+    return bool(app.on_response_prepare) or any(map(_is_hooked, app._subapps))
