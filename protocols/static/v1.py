@@ -116,11 +116,19 @@ class StaticFiles(Service[Files], uses={"policy": "cache.policy"}):
         self.host.entered(entry)
         state.known[key] = entry, file.cost
         state.held += file.cost
-        while state.held > state.most and len(state.known) > 1:
-            victim = self.policy.victim()
-            self._forget(next(iter(state.known)) if victim not in state.known else victim)
+        self._make_room()
         self.policy.entered(key)
         return file
+
+    def _make_room(self) -> None:
+        """Keep the bound; a policy may know less than what is here, or more."""
+        state = self.state
+        while state.held > state.most and len(state.known) > 1:
+            victim = self.policy.victim()
+            if victim is None or victim in state.known:
+                self._forget(next(iter(state.known)) if victim is None else victim)
+            else:
+                self.policy.left(victim)
 
     def _forget(self, key: str) -> None:
         entry, cost = self.state.known.pop(key)
@@ -136,17 +144,17 @@ class StaticFiles(Service[Files], uses={"policy": "cache.policy"}):
         if content is None and opened is None:
             return Response("404: Not Found\n", 404)
         status, headers, part = _outcome(request, file)
-        if part is None or request.method == "HEAD":
-            if opened is not None:
-                opened.close()
-            if part is None:
-                return Response(b"", status, headers)
-            return Sending(request, status, [*headers, _length(part)])
-        start, size = part
-        if content is None:
+        if content is not None and part is not None:
+            start, size = part
+            body = content if size == len(content) else content[start : start + size]
+            return Response(body, status, headers)
+        if part is not None and request.method == "GET":
             return Sending(request, status, [*headers, _length(part)], opened, [part])
-        body = content if size == len(content) else content[start : start + size]
-        return Response(body, status, headers)
+        if opened is not None:
+            opened.close()
+        if part is None:
+            return Response(b"", status, headers)
+        return Sending(request, status, [*headers, _length(part)])
 
 
 def _outcome(request: Request, file: Any) -> tuple[int, list[tuple[bytes, bytes]], Range | None]:

@@ -260,11 +260,11 @@ async def serve() -> AsyncIterator[Serve]:
     servers: list[Server] = []
     hosts: dict[int, Host] = {}
 
-    async def make(*modules: ModuleType, kind: str, slots: int = 1) -> Server:
+    async def make(*modules: ModuleType, kind: str, slots: int = 1, tls: Any = None) -> Server:
         server = Server(modules, kind, hosts)
         server.host.slots = tuple(range(slots))
         servers.append(server)
-        await server.start()
+        await server.start(tls)
         return server
 
     yield make

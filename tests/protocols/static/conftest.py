@@ -79,9 +79,9 @@ async def serve_folder(serve: Any, folder: Path) -> AsyncIterator[Site]:
     """``await serve_folder()``: a server of that folder; other modules may be given."""
     servers: list[Any] = []
 
-    async def make(*modules: ModuleType) -> Any:
+    async def make(*modules: ModuleType, tls: Any = None) -> Any:
         modules = modules or (http, v1, cached_file, lru, site)
-        server = await serve(*modules, kind="http.connection")
+        server = await serve(*modules, kind="http.connection", tls=tls)
         files = server.host.services["http.static"].target
         files.state.root = str(folder)
         servers.append(server)
