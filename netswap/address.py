@@ -24,6 +24,7 @@ __all__ = [
     "listener_name",
     "of_listener",
     "parse_address",
+    "read_listen",
     "read_trusted",
 ]
 
@@ -120,6 +121,39 @@ class Trusted:
             return self.unix
         address = ipaddress.ip_address(str(peername[0]).partition("%")[0])
         return any(address in network for network in self.networks)
+
+
+def read_listen(value: object) -> dict[str, tuple[AnyAddress, ...]]:
+    """Addresses by protocol. Raises ValueError for what is none, or is given twice."""
+    found: dict[str, list[AnyAddress]] = {}
+    for protocol, text in _listen_pairs(value):
+        if not re.fullmatch(r"[a-z][a-z0-9_.-]*", protocol):
+            raise ValueError(f"{protocol!r} is not the name of a protocol")
+        found.setdefault(protocol, []).append(parse_address(text))
+    _refuse_doubles([address for addresses in found.values() for address in addresses])
+    return {protocol: tuple(addresses) for protocol, addresses in found.items()}
+
+
+def _listen_pairs(value: object) -> list[tuple[str, str]]:
+    """The protocols and addresses of a TOML table, of repeated flags, or of a variable."""
+    if isinstance(value, dict):
+        rows = [(name, at if isinstance(at, list) else [at]) for name, at in value.items()]
+        return [(name, str(address)) for name, addresses in rows for address in addresses]
+    words = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(words, list | tuple):
+        raise ValueError(f"{value!r} is not a table of PROTOCOL = 'HOST:PORT'")
+    pairs = [str(word).partition("=") for word in words]
+    for name, equals, address in pairs:
+        if not equals:
+            raise ValueError(f"{name + address!r} is not PROTOCOL=HOST:PORT")
+    return [(name, address) for name, _, address in pairs]
+
+
+def _refuse_doubles(addresses: list[AnyAddress]) -> None:
+    fixed = [str(one) for one in addresses if isinstance(one, UnixAddress) or one.port]
+    for address in fixed:
+        if fixed.count(address) > 1:
+            raise ValueError(f"{address} is given twice")
 
 
 def read_trusted(value: object) -> dict[str, tuple[str, ...]]:

@@ -26,10 +26,11 @@ from netswap.address import (
     UnixAddress,
     listener_name,
     of_listener,
-    parse_address,
+    read_listen,
     read_trusted,
 )
 from netswap.errors import UsageError
+from netswap.folders import folders_beside, read_folders
 from netswap.places import (
     default_socket,
     find_socket,
@@ -78,6 +79,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     load: tuple[Path, ...]
     app: str
     reload: bool
+    static: dict[str, str]
     drain: float
     timeout: float
     loop: str
@@ -132,40 +134,8 @@ def _paths(value: object) -> tuple[Path, ...]:
     return tuple(_path(part) for part in parts)
 
 
-def _listen(value: object) -> dict[str, tuple[AnyAddress, ...]]:
-    found: dict[str, list[AnyAddress]] = {}
-    for protocol, text in _listen_pairs(value):
-        if not re.fullmatch(r"[a-z][a-z0-9_.-]*", protocol):
-            raise ValueError(f"{protocol!r} is not the name of a protocol")
-        found.setdefault(protocol, []).append(parse_address(text))
-    _refuse_doubles([address for addresses in found.values() for address in addresses])
-    return {protocol: tuple(addresses) for protocol, addresses in found.items()}
-
-
-def _listen_pairs(value: object) -> list[tuple[str, str]]:
-    """The protocols and addresses of a TOML table, of repeated flags, or of a variable."""
-    if isinstance(value, dict):
-        rows = [(name, at if isinstance(at, list) else [at]) for name, at in value.items()]
-        return [(name, str(address)) for name, addresses in rows for address in addresses]
-    words = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
-    if not isinstance(words, list | tuple):
-        raise ValueError(f"{value!r} is not a table of PROTOCOL = 'HOST:PORT'")
-    pairs = [str(word).partition("=") for word in words]
-    for name, equals, address in pairs:
-        if not equals:
-            raise ValueError(f"{name + address!r} is not PROTOCOL=HOST:PORT")
-    return [(name, address) for name, _, address in pairs]
-
-
 def _tls(value: object) -> dict[str, TlsFiles]:
     return read_tls(value, _some_seconds)
-
-
-def _refuse_doubles(addresses: list[AnyAddress]) -> None:
-    fixed = [str(one) for one in addresses if isinstance(one, UnixAddress) or one.port]
-    for address in fixed:
-        if fixed.count(address) > 1:
-            raise ValueError(f"{address} is given twice")
 
 
 def _one_of(*words: str) -> Callable[[object], str]:
@@ -216,7 +186,7 @@ SETTINGS: dict[str, Setting] = {
     "state_dir": Setting(_path, None, "bundles and the journal of what is active"),
     "socket": Setting(_path, None, "the administration socket"),
     "listen": Setting(
-        _listen,
+        read_listen,
         {
             "echo": "127.0.0.1:7000",
             "chat": "127.0.0.1:7001",
@@ -231,6 +201,7 @@ SETTINGS: dict[str, Setting] = {
     "load": Setting(_paths, [], "bundles pushed at the first start, before anything is served"),
     "app": Setting(_text, "", "an application to serve on http: MODULE:NAME or PATH:NAME"),
     "reload": Setting(is_switch, False, "push the application's files whenever they change"),
+    "static": Setting(read_folders, {}, "a folder whose files are served on http, or NAME=FOLDER"),
     "drain": Setting(_seconds, 10, "how long TERM waits for connections to end"),
     "timeout": Setting(_some_seconds, 10, "deadline of a push that names none"),
     "loop": Setting(_one_of("uvloop", "asyncio"), "uvloop", "uvloop or asyncio"),
@@ -334,6 +305,8 @@ def _beside(file: Path, key: str, value: object) -> object:
     """Relative paths in a file are relative to the file, wherever the server is started."""
     if SETTINGS[key].read is _tls and isinstance(value, dict):
         return {name: _files_beside(file, table) for name, table in value.items()}
+    if SETTINGS[key].read is read_folders:
+        return folders_beside(file, value)
     if SETTINGS[key].read is _path and isinstance(value, str):
         return file.parent / value if value else value
     if SETTINGS[key].read is _paths and isinstance(value, list):
@@ -425,10 +398,10 @@ def _values(given: _Layer) -> tuple[dict[str, Any], list[UsageError]]:
 
 
 def _serve_application(values: dict[str, Any], given: _Layer) -> None:
-    """An application is served over HTTP, and nothing else is unless it was asked for."""
-    if values["app"]:
+    """Applications and files are served over HTTP, nothing else unless it was asked for."""
+    if values["app"] or values["static"]:
         asked = values["listen"] if "listen" in given else {}
-        values["listen"] = _listen({"http": _LOOPBACK}) | asked
+        values["listen"] = read_listen({"http": _LOOPBACK}) | asked
 
 
 def _complete(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:

@@ -105,6 +105,7 @@ def test_every_setting_can_be_a_variable(environ, tmp_path):
         "NETSWAP_RELOAD": "yes",
         "NETSWAP_DRAIN": "0",
         "NETSWAP_TIMEOUT": "500ms",
+        "NETSWAP_STATIC": "/",
         "NETSWAP_LOOP": "asyncio",
         "NETSWAP_LOG_LEVEL": "debug",
         "NETSWAP_LOG_FORMAT": "json",

@@ -21,7 +21,7 @@ TREES = ("netswap", "protocols", "loadgen")
 LAYERS = [
     {"blame", "clock", "events", "outcome"},
     {"errors"},
-    {"address", "confine", "logs", "places", "tls", "unixsocket"},
+    {"address", "confine", "folders", "logs", "places", "tls", "unixsocket"},
     {"config"},
     {"ott", "quiescence", "mediator", "transfer"},
     {"canary", "hotswap"},

@@ -93,7 +93,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Boot(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """S→W: what to serve. ``active`` is the committed set (kind to bundle), ``store`` a folder.
 
-    ``mesh`` maps every slot, one's own included, to the path of its mesh socket.
+    ``mesh`` maps every slot, one's own included, to the path of its mesh socket; ``settings`` is
+    what the operator has said to services.
     """
 
     slots: list[int]
@@ -101,6 +102,7 @@ class Boot(msgspec.Struct, frozen=True, array_like=True, tag=True):
     active: dict[str, str]
     store: str
     mesh: dict[int, str]
+    settings: dict[str, Any] = {}
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):

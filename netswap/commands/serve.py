@@ -29,7 +29,7 @@ __all__ = ["serve"]
 
 log = structlog.get_logger("netswap.serve")
 
-_SEVERAL = ("listen", "load", "proxy", "tls")
+_SEVERAL = ("listen", "load", "proxy", "static", "tls")
 _KEYS = {key.replace(".", "_"): key for key in SETTINGS}
 
 Function = Callable[..., Any]
@@ -55,7 +55,8 @@ def _settings(function: Function) -> Function:
 def serve(file: Path | None, check_only: bool, as_json: bool, **flags: Any) -> None:
     """Run a server in the foreground; without a configuration, the bundled protocols on loopback.
 
-    With --app an aiohttp or ASGI application, or a function of the request, on 127.0.0.1:8080.
+    With --app an aiohttp or ASGI application, or a function of the request, on 127.0.0.1:8080; with
+    --static the files of a folder.
 
     TERM and INT drain the connections within a limit; a second one ends it at once.
     """

@@ -15,6 +15,14 @@ __all__ = ["bundled_modules", "first_paths", "kind_of_protocol"]
 _BESIDE = {"http": {"http.app": "welcome/v1", "websocket.connection": "websocket/v1"}}
 """What a protocol needs beside its connections."""
 
+_FILES = {
+    "http.app": "static/site",
+    "http.static": "static/v2",
+    "cache.file": "cache/file",
+    "cache.policy": "cache/lru",
+}
+"""What files need; an application of one's own has the place of the site."""
+
 _PARTS = {
     "buffer.receive": "buffers/contiguous",
     "buffer.send": "buffers/immediate",
@@ -40,14 +48,19 @@ def bundled_modules() -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def first_paths(protocols: Iterable[str], active: Container[str]) -> list[Path]:
+def first_paths(
+    protocols: Iterable[str], active: Container[str], *, files: bool = False
+) -> list[Path]:
     """The modules for ``protocols`` and for what every connection needs, without what is active.
 
-    A protocol that has no bundled module is left out: a push may bring it.
+    A protocol that has no bundled module is left out: a push may bring it. With ``files`` those
+    that serve a folder's files are among them.
     """
     wanted = dict(_PARTS)
     for name in protocols:
         wanted |= {kind_of_protocol(name): f"{name}/v1"} | _BESIDE.get(name, {})
+    if files:
+        wanted |= _FILES
     folder = bundled_modules()
     places = [folder / place for kind, place in wanted.items() if kind not in active]
     found = (_module(place) for place in places)

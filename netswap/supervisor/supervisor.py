@@ -109,6 +109,7 @@ class Supervisor:
             dict(self.state.versions.active),
             str(self.state.bundles.absolute()),
             self.mesh.paths,
+            {"static": self.config.static},
         )
 
     async def start(self) -> None:
@@ -162,7 +163,7 @@ class Supervisor:
         """What is not active yet. Raises BundleError, and UsageError for an application."""
         application = self._application()
         known = [*active, *([] if application is None else [APP])]
-        paths = first_paths(self.config.listen, known)
+        paths = first_paths(self.config.listen, known, files=bool(self.config.static))
         if not self.state.versions.history:
             paths += self.config.load
         bundles = [bundle_of(path) for path in paths]

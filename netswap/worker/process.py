@@ -175,6 +175,7 @@ class Worker:
         gc.freeze()  # netswap itself lives as long as the worker; bundles, loaded below, do not
         host = self._host
         host.slots = tuple(sorted(message.slots))
+        host.settings = message.settings
         store, startups = Path(message.store), self._startups
         self._library = Library(store, self._retirement.watch, startups.release)
         self._looks = Looks(host, self._library, self._retirement, startups, self._door())

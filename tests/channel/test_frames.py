@@ -23,6 +23,7 @@ EVERY_MESSAGE: list[messages.Message] = [
         {"echo.connection": "ab"},
         "bundles",
         {0: "mesh-0", 1: "mesh-1"},
+        {"static": {"main": "/srv/www"}},
     ),
     messages.Ready(1),
     messages.Unbooted(1, Refusal("prepare", "no pool", "app.py", 3)),

@@ -92,7 +92,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     faults = tmp_path / "faults"
     monkeypatch.setenv("STAND_IN", str(faults))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setattr(supervisor, "first_paths", lambda _protocols, _active: [])
+    monkeypatch.setattr(supervisor, "first_paths", lambda _protocols, _active, **_: [])
 
     @contextlib.asynccontextmanager
     async def start(
