@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -13,8 +14,10 @@ from protocols.chat import session as chat_session
 from protocols.chat import v2 as chat_v2
 from protocols.echo import v1 as echo_v1
 from protocols.echo import v2 as echo_v2
+from protocols.http import v1 as http_v1
 from protocols.kv import v1 as kv_v1
 from protocols.kv import v2 as kv_v2
+from protocols.welcome import v1 as welcome_v1
 from tests.authority import Authority
 from tests.protocols.conftest import OTHERS, STACK, Server, unread, until
 from tests.worker.tls_world import RawClient
@@ -100,4 +103,37 @@ async def test_swapped_at_every_byte_of_the_wire(authority: Authority, case: str
 
     length, expected = await play(0, swap=False)
     for cut in range(0, length + 1, 3):
+        assert await play(cut, swap=True) == (length, expected), f"cut at {cut} of {length}"
+
+
+HTTP = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+HTTP += b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+
+async def test_http_swapped_at_every_byte_of_the_wire(authority: Authority) -> None:
+    """Half a head, inside a chunk, between two pipelined requests: each is answered once."""
+    tls = context(authority)
+
+    async def play(cut: int, swap: bool) -> tuple[int, bytes]:
+        server = Server((http_v1, welcome_v1), "http.connection", {})
+        await server.start(tls)
+        client = RawClient(server.address, authority.client())
+        await client.connect()
+        await until(lambda: server.host.table.count(server.kind))
+        (entry,) = server.host.table.of_kind(server.kind)
+        wire = client.sealed(HTTP[:70]) + client.sealed(HTTP[70:])
+        await client.send(wire[:cut])
+        await until(lambda: entry.target is None or not unread(entry.target.transport))
+        if swap:
+            await server.swap(http_v1, welcome_v1)
+        await client.send(wire[cut:])
+        answer = await client.read(1 << 20)
+        client.close()
+        await server.stop()
+        return len(wire), re.sub(rb"date: [^\r]*", b"date: now", answer)
+
+    length, expected = await play(0, swap=False)
+    assert expected.count(b"HTTP/1.1 ") == 2
+    assert expected.endswith(b"Hello, world!")
+    for cut in range(0, length, 3):
         assert await play(cut, swap=True) == (length, expected), f"cut at {cut} of {length}"

@@ -162,6 +162,7 @@ def _in_force(server: Server) -> set[str]:
     return {row["fingerprint"] for row in certificates(server) if row["in_force"]}
 
 
+@pytest.mark.slow  # a gate in this process does the same: tests/worker/test_tls.py
 def test_atomic_over_tls(make_server: Make, authority: Authority) -> None:
     """The gates of all workers hold TLS sessions too."""
     pair = authority.issue()
