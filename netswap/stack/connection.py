@@ -192,6 +192,8 @@ class Connection(Implementation[S], Generic[S]):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: the last call of the transport."""
+        if isinstance(error, OSError):
+            self.host.lost(self, error)
         self.host.guarded(self.entry, "on_close", error)
         present(self.entry).bury()
 

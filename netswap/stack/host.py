@@ -305,6 +305,14 @@ class Host:
         if close is not None:
             close(error)
 
+    def lost(self, target: Any, error: OSError) -> None:
+        """A transport ended by an OSError: its socket's, or one that a callback has raised.
+
+        Loops say nothing of either: for them it is always the socket's.
+        """
+        if _called(self, error) is not None:
+            self.failed(target, error, "callback of the transport")
+
     def on_loop_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """The loop's exception handler: transports report a handler's failure here."""
         error = context.get("exception")

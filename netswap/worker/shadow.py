@@ -100,8 +100,9 @@ class _Transport:
 
     def __init__(self, real: Any) -> None:
         self.transcript: Transcript = []
-        self._addresses = {n: real.get_extra_info(n) for n in ("peername", "sockname")}
         self._closing = real.is_closing()
+        names = () if self._closing else ("peername", "sockname", "ssl_object")
+        self._known = {name: real.get_extra_info(name) for name in names}
 
     def write(self, data: Any) -> None:
         if self._closing or not data:
@@ -124,7 +125,7 @@ class _Transport:
         return bool(self._closing)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._addresses.get(name, default)
+        return self._known.get(name, default)
 
     def get_write_buffer_size(self) -> int:
         return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -207,3 +209,32 @@ async def test_on_data_of_a_mixin_is_what_the_transport_calls(world: Any) -> Non
         assert await reader.read(5) == b"mixed"
     writer.close()
     await until(lambda: not place.host.table.of_kind(KIND))
+
+
+class Careless(Connection[Old]):
+    """Raises what a socket may raise, too."""
+
+    def on_data(self, data: bytes) -> None:
+        open(data)  # noqa: SIM115 - there is no such file
+
+
+async def test_an_oserror_of_a_callback_is_not_taken_for_the_sockets(world: Any) -> None:
+    """The loops are silent about both: it is logged as the object's, and the reset is not."""
+    place = await world(Careless)
+    told: list[str] = []
+    place.host.failures.append(lambda _target, error: told.append(type(error).__name__))
+    reader, writer = await place.connect()
+    writer.write(b"/no/such/file")
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    await until(lambda: not place.host.table.count(KIND))
+    assert told == ["FileNotFoundError"]
+    assert place.host.log.errors == ["callback_failed"]
+    await close(writer)
+    _, writer = await place.connect()
+    await until(lambda: place.host.table.count(KIND))
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    await until(lambda: not place.host.table.count(KIND))
+    assert told == ["FileNotFoundError"]

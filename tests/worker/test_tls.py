@@ -268,11 +268,17 @@ class Failing(Lines, Connection[Lines1]):
     """Raises where it is called by its transport."""
 
     def on_data(self, data: bytes) -> None:
-        raise ValueError(data.decode())
+        raise ERRORS[data.decode()]("it fails")
+
+
+ERRORS = {"value": ValueError, "system": OSError}
 
 
 @pytest.mark.parametrize("interposed", [False, True])
-async def test_what_a_callback_raises_is_the_objects_fault(world: Make, interposed: bool) -> None:
+@pytest.mark.parametrize("word", ERRORS)
+async def test_what_a_callback_raises_is_the_objects_fault(
+    world: Make, interposed: bool, word: str
+) -> None:
     """The loops name their TLS instead: a watch would not see that new code fails."""
     one = await world()
     one.host.install(Failing)
@@ -281,7 +287,7 @@ async def test_what_a_callback_raises_is_the_objects_fault(world: Make, interpos
     one.host.failures.append(lambda target, error: told.append((target.kind, str(error))))
     if interposed:
         put_in(one.entries[0], Monitor(Figures()))
-    bad[1].write(b"it fails")
+    bad[1].write(word.encode())
     assert await line(bad) == b""
     await until(lambda: not one.entries)
     assert told == [(KIND, "it fails")]
