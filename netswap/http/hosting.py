@@ -253,6 +253,10 @@ async def _made(application: Application) -> tuple[Any, Sort]:
     return value, sort
 
 
+def _over(_request: Request) -> Response:
+    return Response("503: Service Unavailable\n", 503)
+
+
 class FunctionAdapter:
     """``def app(request)`` or ``async def app(request)``, which gives a Response."""
 
@@ -269,7 +273,8 @@ class FunctionAdapter:
         """There is nothing to start."""
 
     async def stop(self) -> None:
-        """Nor to stop."""
+        """Nor to stop; but nothing refers to itself any more."""
+        self.answer = _over
 
     def _whole(self, request: Request) -> Answer:
         """At once, when the body is whole."""

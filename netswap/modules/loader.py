@@ -86,7 +86,8 @@ class _Resident:
 class Loaded:
     """The classes and steps that a loaded bundle provides.
 
-    ``implementations`` maps each kind to its class, ``modules`` each file to its module.
+    ``implementations`` maps each kind to its class, ``modules`` each file to its module;
+    ``remains`` are objects that lead to the code and that the code does not lead to.
     Drop the Loaded after ``unload``: it still holds the classes.
     """
 
@@ -97,6 +98,7 @@ class Loaded:
         "implementations",
         "migrations",
         "modules",
+        "remains",
         "sha256",
     )
 
@@ -108,6 +110,7 @@ class Loaded:
         self.implementations = resident.contents.implementations
         self.migrations = list(resident.contents.migrations)
         self.modules = resident.contents.modules
+        self.remains: list[object] = []
 
     def compiled(self) -> dict[str, bytes]:
         """The code of every module, marshalled, for ``load_bundle`` in another process.

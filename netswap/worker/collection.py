@@ -28,7 +28,7 @@ from netswap.worker.references import Owned
 
 __all__ = ["collect_owned"]
 
-MOST = 4_000
+MOST = 20_000
 """So many objects are made young; a bundle that reaches more waits for the full collection."""
 
 SLICE = 200

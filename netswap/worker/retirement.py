@@ -126,6 +126,7 @@ class Generation:
         self.held_by: list[str] = []
         self.search_at = now + search_in
         self.collected = False
+        self._remains = loaded.remains
         package = next(iter(loaded.modules.values())).__name__.partition(".")[0]
         modules = _modules_of(package)
         self.owned = Owned(package, map(id, map(vars, modules)))
@@ -147,6 +148,12 @@ class Generation:
     def living(self) -> Iterator[object]:
         """The witnesses that live."""
         return (item for witness in self._witnesses if (item := witness()) is not None)
+
+    def all_of_it(self) -> Iterator[object]:
+        """The same, and once what may hold them in a circle of its own."""
+        while self._remains:
+            yield self._remains.pop()
+        yield from self.living()
 
     def row(self, now: float) -> Retiring:
         """As an operator sees it."""
@@ -226,7 +233,7 @@ class Retirement:
                 if APP in one.kinds:
                     await forget_cached(one.owned)
                 one.collected = True
-                await collect_owned(one.living(), one.owned)
+                await collect_owned(one.all_of_it(), one.owned)
 
     def _dismiss(self) -> None:
         """What is gone is told and forgotten."""

@@ -277,6 +277,7 @@ class Startups:
 
     async def _leave(self, loaded: Loaded, lives: list[_Life], then: Callable[[], None]) -> None:
         await asyncio.wait([life.task for life in lives])
+        loaded.remains += [life.started for life in lives if life.started is not None]
         lives.clear()
         del self._released[loaded]
         then()

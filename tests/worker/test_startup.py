@@ -55,6 +55,7 @@ class Loaded:
 
     def __init__(self, *classes: Any) -> None:
         self.implementations = {cls.kind: cls for cls in classes}
+        self.remains: list[object] = []
 
     def versions(self) -> dict[str, int]:
         return {kind: cls.version for kind, cls in self.implementations.items()}
