@@ -87,15 +87,27 @@ async def _reachable(todo: list[object], owned: Owned) -> list[object]:
                 continue
             seen.add(id(item))
             found.append(item)
-            todo += gc.get_referents(item)
+            todo += _referents(item, owned)
         item = None
         await asyncio.sleep(0)
     return found
 
 
 def _is_anothers(item: object, owned: Owned) -> bool:
-    """Whether it is a module, class or function of somebody else's, from which all is reached."""
+    """Whether it is a module, class or function of somebody else's, from which all is reached.
+
+    A closure is not: a decorator of a library makes one for each function that it decorates.
+    """
+    if isinstance(item, types.FunctionType) and item.__closure__ is not None:
+        return False
     return isinstance(item, _CODE) and item not in owned
+
+
+def _referents(item: object, owned: Owned) -> list[Any]:
+    """What an object refers to; of somebody else's closure not the globals of its module."""
+    if isinstance(item, types.FunctionType) and item not in owned:
+        return [item.__closure__, item.__defaults__, item.__kwdefaults__, vars(item)]
+    return gc.get_referents(item)
 
 
 _CODE = (type, types.ModuleType, types.FunctionType)
