@@ -110,7 +110,9 @@ class Loaded:
         self.implementations = resident.contents.implementations
         self.migrations = list(resident.contents.migrations)
         self.modules = resident.contents.modules
-        self.remains: list[object] = []
+        # of an application the class was made, and is in no module
+        made = resident.importer.entrance is not None
+        self.remains: list[object] = [*self.implementations.values()] if made else []
 
     def compiled(self) -> dict[str, bytes]:
         """The code of every module, marshalled, for ``load_bundle`` in another process.

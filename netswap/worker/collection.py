@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import gc
+import sys
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -96,11 +97,22 @@ async def _reachable(todo: list[object], owned: Owned) -> list[object]:
 def _is_anothers(item: object, owned: Owned) -> bool:
     """Whether it is a module, class or function of somebody else's, from which all is reached.
 
-    A closure is not: a decorator of a library makes one for each function that it decorates.
+    A closure is not, nor a class that was made while the program ran: a framework makes them for
+    each function of an application that it decorates.
     """
-    if isinstance(item, types.FunctionType) and item.__closure__ is not None:
+    if not isinstance(item, _CODE) or item in owned:
         return False
-    return isinstance(item, _CODE) and item not in owned
+    if isinstance(item, types.FunctionType):
+        return item.__closure__ is None
+    return not isinstance(item, type) or _is_found(item)
+
+
+def _is_found(cls: type) -> bool:
+    """Whether a class is what an import finds under its name."""
+    found: Any = sys.modules.get(getattr(cls, "__module__", ""))
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found is cls
 
 
 def _referents(item: object, owned: Owned) -> list[Any]:
