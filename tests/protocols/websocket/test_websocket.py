@@ -14,7 +14,9 @@ from websockets.frames import Close, Frame, Opcode
 from netswap import State
 from netswap.http import App, Channel, HttpError, Request, Response, websocket
 from protocols.http import v1 as http
-from protocols.websocket import v1
+from protocols.websocket import v1, v2
+from tests.masked import closing, deflated, frame
+from tests.protocols.conftest import until
 
 KIND = "websocket.connection"
 
@@ -113,7 +115,6 @@ async def test_a_failure_costs_the_session_alone_and_is_told(serve, path):
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-MASK = b"\1\2\3\4"
 
 
 def asking(path: bytes, *more: bytes, version: bytes = b"13") -> bytes:
@@ -131,26 +132,6 @@ def asking(path: bytes, *more: bytes, version: bytes = b"13") -> bytes:
 
 
 DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
-
-
-def frame(opcode: Opcode, data: bytes = b"", fin: bool = True, rsv1: bool = False) -> bytes:
-    """A masked frame of a client."""
-    raw = bytearray(Frame(opcode, data, fin, rsv1=False).serialize(mask=False))
-    raw[0] |= 0x40 * rsv1
-    head = len(raw) - len(data)
-    raw[1] |= 0x80
-    masked = bytes(byte ^ MASK[at % 4] for at, byte in enumerate(data))
-    return bytes(raw[:head]) + MASK + masked
-
-
-def deflated(data: bytes) -> bytes:
-    """A message as a client compresses it that keeps no window."""
-    packer = zlib.compressobj(wbits=-15)
-    return (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
-
-
-def closing(code: int, reason: str = "") -> bytes:
-    return frame(Opcode.CLOSE, Close(code, reason).serialize())
 
 
 LONG = b"ab" * 200
@@ -205,3 +186,84 @@ async def test_the_answers_stand_in_the_order_of_the_frames(serve):
         Frame(Opcode.CLOSE, Close(1000, "bye").serialize()),
     ]
     assert said == b"".join(bytes(big) if f is None else f.serialize(mask=False) for f in plain)
+
+
+SHORT = (
+    frame(Opcode.TEXT, "ü".encode())
+    + frame(Opcode.TEXT, b"1", fin=False)
+    + frame(Opcode.PING, b"b")
+    + frame(Opcode.CONT, b"2")
+    + frame(Opcode.BINARY, SQUEEZED[:3], fin=False, rsv1=True)
+    + frame(Opcode.CONT, SQUEEZED[3:])
+    + frame(Opcode.TEXT, b"last")
+    + closing(1000)
+)
+CUTS = range(0, len(SHORT) + 1)
+UP_AND_DOWN = pytest.mark.parametrize("steps", [(v1, v2), (v2, v1)], ids=["up", "down"])
+
+
+async def opened(serve, module_of_app, path: bytes, first: Any):
+    """A client whose WebSocket is open and has been greeted."""
+    server = await serve(http, first, module_of_app, kind="http.connection")
+    client = await server.connect()
+    await client.send(asking(path, DEFLATE))
+    await until(lambda: client.entry is not None and client.entry.kind == KIND)
+    return server, client
+
+
+def sorted_out(said: bytes) -> tuple[list[bytes], list[bytes]]:
+    """The messages, and the control frames; all are short."""
+    rows: tuple[list[bytes], list[bytes]] = [], []
+    while said:
+        end = 2 + said[1]
+        rows[bool(said[0] & 0x08)].append(said[:end])
+        said = said[end:]
+    return rows
+
+
+@UP_AND_DOWN
+async def test_a_swap_at_any_byte_changes_no_byte(serve, steps):
+    """Inside a frame's head, a character, a fragmented or a deflated message, in the closing."""
+    first, second = steps
+    _, client = await opened(serve, module, b"/calls", first)
+    await client.send(SHORT)
+    whole = await heard(client)
+    for cut in CUTS:
+        server, client = await opened(serve, module, b"/calls", first)
+        await client.send(SHORT[:cut])
+        await server.swap(second)
+        await client.send(SHORT[cut:])
+        assert await heard(client) == whole, cut
+
+
+@UP_AND_DOWN
+async def test_a_swap_at_any_byte_changes_nothing_for_a_coroutine(serve, steps):
+    """Pongs may overtake what it says, but nothing is lost, doubled or turned around."""
+    first, second = steps
+    talk, end = SHORT[: -len(closing(1000))], closing(1000)
+    whole = sorted_out(await without_a_swap(serve, asking(b"/calls", DEFLATE) + talk + end))
+    for cut in range(len(talk) + 1):
+        server, client = await opened(serve, module, b"/session/None", first)
+        await client.send(talk[:cut])
+        await server.swap(second)
+        await server.swap(first)
+        await client.send(talk[cut:])
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += await client.read(1)
+        said = await client.read(sum(map(len, whole[0])) + len(whole[1][0]))
+        await client.send(end)
+        assert sorted_out(said + await client.read_all()) == whole, cut
+
+
+async def test_a_swap_between_the_handshake_and_the_first_frame_changes_no_byte(serve):
+    """At every byte of the request too, with frames that came in the same packet."""
+    talk = asking(b"/calls", DEFLATE) + SHORT
+    whole = await without_a_swap(serve, talk)
+    for cut in range(1, len(talk) - len(SHORT) + 1):
+        server, _ = await site(serve)
+        client = await server.connect()
+        await client.send(talk[:cut])
+        await server.swap(v2, http)
+        await client.send(talk[cut:])
+        assert await heard(client) == whole, cut
