@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+from netswap.events import Acted, Blocker
 from netswap.http.channel import APP, WEBSOCKET, Channel
 from netswap.http.message import Request, Response, Upgrade
 from netswap.http.sockets import SOCKETS, Socket
@@ -120,6 +121,18 @@ class App(Service[S], Generic[S]):
         super().take_over(old)
         self.host.later(_call_over, self.host, list(self.host.table.of_kind(WEBSOCKET)))
 
+    def blockers(self) -> list[Blocker]:
+        """Besides: the sessions that stay in code that is not present any more."""
+        return [*super().blockers(), *(row.blocker(self) for row in _pinned(self.host))]
+
+    def cancel_suspended(self, number: int | None) -> list[Acted]:
+        """Besides: end such sessions, with 1012 to their clients."""
+        found = super().cancel_suspended(number)
+        for channel in _pinned(self.host):
+            if number in (None, channel.entry.identity):
+                found.append(channel.cancel(self))
+        return found
+
     def socket_event(self, channel: Channel, on: str, message: str | bytes | None = None) -> None:
         """Something has happened on a channel that is served by calls."""
         socket = self._socket_of(channel)
@@ -173,13 +186,23 @@ def _by_socket(socket: Socket) -> Handler:
     return answer
 
 
+def _channels(rows: Iterable[Any]) -> Iterator[Channel]:
+    for row in rows:
+        channel = getattr(getattr(present(row), "state", None), "channel", None)
+        if channel is not None:
+            yield channel
+
+
+def _pinned(host: Any) -> list[Channel]:
+    """The channels of coroutines of other code than the present."""
+    return [one for one in _channels(host.table.of_kind(WEBSOCKET)) if one.behind]
+
+
 def _call_over(host: Any, rows: list[Any]) -> None:
     """Tell the channels which application is present; so many in one turn of the loop."""
     app = present(host.service(APP))
-    for row in rows[:_AT_ONCE]:
-        channel = getattr(getattr(present(row), "state", None), "channel", None)
-        if channel is not None:
-            channel.follow(app)
+    for channel in _channels(rows[:_AT_ONCE]):
+        channel.follow(app)
     if len(rows) > _AT_ONCE:
         host.later(_call_over, host, rows[_AT_ONCE:])
 

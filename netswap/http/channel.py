@@ -38,11 +38,13 @@ from typing import Any, Final
 import msgspec
 
 from netswap.errors import HttpError, TransitionError, WebSocketClosedError
+from netswap.events import Acted, Blocker
 from netswap.http.frames import MESSAGE_LIMIT, Frames, check_code
 from netswap.http.handshake import shake
 from netswap.http.message import Request, Upgrade
 from netswap.mediator import present
 from netswap.ott import Entry
+from netswap.quiescence import suspended_at
 
 __all__ = ["APP", "TRANSITIONS", "WEBSOCKET", "Channel", "Event", "Phase"]
 
@@ -105,6 +107,7 @@ class Channel:
         "_drained",
         "_early",
         "_messages",
+        "_since",
         "_size",
         "_waiter",
         "app",
@@ -144,6 +147,7 @@ class Channel:
         self._carry = _NOTHING
         self._messages: deque[str | bytes] = deque()
         self._size = 0
+        self._since = 0
         self._early: list[tuple[str, tuple[Any, ...]]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -197,6 +201,7 @@ class Channel:
 
     def _held_by(self, app: Any, task: asyncio.Task[None]) -> None:
         self.app, self.task = app, task
+        self._since = app.host.clock.monotonic_ns()
         self._app_entry = app.entry
         self.behind = present(app.entry) is not app
         task.add_done_callback(self._ended)
@@ -400,6 +405,25 @@ class Channel:
             self.over(error)
         else:
             self.over(None)
+
+    def blocker(self, app: Any) -> Blocker:
+        """Where the coroutine is suspended that stays in old code; ``app`` is the present one."""
+        where = None if self.task is None else suspended_at(self.task.get_coro())
+        age = (app.host.clock.monotonic_ns() - self._since) / 1e9
+        name = f"{app.host.slot}.{app.entry.identity}"
+        return Blocker(APP, name, where or "?:0", age, self._name(app))
+
+    def cancel(self, app: Any) -> Acted:
+        """End the coroutine where it is, and the session; what it was carrying is lost."""
+        row = self.blocker(app)
+        self.close(RESTARTED, "an operator has ended it")
+        if self.task is not None:
+            self.task.cancel()
+        what = f"cancelled at {row.where}: its client gets {RESTARTED} and may connect again"
+        return Acted(row.id, APP, True, what)
+
+    def _name(self, app: Any) -> str:
+        return f"{app.host.slot}.{app.entry.identity}#{self.entry.identity}"
 
     def _is_of_the_past(self) -> bool:
         """Whether it is a coroutine that speaks which was told to end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,15 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close, Frame, Opcode
 
 from netswap import State
-from netswap.http import App, Channel, HttpError, Request, Response, websocket
+from netswap.http import (
+    App,
+    Channel,
+    HttpError,
+    Request,
+    Response,
+    WebSocketClosedError,
+    websocket,
+)
 from protocols.http import v1 as http
 from protocols.websocket import v1, v2
 from tests.masked import closing, deflated, frame
@@ -248,9 +257,7 @@ async def test_a_swap_at_any_byte_changes_nothing_for_a_coroutine(serve, steps):
         await server.swap(second)
         await server.swap(first)
         await client.send(talk[cut:])
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += await client.read(1)
+        await head_of(client)
         said = await client.read(sum(map(len, whole[0])) + len(whole[1][0]))
         await client.send(end)
         assert sorted_out(said + await client.read_all()) == whole, cut
@@ -267,3 +274,309 @@ async def test_a_swap_between_the_handshake_and_the_first_frame_changes_no_byte(
         await server.swap(v2, http)
         await client.send(talk[cut:])
         assert await heard(client) == whole, cut
+
+
+# -- keeping alive, closing, flow ------------------------------------------------------------------
+
+
+async def head_of(client) -> bytes:
+    """The answer to the handshake."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += await client.read(1)
+    return head
+
+
+async def greeted(serve, first: Any):
+    """A server and a client, after the greeting."""
+    server, client = await opened(serve, module, b"/calls", first)
+    await head_of(client)
+    await client.read(len(b"\x81\x0cwelcome None"))
+    return server, client
+
+
+PING = b"\x89\x07netswap"
+SILENT = {v1: b"no pong came to a ping", v2: b"nothing has come for 20 s, not even a pong"}
+
+
+@UP_AND_DOWN
+async def test_a_ping_that_is_outstanding_survives_a_swap(serve, steps):
+    """Its pong counts afterwards; without one, the client is given up with 1011."""
+    first, second = steps
+    server, client = await greeted(serve, first)
+    client.entry.target.keepalive()
+    assert await client.read(9) == PING
+    await server.swap(second)
+    await client.send(frame(Opcode.PONG, b"netswap"))
+    client.entry.target.keepalive()
+    assert await client.read(9) == PING
+    await server.swap(first)
+    client.entry.target.keepalive()
+    assert await client.read_all() == Frame(
+        Opcode.CLOSE, Close(1011, SILENT[first].decode()).serialize()
+    ).serialize(mask=False)
+
+
+@pytest.mark.parametrize(("version", "stays"), [(v1, False), (v2, True)])
+async def test_a_client_whose_pong_stands_behind_a_long_message_stays(serve, version, stays):
+    """Version 1 took nothing but a pong for a sign of life."""
+    _, client = await greeted(serve, version)
+    client.entry.target.keepalive()
+    await client.send(frame(Opcode.BINARY, b"x" * 100)[:50])
+    client.entry.target.keepalive()
+    assert await client.read(9) == PING
+    assert await client.read(2) == (PING[:2] if stays else b"\x88\x18")
+
+
+@UP_AND_DOWN
+async def test_a_swap_within_the_closing_handshake(serve, steps):
+    """We have closed and wait for the client's close; what it says until then is not lost."""
+    first, second = steps
+    server, client = await greeted(serve, first)
+    await client.send(frame(Opcode.TEXT, b"end"))
+    farewell = Frame(Opcode.CLOSE, Close(4000, "as you like").serialize()).serialize(mask=False)
+    assert await client.read(5 + len(farewell)) == b"\x81\x03end" + farewell
+    await server.swap(second)
+    await client.send(closing(4000)[:3])
+    await server.swap(first)
+    await client.send(closing(4000)[3:])
+    assert await client.read_all() == b""
+
+
+async def test_a_client_that_never_answers_a_close_is_cut_off(serve):
+    """It has its time, and no more."""
+    _, client = await greeted(serve, v1)
+    await client.send(frame(Opcode.TEXT, b"end"))
+    assert client.entry.target.timers.remaining("close_late") == pytest.approx(10, abs=1)
+    client.entry.target.close_late()
+    await until(lambda: client.entry is None)
+
+
+async def test_the_server_says_that_it_restarts_when_it_stops(serve):
+    """1012, and it waits for the client's answer."""
+    _, client = await greeted(serve, v2)
+    client.entry.target.on_drain()
+    farewell = Close(1012, "the server restarts").serialize()
+    assert await client.read(2 + len(farewell)) == bytes([0x88, len(farewell)]) + farewell
+    await client.send(closing(1012))
+    assert await client.read_all() == b""
+
+
+async def test_a_client_that_does_not_read_is_not_read(serve):
+    """What is answered to it is bounded by the transport's buffer, and all of it arrives."""
+    server = await serve(http, v1, module, kind="http.connection")
+    client = await server.connect(buffer=4096)
+    await client.send(asking(b"/calls"))
+    await until(lambda: client.entry is not None and client.entry.kind == KIND)
+    message = frame(Opcode.BINARY, b"x" * 60_000)
+    sent = 0
+    while not client.entry.target.writing_paused:
+        await client.send(message, read=False)
+        sent += 1
+        await asyncio.sleep(0)
+    connection = client.entry.target
+    assert connection.reading_paused
+    await server.swap(v2)
+    assert client.entry.target.reading_paused
+    await head_of(client)
+    data = await client.read(14 + sent * 60_004)
+    assert len(data) == 14 + sent * 60_004
+    await until(lambda: not client.entry.target.reading_paused)
+
+
+class Slow(App[Nothing]):
+    """Receives when it is told to."""
+
+    @websocket("/slow")
+    async def slow(self, channel: Channel) -> None:
+        assert await channel.receive() == "first"
+        await told["go"].wait()
+        async for message in channel:
+            await channel.send(message)
+
+
+slow: Any = SimpleNamespace(Slow=Slow)
+told: dict[str, asyncio.Event] = {}
+
+
+async def test_messages_that_nobody_receives_stop_the_reading(serve):
+    """And when they are received they are all there, in order, across a swap."""
+    told["go"] = asyncio.Event()
+    server, client = await opened(serve, slow, b"/slow", v1)
+    await head_of(client)
+    await client.send(frame(Opcode.TEXT, b"first"))
+    many = [b"%04d" % number for number in range(200)]
+    for text in many:
+        await client.send(frame(Opcode.TEXT, text), read=False)
+    await until(lambda: client.entry.target.reading_paused)
+    await server.swap(v2)
+    told["go"].set()
+    assert await client.read(6 * 200) == b"".join(b"\x81\x04" + text for text in many)
+    assert not client.entry.target.reading_paused
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+GET = b"GET /calls HTTP/1.1\r\nHost: here\r\n\r\n"
+REFUSED = {
+    "no upgrade": (GET, 426, b"upgrade: websocket\r\n"),
+    "another version": (asking(b"/calls", version=b"12"), 426, b"sec-websocket-version: 13\r\n"),
+    "a bad key": (asking(b"/calls").replace(KEY, b"x"), 400, b"invalid Sec-WebSocket-Key"),
+    "no key": (asking(b"/calls").replace(b"Sec-WebSocket-Key", b"X"), 400, b"missing"),
+    "two keys": (asking(b"/calls", b"Sec-WebSocket-Key: " + KEY), 400, b"multiple values"),
+    "another origin": (asking(b"/calls", b"Origin: http://evil.example"), 403, b"evil.example"),
+    "by the application": (asking(b"/calls?no"), 403, b"not you"),
+    "another path": (asking(b"/nothing"), 404, b""),
+    "another method": (GET.replace(b"GET", b"POST"), 405, b"allow: GET\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_is_refused_is_told_and_the_connection_goes_on(serve, name):
+    """The status and headers of RFC 6455 section 4.4, and the next request is answered."""
+    request, status, words = REFUSED[name]
+    server, _ = await site(serve)
+    client = await server.connect()
+    await client.send(request + b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = await client.read_all()
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert words in answer
+    assert answer.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 404 " in answer[9:]
+
+
+@pytest.mark.parametrize("origin", [b"http://here", b"https://here", b"https://good.example"])
+async def test_pages_of_the_same_host_and_of_named_ones_may_connect(serve, origin):
+    """The scheme is that of whatever stands in front."""
+    server, _ = await site(serve)
+    client = await server.connect()
+    await client.send(asking(b"/calls", b"Origin: " + origin))
+    assert (await head_of(client)).startswith(b"HTTP/1.1 101 ")
+
+
+async def test_without_somebody_who_speaks_it_there_is_no_websocket(serve):
+    """501 instead of an answer that nobody follows up."""
+    server = await serve(http, module, kind="http.connection")
+    client = await server.connect()
+    await client.send(asking(b"/session/x") + b"x")
+    assert (await head_of(client)).startswith(b"HTTP/1.1 501 ")
+
+
+# -- the application is swapped --------------------------------------------------------------------
+
+
+def carrying(name: str) -> Any:
+    """An application that counts messages and says by whom; what it has counted it carries on."""
+
+    class Counting(App[Nothing]):
+        @websocket("/count")
+        async def count(self, channel: Channel) -> None:
+            number = channel.carry or 0
+            async for message in channel:
+                number += 1
+                if message != "stay":
+                    channel.carry = number
+                await channel.send(f"{name} {number}")
+
+        @websocket("/calls")
+        def said(self, channel: Channel, message: str) -> None:
+            channel.send_nowait(name)
+
+    return SimpleNamespace(Counting=Counting)
+
+
+old_app, new_app = carrying("old"), carrying("new")
+
+
+async def test_a_coroutine_that_waits_goes_on_in_the_new_code_with_what_it_carries(serve):
+    """Back again as well, and the client sees one session."""
+    server, address = await site(serve, old_app)
+    async with connect(address + "/count") as client:
+        for app, answer in [(None, "old 1"), (new_app, "new 2"), (old_app, "old 3")]:
+            if app is not None:
+                await server.swap(app)
+            await client.send("x")
+            assert await client.recv() == answer
+    assert client.close_code == 1000
+
+
+async def test_a_coroutine_that_carries_nothing_stays_and_is_listed(serve):
+    """It is told apart by `netswap blockers`, ends when it is cancelled, and may still carry."""
+    server, address = await site(serve, old_app)
+    app = server.host.service("http.app")
+    async with connect(address + "/count") as client, connect(address + "/count") as other:
+        for one in (client, other):
+            await one.send("stay")
+            assert await one.recv() == "old 1"
+        assert app.target.blockers() == []
+        await server.swap(new_app)
+        await client.send("stay")
+        assert await client.recv() == "old 2"
+        rows = app.target.blockers()
+        assert len(rows) == 2
+        assert rows[0].kind == "http.app"
+        assert "test_websocket.py:" in rows[0].where
+        await client.send("x")
+        assert await client.recv() == "old 3"
+        await client.send("x")
+        assert await client.recv() == "new 4"
+        (row,) = app.target.blockers()
+        (acted,) = app.target.cancel_suspended(int(row.id.partition("#")[2]))
+        assert acted.done
+        with pytest.raises(ConnectionClosedError):
+            await other.recv()
+        assert other.close_code == 1012
+        assert app.target.blockers() == []
+
+
+async def test_calls_go_to_whatever_is_present(serve):
+    """They are pinned to nothing."""
+    server, address = await site(serve, old_app)
+    async with connect(address + "/calls") as client:
+        await client.send("")
+        assert await client.recv() == "old"
+        await server.swap(new_app)
+        await client.send("")
+        assert await client.recv() == "new"
+
+
+async def test_a_message_that_came_before_the_swap_is_the_new_codes(serve):
+    """A coroutine that was about to receive it has not."""
+    server, client = await opened(serve, old_app, b"/count", v1)
+    await head_of(client)
+    await client.send(frame(Opcode.TEXT, b"x"))
+    assert await client.read(7) == b"\x81\x05old 1"
+    channel = client.entry.target.state.channel
+    await until(lambda: channel._waiter is not None)
+    await client.send(frame(Opcode.TEXT, b"x"))
+    channel.follow(SimpleNamespace())
+    assert channel.moving
+    await server.swap(new_app)
+    assert await client.read(7) == b"\x81\x05new 2"
+
+
+async def test_what_a_coroutine_of_the_past_says_goes_nowhere(serve):
+    """Its clean-up closes nothing, sends nothing and receives nothing."""
+    heard: list[str] = []
+
+    class Cleaning(App[Nothing]):
+        @websocket("/count")
+        async def count(self, channel: Channel) -> None:
+            channel.carry = 1
+            try:
+                await channel.receive()
+            finally:
+                await channel.send("I am leaving")
+                channel.close(4001)
+                with pytest.raises(WebSocketClosedError):
+                    await channel.receive()
+                heard.append("cleaned up")
+
+    server, address = await site(serve, SimpleNamespace(Cleaning=Cleaning))
+    async with connect(address + "/count") as client:
+        await client.ping()
+        await server.swap(new_app)
+        await client.send("x")
+        assert await client.recv() == "new 2"
+    assert heard == ["cleaned up"]
