@@ -1,11 +1,5 @@
 """A channel: one WebSocket as an application has it. It is never swapped.
 
-::
-
-    Opening ──attach──▶ Open ──close──▶ Closing ──end──▶ Closed
-       ├──close──▶ Closing (attach changes nothing)         ▲
-       └──end───────────────────────────────────────────────┘  (from every state)
-
 The application talks to its channel, the channel to the *entry* of the connection, so a swap of
 ``websocket.connection`` is nothing that either notices. Messages that have come wait here, and
 when they are many the connection reads no more.
@@ -32,7 +26,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from enum import StrEnum, auto
 from typing import Any, Final
 
 import msgspec
@@ -42,11 +35,12 @@ from netswap.events import Acted, Blocker
 from netswap.http.frames import MESSAGE_LIMIT, Frames, check_code
 from netswap.http.handshake import shake
 from netswap.http.message import Request, Upgrade
+from netswap.http.phases import TRANSITIONS, Event, Phase
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.quiescence import suspended_at
 
-__all__ = ["APP", "TRANSITIONS", "WEBSOCKET", "Channel", "Event", "Phase"]
+__all__ = ["APP", "WEBSOCKET", "Channel"]
 
 APP: Final = "http.app"
 WEBSOCKET: Final = "websocket.connection"
@@ -60,36 +54,6 @@ RESTARTED: Final = 1012
 
 _NOTHING: Final = msgspec.msgpack.encode(None)
 
-
-class Phase(StrEnum):
-    """How far a WebSocket is."""
-
-    OPENING = auto()
-    OPEN = auto()
-    CLOSING = auto()
-    CLOSED = auto()
-
-
-class Event(StrEnum):
-    """What moves it on."""
-
-    ATTACH = auto()
-    CLOSE = auto()
-    END = auto()
-
-
-TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
-    (Phase.OPENING, Event.ATTACH): Phase.OPEN,
-    (Phase.OPENING, Event.CLOSE): Phase.CLOSING,
-    (Phase.OPENING, Event.END): Phase.CLOSED,
-    (Phase.OPEN, Event.CLOSE): Phase.CLOSING,
-    (Phase.OPEN, Event.END): Phase.CLOSED,
-    (Phase.CLOSING, Event.ATTACH): Phase.CLOSING,
-    (Phase.CLOSING, Event.CLOSE): Phase.CLOSING,
-    (Phase.CLOSING, Event.END): Phase.CLOSED,
-    (Phase.CLOSED, Event.CLOSE): Phase.CLOSED,
-    (Phase.CLOSED, Event.END): Phase.CLOSED,
-}
 
 NOWHERE = Entry(0, "", None)
 
