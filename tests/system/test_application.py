@@ -26,6 +26,80 @@ async def app(request):
 """
 
 
+SHOP = {
+    "__init__.py": "",
+    "state.py": """
+import io
+from pathlib import Path
+from aiohttp import web
+
+V = VERSION
+POOL = web.AppKey("pool", io.BytesIO)
+
+def say(text):
+    with Path("LOG").open("a") as file:
+        file.write(f"{text} {V}\\n")
+""",
+    "main.py": """
+import asyncio, io
+from pathlib import Path
+from aiohttp import web
+from shop.state import POOL, V, say
+
+__netswap_keep__ = ["pool"]
+
+async def context(app):
+    say("up")
+    START
+    if POOL not in app:
+        app[POOL] = io.BytesIO(b"pool of %d" % V)
+    yield
+    app[POOL].close()
+    say("down")
+
+async def root(request):
+    return web.Response(text=f"{V} {request.app[POOL].getvalue().decode()}\\n")
+
+async def slow(request):
+    say("slow")
+    while not Path("GO").exists():
+        await asyncio.sleep(0.01)
+    from shop.late import name
+    return web.Response(text=f"{name} {V} {request.app[POOL].getvalue().decode()}\\n")
+
+async def create_app():
+    app = web.Application()
+    app.cleanup_ctx.append(context)
+    app.router.add_get("/", root)
+    app.router.add_get("/slow", slow)
+    return app
+""",
+    "late.py": "name = 'late'\n",
+}
+
+
+class Shop:
+    """An aiohttp application as a package, and what it has said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.package = folder / "shop"
+        self.log = folder / "log"
+        self.go = folder / "go"
+        self.package.mkdir()
+
+    def write(self, version: int, start: str = "pass") -> None:
+        """The package, of that version."""
+        words = {"VERSION": str(version), "START": start, "LOG": str(self.log), "GO": str(self.go)}
+        for name, text in SHOP.items():
+            for word, value in words.items():
+                text = text.replace(word, value)  # noqa: PLW2901
+            (self.package / name).write_text(text)
+
+    @property
+    def said(self) -> list[str]:
+        return self.log.read_text().splitlines()
+
+
 def write(folder: Path, version: str) -> None:
     """The application, of that version."""
     folder.mkdir(exist_ok=True, parents=True)
@@ -34,8 +108,9 @@ def write(folder: Path, version: str) -> None:
 
 
 def get(client: Client, path: str = "/") -> str:
-    """What a kept connection answers."""
-    client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    """What a kept connection answers; with no path, to what it was asked before."""
+    if path:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     while line := client.line().strip():
         assert not line.startswith("HTTP") or line == "HTTP/1.1 200 OK"
     return client.line().strip()
@@ -96,6 +171,37 @@ def test_what_was_pushed_is_served_again_unless_the_files_were_edited(
     with server.client("http") as client:
         assert get(client) == "edited"
         assert server.kinds()["http.app"]["objects"] == 1
+
+
+def test_an_aiohttp_application_is_started_before_and_cleaned_up_after(tmp_path: Path) -> None:
+    """A request in flight ends on the old one, whose clean-up waits for it; the pool goes over."""
+    shop = Shop(tmp_path)
+    shop.write(1)
+    server = Server(tmp_path, ["http"], "--app", "shop.main:create_app", "--workers", "1")
+    try:
+        server.start()
+        with server.client("http") as slow, server.client("http") as client:
+            slow.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+            until(lambda: shop.said[-1] == "slow 1", "the slow request is in flight")
+            shop.write(2, "raise ConnectionRefusedError('no database')")
+            answer = server.netswap("push", shop.package)
+            assert (answer.code, answer.page["refusals"][0]["file"]) == (20, "main.py")
+            assert "ConnectionRefusedError: no database" in answer.page["what"]
+            assert get(client) == "1 pool of 1"
+            shop.write(3)
+            server.push(shop.package)
+            assert get(client) == "3 pool of 1"
+            (row,) = server.look("versions")["retiring"]
+            assert (row["standing"], row["objects"]) == ("draining", 1)
+            assert shop.said == ["up 1", "slow 1", "up 2", "up 3"]
+            shop.go.touch()
+            assert get(slow, "") == "late 1 pool of 1"
+            until(lambda: shop.said[-1] == "down 1", "the old one is cleaned up")
+            assert get(client) == get(slow) == "3 pool of 1"
+        server.stop()
+        assert shop.said == ["up 1", "slow 1", "up 2", "up 3", "down 1", "down 3"]
+    finally:
+        server.kill()
 
 
 def test_a_server_that_can_not_start_its_application_says_why(server: Server) -> None:
