@@ -85,6 +85,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     loop: str
     log_level: str
     log_format: str
+    log_access: str
+    log_access_format: str
     origins: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
 
@@ -153,6 +155,12 @@ def _text(value: object) -> str:
     return value
 
 
+def _file(value: object) -> str:
+    """An absolute path, or "" for none."""
+    text = _text(os.fspath(value) if isinstance(value, Path) else value)
+    return os.path.abspath(text) if text else ""
+
+
 def is_switch(value: object) -> bool:
     """Read what is on or off."""
     if isinstance(value, str) and value.lower() in _SWITCH:
@@ -209,6 +217,8 @@ SETTINGS: dict[str, Setting] = {
         _one_of("debug", "info", "warning", "error"), "info", "debug, info, warning or error"
     ),
     "log.format": Setting(_one_of("console", "json"), "console", "console or json"),
+    "log.access": Setting(_file, "", "a file to which each HTTP request is written; none if empty"),
+    "log.access_format": Setting(_one_of("combined", "json"), "combined", "combined or json"),
 }
 
 
@@ -307,7 +317,7 @@ def _beside(file: Path, key: str, value: object) -> object:
         return {name: _files_beside(file, table) for name, table in value.items()}
     if SETTINGS[key].read is read_folders:
         return folders_beside(file, value)
-    if SETTINGS[key].read is _path and isinstance(value, str):
+    if SETTINGS[key].read in {_path, _file} and isinstance(value, str):
         return file.parent / value if value else value
     if SETTINGS[key].read is _paths and isinstance(value, list):
         return [file.parent / part if isinstance(part, str) and part else part for part in value]

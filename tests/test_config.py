@@ -109,6 +109,8 @@ def test_every_setting_can_be_a_variable(environ, tmp_path):
         "NETSWAP_LOOP": "asyncio",
         "NETSWAP_LOG_LEVEL": "debug",
         "NETSWAP_LOG_FORMAT": "json",
+        "NETSWAP_LOG_ACCESS": str(tmp_path / "access.log"),
+        "NETSWAP_LOG_ACCESS_FORMAT": "json",
     }
     config = load_config(environ=environ)
     assert all(origin.startswith("variable") for origin in config.origins.values())

@@ -57,6 +57,7 @@ SIDE_DOORS = {
     "netswap.admin.requests": "who looks has no need of them",
     "netswap.admin.server": "aiohttp's server is imported by who serves",
     "netswap.admin.socket": "the same",
+    "netswap.http.accesslog": "a worker has it, and connections reach it by their host",
     "netswap.http.hosting": "how an application is hosted is no business of its author's",
     "netswap.modules.application": "what a push marks, and a worker finds again",
     "netswap.modules.effects": "a rehearsal's child looks at what the steps leave behind",

@@ -84,6 +84,7 @@ class Exchange:
         "_drained",
         "_on_gone",
         "app",
+        "began",
         "entry",
         "framing",
         "phase",
@@ -99,6 +100,8 @@ class Exchange:
         self.framing: dict[str, Any] = {}
         self.task: asyncio.Task[None] | None = None
         self.app: Any = None
+        self.began: Any = None
+        """What the access log wants to know of it later."""
         """The implementation whose coroutine ``task`` runs."""
         self.upgraded: Upgrade | None = None
         self._drained: asyncio.Future[None] | None = None

@@ -129,6 +129,8 @@ class Host:
         self.failures: list[Callable[[Any, BaseException], None]] = []
         self.started: dict[type, Started] = {}
         self.settings: Mapping[str, Any] = {}
+        self.access: Any = None
+        """The log of what was asked for, if there is one."""
         self.faults = 0
         self.resuming: Entry | None = None
         self._tasks: set[asyncio.Task[None]] = set()

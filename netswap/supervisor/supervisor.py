@@ -109,7 +109,10 @@ class Supervisor:
             dict(self.state.versions.active),
             str(self.state.bundles.absolute()),
             self.mesh.paths,
-            {"static": self.config.static},
+            {
+                "static": self.config.static,
+                "access": (self.config.log_access, self.config.log_access_format),
+            },
         )
 
     async def start(self) -> None:

@@ -18,6 +18,7 @@ from netswap.channel import FrameError, Link, messages
 from netswap.channel.messages import Message
 from netswap.errors import NetswapError
 from netswap.events import Refusal, Stage, WatchRow
+from netswap.http.accesslog import AccessLog
 from netswap.mediator import present
 from netswap.stack import Connection, Host
 from netswap.tls import Context
@@ -176,6 +177,9 @@ class Worker:
         host = self._host
         host.slots = tuple(sorted(message.slots))
         host.settings = message.settings
+        path, form = message.settings.get("access", ("", ""))
+        if path:
+            host.access = AccessLog(self._loop, path, form, self._log.error)
         store, startups = Path(message.store), self._startups
         self._library = Library(store, self._retirement.watch, startups.release)
         self._looks = Looks(host, self._library, self._retirement, startups, self._door())
@@ -305,6 +309,8 @@ class Worker:
                 present(entry).abort()
         await asyncio.sleep(0)
         await self._startups.close(max(deadline - self._loop.time(), STOP_S))
+        if self._host.access is not None:
+            await self._host.access.close()
         self._link.send(messages.Drained(self._slot))
         self._end()
 

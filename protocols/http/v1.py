@@ -33,6 +33,8 @@ IDLE_S: Final = 75.0
 HEAD_S: Final = 20.0
 """So long a client may take for one head."""
 
+NOT_AWAITED: Final = 499
+"""What the access log says of a client that has gone before there was an answer."""
 NO_BODY: Final = frozenset({204, 304})
 CHUNKED, LENGTH, TO_THE_END, NOTHING = "chunked", "length", "to the end", "nothing"
 OWN_HEADERS: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive"})
@@ -75,7 +77,11 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
 
     def on_eof(self) -> bool:
         """The client sends no more; what it has asked is still answered."""
-        self.state.closing = True
+        state = self.state
+        state.closing = True
+        if state.wire.receiving is not None:
+            error = HttpError(400, "the connection ended before the body did")
+            state.wire.receiving.body.fail(error)
         return self._owes()
 
     def on_close(self, error: Exception | None) -> None:
@@ -83,6 +89,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         state = self.state
         state.queue.clear()
         if state.current is not None:
+            self._note(state.current)
             state.current.lost()
         state.wire.close()
 
@@ -153,7 +160,10 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         return exchange
 
     def _begin(self, request: Request, answer: Any) -> None:
-        self._exchange(request).carry_out(answer, self.app)
+        exchange = self._exchange(request)
+        if self.host.access is not None:
+            exchange.began = self.host.access.begin(self.app)
+        exchange.carry_out(answer, self.app)
 
     def _failed(self, error: Exception) -> Response:
         if isinstance(error, HttpError):
@@ -197,11 +207,20 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             + b"connection: close\r\n\r\n"
             + body
         )
+        if self.host.access is not None:
+            self.host.access.note(self, None, error.status, len(body))
         self.close()
 
     # what goes out
 
-    def _whole(self, request: Request, response: Response) -> bytes:
+    def _note(self, exchange: Exchange) -> None:
+        """An answer in parts is over, or the client has not waited for its end."""
+        access, framing = self.host.access, exchange.framing
+        if access is not None:
+            status, size = framing.get("status", NOT_AWAITED), framing.get("sent", 0)
+            access.note(self, exchange.request.head, status, size, exchange.began)
+
+    def _whole(self, request: Request, response: Response, began: Any = None) -> bytes:
         """The bytes of a whole answer."""
         head = request.head
         body = response.body
@@ -217,11 +236,13 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             last = b"connection: close\r\n\r\n"
         elif head.version == "1.0":
             last = b"connection: keep-alive\r\n\r\n"
+        if self.host.access is not None:
+            self.host.access.note(self, head, response.status, len(body), began)
         return b"".join((response.head(), date_line(), length, last, body))
 
     def answer_whole(self, exchange: Exchange, response: Response) -> None:
         """All of an answer at once."""
-        self.write(self._whole(exchange.request, response))
+        self.write(self._whole(exchange.request, response, exchange.began))
         self._next()
 
     def answer_start(
@@ -240,7 +261,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             lines.append(b"connection: close\r\n")
         elif request.version == "1.0":
             lines.append(b"connection: keep-alive\r\n")
-        exchange.framing = framing
+        exchange.framing = framing | {"status": status, "sent": 0}
         self.write(b"".join((status_line(status), *lines, b"\r\n")))
 
     def _framed(
@@ -273,6 +294,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         if how == NOTHING or exchange.request.method == "HEAD" or not data:
             return
         if how == CHUNKED:
+            framing["sent"] += len(data)
             self.write(b"%x\r\n%b\r\n" % (len(data), data))
             return
         if how == LENGTH:
@@ -280,6 +302,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             if framing["left"] < 0:
                 self.abort()
                 raise ValueError(f"the answer is {-framing['left']} bytes longer than it said")
+        framing["sent"] += len(data)
         self.write(data)
 
     def way_past(self, exchange: Exchange) -> Any:
@@ -291,6 +314,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
     def answer_passed(self, exchange: Exchange, size: int) -> None:
         """So many bytes of an answer's body went that way."""
         exchange.framing["left"] -= size
+        exchange.framing["sent"] += size
 
     def answer_end(self, exchange: Exchange) -> None:
         """The end of an answer that came in parts."""
@@ -300,6 +324,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         elif framing["how"] == LENGTH and framing["left"]:
             self.abort()
             raise ValueError(f"the answer is {framing['left']} bytes shorter than it said")
+        self._note(exchange)
         self._next()
 
     def answer_aborted(self, exchange: Exchange) -> None:
@@ -309,6 +334,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
     def answer_upgrade(self, exchange: Exchange, upgrade: Upgrade) -> None:
         """The connection becomes one of another kind; until then what comes is kept for that."""
         self.write(upgrade.head())
+        exchange.framing = {"status": 101}
+        self._note(exchange)
         self.become(upgrade.kind, **upgrade.fields)
 
     def on_handover(self) -> bytes:

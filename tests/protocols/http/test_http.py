@@ -127,3 +127,12 @@ async def test_what_is_no_http_is_refused_behind_the_answers_that_are_owed(serve
     _, client = await client_of(serve)
     found = await talk(client, get(b"/item/a") + b"GET / HTTP/1.1\r\nno header\r\n\r\n")
     assert [status for status, _ in found] == [200, 400]
+
+
+async def test_a_body_that_ends_too_early_is_refused(serve):
+    """Nobody waits for the rest of it for ever."""
+    server, client = await client_of(serve)
+    await client.send(b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nfour")
+    await client.finish()
+    assert [status for status, _ in parsed(await client.read_all())] == [400]
+    assert not server.log.errors

@@ -1,0 +1,245 @@
+"""The access log: who has asked for what, and which versions have answered.
+
+On the way of a request a tuple is put into a list, and nothing else: no formatting, no writing, no
+timer of its own. Half a second after the first of them a thread makes lines of all that have come
+and appends them to the file in one write a thousand lines, so those of several workers do not mix.
+
+Memory is bounded: beyond ``MOST`` records that are not written yet (a full disk, one that hangs)
+further ones are dropped and counted, and the server's log says how many.
+
+The file is looked at before each write: one that was moved away or removed, by logrotate for
+instance, is opened again under its name. No signal is needed for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from netswap.transfer.state import BUNDLED
+
+if TYPE_CHECKING:
+    from netswap.http.message import Head
+
+__all__ = ["FORMATS", "MOST", "AccessLog", "Record"]
+
+MOST: Final = 20_000
+"""Records that wait to be written, of one worker."""
+FLUSH_S: Final = 0.5
+LINES: Final = 1000
+"""So many go out in one write."""
+
+
+Answerer = tuple[int, str]
+
+
+class Record(NamedTuple):
+    """One answer. ``head`` is None for what could not be understood."""
+
+    at: float
+    peer: Any
+    head: Head | None
+    status: int
+    size: int
+    """Bytes of the body that went out."""
+    seconds: float | None
+    """How long a coroutine took; None for a plain function."""
+    connection: Answerer
+    app: Answerer | None
+    """Who has answered, by version and module: nothing that would keep old code."""
+
+
+class AccessLog:
+    """Of one worker. ``say`` is how the server's log is told that something is wrong."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        path: str,
+        form: str,
+        say: Callable[..., None],
+    ) -> None:
+        self.dropped = 0
+        self._loop = loop
+        self._file = _File(path)
+        self._line = FORMATS[form]
+        self._say = say
+        self._records: list[Record] = []
+        self._writing: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._told = 0
+
+    def note(  # noqa: PLR0913, PLR0917 - what there is to say
+        self,
+        connection: Any,
+        head: Head | None,
+        status: int,
+        size: int,
+        began: tuple[float, Answerer] | None = None,
+    ) -> None:
+        """An answer has gone out; ``began`` is what ``begin`` has said of a coroutine's."""
+        records = self._records
+        if len(records) >= MOST:
+            self.dropped += 1
+            return
+        now, who = time.time(), _answerer(connection)
+        if began is None:
+            seconds, app = None, None if head is None else _answerer(connection.app)
+        else:
+            seconds, app = self._loop.time() - began[0], began[1]
+        records.append(Record(now, connection.peername, head, status, size, seconds, who, app))
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(FLUSH_S, self._flush)
+
+    def begin(self, app: Any) -> tuple[float, Answerer]:
+        """What is to be remembered of an answer that takes time."""
+        return self._loop.time(), _answerer(app)
+
+    def _flush(self) -> None:
+        self._alarm = None
+        if self._writing is None and self._records:
+            records, self._records = self._records, []
+            self._writing = self._loop.run_in_executor(None, self._write, records)
+            self._writing.add_done_callback(lambda done: self._written(done, len(records)))
+
+    def _write(self, records: list[Record]) -> None:
+        """In a thread."""
+        line = self._line
+        for start in range(0, len(records), LINES):
+            self._file.append(b"".join([line(row) for row in records[start : start + LINES]]))
+
+    def _written(self, done: asyncio.Future[None], count: int) -> None:
+        self._writing = None
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self.dropped += count
+        if self.dropped > self._told:
+            self._say(
+                "access_log_dropped",
+                lines=self.dropped - self._told,
+                error=None if error is None else str(error),
+                path=self._file.path,
+                advice="is there room on the disk, and may the server's user write there?",
+            )
+            self._told = self.dropped
+        if self._records and self._alarm is None:
+            self._alarm = self._loop.call_later(FLUSH_S, self._flush)
+
+    async def close(self) -> None:
+        """Write what is left."""
+        while self._writing is not None or self._records:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._flush()
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+                await asyncio.sleep(0)  # what is to be done then, is done in the next turn
+        self._file.close()
+
+
+class _File:
+    """A file that is appended to, whoever moves it away."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._number = -1
+
+    def append(self, data: bytes) -> None:
+        """Raises OSError."""
+        if self._number >= 0 and not self._is_there():
+            self.close()
+        if self._number < 0:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._number = os.open(self.path, flags, 0o640)
+        while data:
+            data = data[os.write(self._number, data) :]
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._number))
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        number, self._number = self._number, -1
+        if number >= 0:
+            os.close(number)
+
+
+def _combined(row: Record) -> bytes:
+    """The "combined" format of Apache and nginx, and behind it the versions."""
+    at = datetime.fromtimestamp(row.at, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
+    asked, referer, agent = "-", "-", "-"
+    if row.head is not None:
+        head = row.head
+        asked = f"{head.method} {_escaped(head.target)} HTTP/{head.version}"
+        referer, agent = (_header(head, name) for name in (b"referer", b"user-agent"))
+    versions = f"http.connection/{_name(row.connection)} http.app/{_name(row.app)}"
+    return (
+        f'{_host(row.peer)} - - [{at}] "{asked}" {row.status} {row.size} "{referer}" "{agent}"'
+        f" {versions}\n"
+    ).encode()
+
+
+def _json(row: Record) -> bytes:
+    """An object a line."""
+    found: dict[str, Any] = {
+        "time": datetime.fromtimestamp(row.at, UTC).isoformat(timespec="milliseconds"),
+        "peer": _host(row.peer),
+        "status": row.status,
+        "bytes": row.size,
+        "seconds": None if row.seconds is None else round(row.seconds, 6),
+        "connection": _name(row.connection),
+        "app": _name(row.app),
+    }
+    if row.head is not None:
+        head = row.head
+        found |= {
+            "method": head.method,
+            "target": _escaped(head.target),
+            "version": head.version,
+            "referer": _header(head, b"referer"),
+            "agent": _header(head, b"user-agent"),
+        }
+    return msgspec.json.encode(found) + b"\n"
+
+
+FORMATS: Final[dict[str, Callable[[Record], bytes]]] = {"combined": _combined, "json": _json}
+
+
+def _answerer(implementation: Any) -> Answerer:
+    return implementation.version, type(implementation).__module__
+
+
+def _name(who: Answerer | None) -> str:
+    """The version, and the bundle that it is of: ``2@4bbb1665a87f``."""
+    if who is None:
+        return "-"
+    version, module = who
+    found = re.match(rf"{BUNDLED}([0-9a-f]+)", module)
+    return f"{version}@{found[1]}" if found else str(version)
+
+
+def _host(peer: Any) -> str:
+    return str(peer[0]) if isinstance(peer, tuple) else str(peer or "-").replace(" ", "")
+
+
+def _header(head: Head, name: bytes) -> str:
+    return next((_escaped(value) for key, value in head.headers if key == name), "-")
+
+
+def _escaped(value: bytes) -> str:
+    """Printable, and without what could end a field or a line."""
+    text = value.decode("latin-1")
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(
+        char if " " <= char <= "~" and char not in '"\\' else f"\\x{ord(char):02x}" for char in text
+    )
