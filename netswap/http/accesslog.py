@@ -71,7 +71,8 @@ class AccessLog:
         self._file = _File(path)
         self._line = FORMATS[form]
         self._say = say
-        self._records: list[Record] = []
+        self._records: list[tuple[Any, ...]] = []
+        """As in a Record, which is made later: a plain tuple takes a third of the time."""
         self._writing: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._told = 0
@@ -94,7 +95,7 @@ class AccessLog:
             seconds, app = None, None if head is None else _answerer(connection.app)
         else:
             seconds, app = self._loop.time() - began[0], began[1]
-        records.append(Record(now, connection.peername, head, status, size, seconds, who, app))
+        records.append((now, connection.peername, head, status, size, seconds, who, app))
         if self._alarm is None:
             self._alarm = self._loop.call_later(FLUSH_S, self._flush)
 
@@ -109,11 +110,12 @@ class AccessLog:
             self._writing = self._loop.run_in_executor(None, self._write, records)
             self._writing.add_done_callback(lambda done: self._written(done, len(records)))
 
-    def _write(self, records: list[Record]) -> None:
+    def _write(self, records: list[tuple[Any, ...]]) -> None:
         """In a thread."""
         line = self._line
         for start in range(0, len(records), LINES):
-            self._file.append(b"".join([line(row) for row in records[start : start + LINES]]))
+            rows = map(Record._make, records[start : start + LINES])
+            self._file.append(b"".join(map(line, rows)))
 
     def _written(self, done: asyncio.Future[None], count: int) -> None:
         self._writing = None
