@@ -38,6 +38,10 @@ class Slowly:
         self._startups = startups
         self._ask = ask
 
+    def left(self, until: float) -> float:
+        """Seconds until then, to a tenth; at least one of these."""
+        return max(0.1, round(until - self._host.loop.time(), 1))
+
     async def import_outside(self, until: float) -> Refusal | None:
         """What new applications import from elsewhere: it stays, whatever becomes of the push."""
         return await self._beside(self._library.import_outside, until)

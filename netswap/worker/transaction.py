@@ -99,7 +99,7 @@ class Transaction:
         if refusal is not None:
             return self._refused(refusal, [], Rehearsal())
         if self.ask.rehearse:
-            rehearsed = await rehearse(self._play, self.ask.timeout)
+            rehearsed = await rehearse(self._play, self._slowly.left(until))
         report = rehearsed.report
         self._stall_ns = max(self._stall_ns, int(report.fork_us * 1e3))
         if rehearsed.refusal is None:
