@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_exceptions import ClientConnectionResetError
 from multidict import CIMultiDict
 
-from netswap.http.aiohttp_line import Transport, interim, taken_apart
+from netswap.http.aiohttp_line import Line, taken_apart
 from netswap.http.aiohttp_private import (
     SERVER_SOFTWARE,
     ZLibCompressor,
@@ -24,9 +24,6 @@ from netswap.http.aiohttp_private import (
     serialize_headers,
 )
 from netswap.http.message import Response
-
-if TYPE_CHECKING:
-    from netswap.http.exchange import Exchange
 
 __all__ = ["Writer", "whole"]
 
@@ -40,8 +37,8 @@ class Writer(AbstractStreamWriter):
     length: int | None = None
     chunked = False
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._head = b""
         self._ended = False
         self._compressor: ZLibCompressor | None = None
@@ -49,7 +46,7 @@ class Writer(AbstractStreamWriter):
     @property
     def transport(self) -> Any:
         """None when the client is gone."""
-        return None if self._exchange.gone else Transport(self._exchange)
+        return self._line.transport
 
     def enable_chunking(self) -> None:
         """How a body is framed is the connection's business."""
@@ -68,9 +65,11 @@ class Writer(AbstractStreamWriter):
         head, self._head = self._head, b""
         if head:
             self._check()
-            status, _, headers = taken_apart(head[:-4])
             self.output_size += len(head)
-            self._exchange.start(status, headers)
+            self._start(*taken_apart(head[:-4]))
+
+    def _start(self, status: int, _reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self._line.exchange.start(status, headers)
 
     async def write(self, chunk: Any, *, drain: bool = True, LIMIT: int = 0) -> None:
         """Some bytes of the body; waits while the client does not read.
@@ -79,7 +78,7 @@ class Writer(AbstractStreamWriter):
         """
         data = bytes(chunk)
         if not self._head and not self.output_size:
-            interim(self._exchange, data)
+            self._line.interim(data)
             return
         if self._compressor is not None:
             data = await self._compressor.compress(data)
@@ -106,10 +105,8 @@ class Writer(AbstractStreamWriter):
 
     async def drain(self) -> None:
         """Wait while the client does not read."""
-        exchange = self._exchange
-        target = exchange.entry.target
-        if target is not None and target.writing_paused:
-            await exchange.drained()
+        if self._line.writing_paused:
+            await self._line.exchange.drained()
 
     def _send(self, data: bytes) -> None:
         self.send_headers()
@@ -119,11 +116,11 @@ class Writer(AbstractStreamWriter):
         if data:
             self._check()
             self.output_size += len(data)
-            self._exchange.write_nowait(data)
+            self._line.exchange.write_nowait(data)
 
     def _check(self) -> None:
-        target = self._exchange.entry.target
-        if self._exchange.gone or target is None or target.transport.is_closing():
+        target = self._line.target()
+        if target is None or target.transport.is_closing():
             raise ClientConnectionResetError("Cannot write to closing transport")
 
 

@@ -17,15 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from netswap.errors import HttpError
 from netswap.http.aiohttp_answers import whole
 from netswap.http.aiohttp_requests import give_back, request_of
+from netswap.http.aiohttp_sockets import begun_of, resumed_of
 from netswap.http.exchange import Exchange, Phase
 
 if TYPE_CHECKING:
+    from netswap.http.channel import Channel
     from netswap.http.message import Request, Response
     from netswap.stack import Host
 
 __all__ = ["AiohttpAdapter"]
+
+SERVICE_RESTART = 1012
 
 Variables = list[tuple[contextvars.ContextVar[Any], Any]]
 
@@ -78,39 +83,54 @@ class AiohttpAdapter:
         """A whole answer, or None when it has gone out by the exchange."""
         self.open += 1
         try:
+            exchange = request.exchange
             for variable, value in self._variables:
                 variable.set(value)
-            exchange = request.exchange
             if self._cancels:
                 exchange.on_gone(exchange.task.cancel)
-            asked = request_of(self._app, request, self._loop)
+            head = request.head
+            made = begun_of if head.upgrade and not head.has_body else request_of
+            asked = made(self._app, request, self._loop)
             try:
-                response = await self._response(asked, exchange)
-                answer = None if self._hooked else whole(response, request.head.method)
+                response = await self._response(asked)
+                answer = None if self._hooked else whole(response, head.method)
                 if answer is None:
-                    await _finish(asked, exchange, response)
+                    await _finish(asked, response)
                 return answer
+            except (Exception, asyncio.CancelledError) as error:
+                await _apologize(asked, exchange, error)
+                raise
             finally:
                 give_back(asked)
         finally:
             self.open -= 1
 
-    async def _response(self, asked: web.Request, exchange: Exchange) -> Any:
+    async def resume(self, channel: Channel) -> None:
+        """Go on with a WebSocket of other code: its handler runs again, with what was carried."""
+        self.open += 1
+        try:
+            for variable, value in self._variables:
+                variable.set(value)
+            asked = resumed_of(self._app, channel, asyncio.current_task(), self._loop)
+            response = await self._response(asked)
+            if isinstance(response, web.WebSocketResponse) and response.prepared:
+                await response.write_eof()
+            else:
+                channel.close(SERVICE_RESTART, "nothing speaks here any more")
+        finally:
+            self.open -= 1
+
+    async def _response(self, asked: web.Request) -> Any:
         try:
             return await self._handle(asked)
         except web.HTTPException as error:
             return error
-        except (Exception, asyncio.CancelledError) as error:
-            await _apologize(asked, exchange, error)
-            raise
 
 
-async def _finish(asked: web.Request, exchange: Exchange, response: Any) -> None:
+async def _finish(asked: web.Request, response: Any) -> None:
     """Send what a handler has returned, by the exchange."""
     if not isinstance(response, web.StreamResponse):
-        error = TypeError(f"a handler has returned {response!r} instead of a response")
-        await _apologize(asked, exchange, error)
-        raise error
+        raise TypeError(f"a handler has returned {response!r} instead of a response")
     await response.prepare(asked)
     await response.write_eof()
 
@@ -118,12 +138,10 @@ async def _finish(asked: web.Request, exchange: Exchange, response: Any) -> None
 async def _apologize(asked: web.Request, exchange: Exchange, error: BaseException) -> None:
     """Answer for a handler that has failed, if nothing was said yet."""
     if isinstance(error, asyncio.CancelledError):
-        if not exchange.gone and asked.transport is not None:
-            asked.transport.abort()
-    elif exchange.phase is Phase.WAITING:
-        page = _page(error, "text/html" in asked.headers.get("Accept", ""))
-        await page.prepare(asked)
-        await page.write_eof()
+        if exchange.phase in (Phase.WAITING, Phase.STARTED):
+            asked.protocol.abort()  # type: ignore[attr-defined]  # it is a Line
+    elif exchange.phase is Phase.WAITING and not isinstance(error, HttpError):
+        await _finish(asked, _page(error, "text/html" in asked.headers.get("Accept", "")))
 
 
 def _page(error: BaseException, html: bool) -> web.Response:

@@ -53,7 +53,15 @@ PRIVATE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "_set_loop",
             "_subapps",
         ),
-        "aiohttp.web:Request": ("_finish", "_payload", "_post"),
+        "aiohttp.web:Request": (
+            "_finish",
+            "_payload",
+            "_post",
+            "_prepare_hook",
+            "_protocol",
+            "_seen_str_keys",
+            "_state",
+        ),
         "aiohttp.web:Response": (
             "_body",
             "_chunked",
@@ -66,6 +74,16 @@ PRIVATE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "_start",
             "_status",
             "_write_headers",
+        ),
+        "aiohttp.web:WebSocketResponse": (
+            "_cancel_heartbeat",
+            "_decode_text",
+            "_heartbeat",
+            "_max_msg_size",
+            "_parser",
+            "_reader",
+            "_req",
+            "_writer",
         ),
     }
 )

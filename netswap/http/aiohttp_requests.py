@@ -115,15 +115,15 @@ def _url(method: str, target: str) -> URL:
 
 def request_of(app: web.Application, request: Request, loop: asyncio.AbstractEventLoop) -> Any:
     """A ``web.Request`` of ``app`` for ``request``, which has its exchange."""
-    exchange = request.exchange
     message = message_of(request.head)
     body = request.body
+    line = Line(request.exchange)
     return web.Request(
         message,
         EMPTY_PAYLOAD if not request.head.has_body else Payload(body, message.compression, loop),
-        Line(exchange),  # type: ignore[arg-type]  # stands in for aiohttp's own protocol
-        Writer(exchange),
-        exchange.task,
+        line,  # type: ignore[arg-type]  # stands in for aiohttp's own protocol
+        Writer(line),
+        request.exchange.task,
         loop,
         client_max_size=app._client_max_size,
         client_max_fields=app._client_max_fields,

@@ -15,6 +15,7 @@ push's first phase (``on_prepare``), and lives as long as that load::
         def answer(self, request) -> Response | Coroutine[Any, Any, Response | None]
         open: int                               requests and sessions in flight
         async def stop(self) -> None            clean-up hooks; once, when ``open`` is 0 or never
+        def resume(self, channel) -> Coroutine  goes on with a WebSocket of other code; optional
 
 ``start`` and ``stop`` run in one task, so cancel scopes and context variables that the one enters
 the other leaves. When ``start`` raises or is cancelled, ``stop`` is called as well, to undo what
@@ -34,6 +35,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from netswap.http.app import App
+from netswap.http.channel import Channel
 from netswap.http.keeping import INSTALLATION, Keeper, abandon
 from netswap.http.message import Request, Response
 from netswap.stack import Host
@@ -55,6 +57,7 @@ FACTORIES = ("create_app", "make_app")
 """Names that are called for the application, at its start."""
 
 Answer = Response | Coroutine[Any, Any, Response | None]
+Resume = Callable[[Channel], Coroutine[Any, Any, Any]]
 
 
 class Hosting(State, kind="http.app", version=1):
@@ -175,6 +178,14 @@ class _Hosted(App[Hosting]):
         """What the application's adapter says."""
         return self.started.answer(request)  # type: ignore[union-attr, no-any-return]
 
+    def socket_resumes(self, channel: Channel) -> bool:
+        """Whether its adapter goes on with sessions of other code."""
+        return self.started.resume is not None  # type: ignore[union-attr]
+
+    def socket_resume(self, channel: Channel) -> Coroutine[Any, Any, Any]:
+        """What goes on with a WebSocket whose coroutine was ended."""
+        return self.started.resume(channel)  # type: ignore[union-attr, no-any-return]
+
 
 def hosted(application: Application, threads: int = 0) -> type[App[Hosting]]:
     """The implementation of ``http.app`` that hosts ``application``; it counts as its module's.
@@ -196,12 +207,13 @@ def hosted(application: Application, threads: int = 0) -> type[App[Hosting]]:
 class Installed:
     """One load of an application, started."""
 
-    __slots__ = ("_adapter", "_keeper", "answer")
+    __slots__ = ("_adapter", "_keeper", "answer", "resume")
 
     def __init__(self, adapter: Adapter, keeper: Keeper) -> None:
         self._adapter = adapter
         self._keeper = keeper
         self.answer = adapter.answer
+        self.resume: Resume | None = getattr(adapter, "resume", None)
 
     @classmethod
     async def begun(cls, application: Application, host: Host) -> Installed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -76,6 +78,12 @@ class Site:
         await self.server.stop()
         for load in list(self.loads):
             await self.retire(load)
+
+
+def vanish(client: Client) -> None:
+    """Reset the connection, as a client does that has crashed."""
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.sock.close()
 
 
 Hosting = Callable[..., Awaitable[Site]]

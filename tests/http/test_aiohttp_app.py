@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gzip
-import socket
-import struct
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +15,8 @@ import pytest
 from aiohttp import web
 
 from protocols.http import v1
-from tests.protocols.conftest import Client, until
+from tests.http.conftest import vanish
+from tests.protocols.conftest import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 
@@ -26,12 +25,6 @@ LAST = b"Connection: close\r\n"
 
 def get(path: str, more: bytes = b"", version: bytes = b"1.1") -> bytes:
     return b"GET %b HTTP/%b\r\nHost: here\r\n%b\r\n" % (path.encode(), version, more)
-
-
-def vanish(client: Client) -> None:
-    """Reset the connection, as a client does that has crashed."""
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.sock.close()
 
 
 def application(*routes: Any, **options: Any) -> web.Application:
