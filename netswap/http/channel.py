@@ -126,17 +126,19 @@ class Channel:
         headers: Iterable[tuple[bytes, bytes]] = (),
         limit: int = MESSAGE_LIMIT,
         compress: bool = True,
+        kind: str = WEBSOCKET,
     ) -> Upgrade:
         """The answer that makes a WebSocket of ``request``, with the application called for each
         message; ``session`` of it is the channel.
 
+        The state of another ``kind`` that is to have it needs fields ``channel`` and ``frames``.
         Raises HttpError when that can't be.
         """
         shaken = shake(request, subprotocols, compress)
         channel = cls(request, shaken.subprotocol, by_call=True)
         frames = Frames(shaken.compression, limit)
         fields = {"channel": channel, "frames": frames}
-        return Upgrade((*shaken.headers, *headers), WEBSOCKET, fields, channel)
+        return Upgrade((*shaken.headers, *headers), kind, fields, channel)
 
     @classmethod
     def open(

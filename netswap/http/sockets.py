@@ -7,7 +7,7 @@ from inspect import iscoroutinefunction
 from typing import Any, Final
 
 from netswap.errors import HttpError
-from netswap.http.channel import Channel
+from netswap.http.channel import WEBSOCKET, Channel
 from netswap.http.message import Request, Response, Upgrade
 
 __all__ = ["SOCKETS", "Socket", "websocket"]
@@ -81,6 +81,8 @@ class Socket:
         self, app: Any, request: Request
     ) -> Response | Upgrade | Coroutine[Any, Any, Response | None]:
         """What is answered to somebody who asks at this path. Raises HttpError."""
+        if app.host.maker(WEBSOCKET) is None:
+            raise HttpError(501, f"nothing provides {WEBSOCKET} here")
         offered = Channel.offered(request, self.subprotocols)
         self._check_origin(request)
         refuse = self.calls.get("request")
