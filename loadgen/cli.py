@@ -65,7 +65,9 @@ def main() -> None:
 )
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Default: echo 7000, kv 6380, verify 7002."
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Default: echo 7000, kv 6380, verify 7002, websocket 8080.",
 )
 @click.option(
     "--target", type=_Parsed("host:port", parse_target),

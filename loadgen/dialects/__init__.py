@@ -8,6 +8,7 @@ from collections.abc import Callable
 from loadgen.dialects.conversation import Conversation, Opening
 from loadgen.dialects.framed import Echo, Verify
 from loadgen.dialects.kv import KeyValue
+from loadgen.dialects.websocket import WebSocket
 
 __all__ = ["DIALECTS", "Conversation", "Opening"]
 
@@ -15,4 +16,5 @@ DIALECTS: dict[str, Callable[[Opening], Conversation]] = {
     "echo": Echo,
     "kv": KeyValue,
     "verify": Verify,
+    "websocket": WebSocket,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netswap import State
-from netswap.http import App, Request, Response, route
+from netswap.http import App, Channel, Request, Response, route, websocket
 
 
 class Welcome(State, kind="http.app", version=1):
@@ -11,10 +11,15 @@ class Welcome(State, kind="http.app", version=1):
 
 
 class WelcomeApp(App[Welcome]):
-    """One page."""
+    """One page, and a WebSocket that says everything again."""
 
     @route("GET", "/")
     @route("HEAD", "/")
     def hello(self, request: Request) -> Response:
         """A greeting."""
         return Response("Hello, world!")
+
+    @websocket("/echo")
+    def echo(self, channel: Channel, message: str | bytes) -> None:
+        """The same."""
+        channel.send_nowait(message)

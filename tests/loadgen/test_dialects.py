@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -49,10 +51,29 @@ def kv_answers(requests: list[bytes]) -> list[bytes]:
     return answers
 
 
+HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %b\r\n\r\n"
+"""Whose words nobody counts on."""
+HEAD_SIZE = len(HEAD) - 2 + 28
+
+
+def websocket_answers(requests: list[bytes]) -> list[bytes]:
+    """What a server says that unmasks each message and sends it back."""
+    head, _, first = requests[0].partition(b"\r\n\r\n")
+    key = head.rpartition(b": ")[2] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    answers = []
+    for frame in [first, *requests[1:]]:
+        mask, masked = frame[2:6], frame[6:]
+        body = bytes(byte ^ mask[at % 4] for at, byte in enumerate(masked))
+        answers.append(bytes([0x82, len(body)]) + body)
+    accept = base64.b64encode(hashlib.sha1(key).digest())
+    return [HEAD % accept + answers[0], *answers[1:]]
+
+
 ANSWERS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "echo": list,
     "kv": kv_answers,
     "verify": verify_answers,
+    "websocket": websocket_answers,
 }
 
 
@@ -108,6 +129,8 @@ def test_no_changed_byte_goes_unseen(protocol: str, data: st.DataObject) -> None
     at = data.draw(st.integers(0, len(stream) - 1))
     if protocol == "verify" and at % len(answers[0]) in range(28, 32):
         at += 4  # the version may be any
+    elif protocol == "websocket":
+        at = max(at, HEAD_SIZE)
     talk.receive(spoil(stream, at))
     talk.continuity.close(dropped=False)
     assert talk.continuity.tally.faults() > 0
@@ -196,3 +219,33 @@ def test_kv_leaves_no_key_behind() -> None:
     )
     assert talk.receive(b":2\r\n") == []
     assert faults(talk.continuity.tally) == {}
+
+
+def test_a_websocket_answers_pings_and_says_farewell() -> None:
+    """With the next message; a close is the connection's end, which is counted elsewhere."""
+    talk, answers = converse("websocket", 2)
+    assert talk.farewell() == b""
+    settled = talk.receive(answers[0] + b"\x89\x02hi" + answers[1] + b"\x88\x02\x03\xe8")
+    assert [row.sequence for row in settled] == [0, 1]
+    pong, bye = talk.request(2, 2)[:8], talk.farewell()
+    assert (pong[:2], bye[:2]) == (b"\x8a\x82", b"\x88\x82")
+    assert bytes(a ^ b for a, b in zip(pong[2:4], pong[6:8], strict=True)) == b"hi"
+    assert faults(talk.continuity.tally) == {}
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 404 Not Found\r\n\r\n", HEAD % b"x" * 28, b"x" * 20_000]
+)
+def test_a_websocket_that_is_none_is_told(head: bytes) -> None:
+    """By the first line of what was said instead, once."""
+    talk, _ = converse("websocket", 2)
+    assert talk.receive(head) == []
+    assert faults(talk.continuity.tally) == {"corrupted": 1}
+
+
+def test_a_websocket_answers_in_text_are_not_what_was_sent() -> None:
+    """Bytes have to come back as bytes."""
+    talk, answers = converse("websocket", 2)
+    talk.receive(answers[0] + b"\x81" + answers[1][1:])
+    talk.continuity.close(dropped=False)
+    assert faults(talk.continuity.tally) == {"corrupted": 1, "lost": 1}

@@ -1,0 +1,122 @@
+"""WebSocket: the numbered frames of echo, each in a binary message (RFC 6455), unchanged back.
+
+The opening handshake goes out with the first operation, at ``/echo``. Pings are answered with the
+next one. Nothing is compressed, since what is judged are bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+
+from loadgen.continuity import Operation
+from loadgen.dialects.conversation import Opening
+from loadgen.dialects.framed import Echo
+
+__all__ = ["WebSocket"]
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_HEAD_LIMIT = 16_384
+_BINARY, _CLOSE, _PING, _PONG = 0x82, 0x88, 0x89, 0x8A
+_LENGTHS = {126: 2, 127: 8}
+_BYE = b"\x03\xe8"  # 1000
+_MASK = b"\x5a\xc3\x17\x8e"
+
+
+class WebSocket:
+    """One connection's messages."""
+
+    __slots__ = ("_asked", "_echo", "_key", "_open", "_owed", "_rest", "continuity")
+
+    def __init__(self, opening: Opening) -> None:
+        self._echo = Echo(opening)
+        self.continuity = self._echo.continuity
+        self._key = base64.b64encode(os.urandom(16))
+        self._asked = False
+        self._open = False
+        self._owed = b""
+        self._rest = b""
+
+    def request(self, intended: int, sent: int) -> bytes:
+        """The next message, before the first of them the handshake."""
+        owed, self._owed = self._owed, b""
+        if not self._asked:
+            self._asked = True
+            owed = self._handshake()
+        return owed + masked(_BINARY, self._echo.request(intended, sent))
+
+    def receive(self, data: bytes) -> Sequence[Operation]:
+        """Judge what came, cut anywhere."""
+        data = self._rest + data if self._rest else data
+        at = 0 if self._open else self._head(data)
+        settled: list[Operation] = []
+        while self._open and (end := _end_of(data, at)) > 0:
+            settled += self._frame(data[at], data[end - _payload_of(data, at) : end])
+            at = end
+        self._rest = data[at:]
+        return settled
+
+    def farewell(self) -> bytes:
+        """The closing handshake begins."""
+        return masked(_CLOSE, _BYE) if self._open else b""
+
+    def _handshake(self) -> bytes:
+        return (
+            b"GET /echo HTTP/1.1\r\nHost: load\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % self._key
+        )
+
+    def _head(self, data: bytes) -> int:
+        """Where the first frame begins, if the answer to the handshake is whole and as it must."""
+        head, end, _ = data.partition(b"\r\n\r\n")
+        if not end:
+            if len(head) > _HEAD_LIMIT:
+                self.continuity.fault("corrupted", -1, "the answer to the handshake has no end")
+                return len(data)
+            return 0
+        lines = [line.lower() for line in head.split(b"\r\n")]
+        accept = base64.b64encode(hashlib.sha1(self._key + _GUID).digest())
+        wanted = b"sec-websocket-accept: " + accept.lower()
+        if not lines[0].startswith(b"http/1.1 101 ") or wanted not in lines:
+            self.continuity.fault("corrupted", -1, f"no WebSocket: {lines[0].decode('latin-1')}")
+            return len(data)
+        self._open = True
+        return len(head) + 4
+
+    def _frame(self, first: int, payload: bytes) -> Sequence[Operation]:
+        if first == _BINARY:
+            return self._echo.receive(payload)
+        if first == _PING:
+            self._owed += masked(_PONG, payload)
+        elif first != _CLOSE:  # its connection ends next, and that is counted
+            self.continuity.fault("corrupted", -1, f"a frame that begins with {first:#04x}")
+        return ()
+
+
+def masked(first: int, payload: bytes) -> bytes:
+    """A frame of a client, RFC 6455 section 5.2."""
+    size = len(payload)
+    short = size if size < 126 else 126 if size < 65_536 else 127
+    length = size.to_bytes(_LENGTHS[short], "big") if short in _LENGTHS else b""
+    key = (_MASK * (size // 4 + 1))[:size]
+    body = int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")
+    return bytes([first, short | 0x80]) + length + _MASK + body.to_bytes(size, "big")
+
+
+def _payload_of(data: bytes, at: int) -> int:
+    """How long the payload is of the frame at ``at``, whose head is there."""
+    more = _LENGTHS.get(data[at + 1], 0)
+    return int.from_bytes(data[at + 2 : at + 2 + more], "big") if more else data[at + 1] & 0x7F
+
+
+def _end_of(data: bytes, at: int) -> int:
+    """Where the frame at ``at`` ends; 0 when it is not whole."""
+    if len(data) < at + 2:
+        return 0
+    head = at + 2 + _LENGTHS.get(data[at + 1], 0)
+    if len(data) < head:
+        return 0
+    end = head + _payload_of(data, at)
+    return end if end <= len(data) else 0
