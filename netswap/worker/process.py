@@ -20,6 +20,7 @@ from netswap.errors import NetswapError
 from netswap.events import Refusal, Stage, WatchRow
 from netswap.http.accesslog import AccessLog
 from netswap.mediator import present
+from netswap.ott import Entry
 from netswap.stack import Connection, Host
 from netswap.tls import Context
 from netswap.worker.accepting import listen
@@ -38,6 +39,9 @@ __all__ = ["Worker"]
 HEARTBEAT_S = 0.5
 BOOT_S = 60.0
 """Seconds that the committed set may take to start, all together."""
+LEAVING_AT_ONCE = 200
+LEAVING_PAUSE_S = 0.05
+"""So many connections are told at a time that the server stops, and then the next."""
 STOP_S = 1.5
 """Seconds that what was started has to stop at a drain, when its limit is over."""
 
@@ -299,9 +303,8 @@ class Worker:
             server.close()
         table = self._host.table
         connections = [row for row in table if isinstance(present(row), Connection)]
-        for entry in connections:
-            self._host.guarded(entry, "on_drain")
         deadline = self._loop.time() + message.limit_s
+        await self._take_leave(connections, message.limit_s / 4)
         while self._looks.connections() and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         for entry in table:
@@ -313,6 +316,19 @@ class Worker:
             await self._host.access.close()
         self._link.send(messages.Drained(self._slot))
         self._end()
+
+    async def _take_leave(self, connections: list[Entry], at_most: float) -> None:
+        """In batches: those who connect again at once, elsewhere, do not all come at once."""
+        batches = [
+            connections[at : at + LEAVING_AT_ONCE]
+            for at in range(0, len(connections), LEAVING_AT_ONCE)
+        ]
+        pause = min(LEAVING_PAUSE_S, at_most / max(len(batches), 1))
+        for number, batch in enumerate(batches):
+            if number:
+                await asyncio.sleep(pause)
+            for entry in batch:
+                self._host.guarded(entry, "on_drain")
 
     def _end(self) -> None:
         if not self._ended.done():

@@ -10,6 +10,7 @@ import pytest
 
 from netswap.channel import messages
 from netswap.events import Stage
+from netswap.worker.process import LEAVING_AT_ONCE
 from tests.worker.one_worker import OneWorker, hear, say
 
 TALK = """
@@ -201,3 +202,17 @@ def test_a_worker_that_can_not_boot_ends_and_says_why(worker: OneWorker) -> None
     assert worker.control.recv(65536) == b""
     worker.wait_ended()
     assert "worker_failed" in worker.log
+
+
+def test_connections_are_told_of_the_end_in_batches(worker: OneWorker) -> None:
+    """Each of more than one batch is told once, and gets what was written before its end."""
+    told = TALK.replace("if self.state.count < 2:", 'self.write(b"bye\\n")\n        if True:')
+    worker.boot(talk_connection=worker.put(told, "talk.py"))
+    worker.expect(messages.Ready)
+    clients = [worker.connect() for _ in range(LEAVING_AT_ONCE + 20)]
+    assert [say(client, b"x\n") for client in clients] == [b"1\n"] * len(clients)
+    worker.send(messages.Drain(20))
+    assert [hear(client) for client in clients] == [b"bye\n"] * len(clients)
+    for client in clients:
+        client.close()
+    assert worker.expect(messages.Drained) == messages.Drained(0)
