@@ -8,8 +8,8 @@ for those where something comes in between:
 * **TLS**: the context is looked up at each connection, so new certificates are one assignment,
   after which every handshake that begins has the new set as a whole, and nothing is closed.
   Replacing the loop's server around a duplicate of the socket does that too, with a moment in which
-  two servers accept; OpenSSL's callback for the server's name can change the certificate, but not
-  ALPN, the versions and what is asked of clients;
+  two servers accept. OpenSSL's callback for the server's name changes the certificate and ALPN,
+  but leaves the lowest version and what is asked of clients as they were;
 * the **PROXY protocol**: its header is looked at in the kernel and taken out to the byte, so that
   the loop's transport, or its TLS, begins behind it. Who sends it slowly holds up nobody else.
 
