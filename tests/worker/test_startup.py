@@ -422,6 +422,7 @@ def test_what_a_worker_starts_is_stopped_once_on_every_path(halls: Halls) -> Non
         tx, _ = halls.prepare(two, messages.Prepared)
         worker.send(messages.Swap(tx))
         worker.expect(messages.Swapped)
+        assert "stopped one" not in halls.said  # the way back would need it
         worker.send(end(tx))
         worker.expect(shape)
         name = "two" if shape is messages.Reverted else "one"
