@@ -77,11 +77,11 @@ class StaticFiles(Service[Files], uses={"policy": "cache.policy"}):
         for key in tuple(self.state.known):
             self._forget(key)
 
-    def answer(self, request: Request, path: str) -> Response | Sending:
+    def answer(self, request: Request, path: str, root: str = "main") -> Response | Sending:
         """The file at ``path`` below the folder, a part of it, or why there is none."""
         if request.method not in METHODS:
             return Response("405: Method Not Allowed\n", 405, [(b"allow", b"GET, HEAD")])
-        key = _safe(path)
+        key = _safe(path) if root == "main" else None  # there is no other
         file = None if key is None else self._found(key)
         if file is not None:
             return self._of_file(request, file)

@@ -83,7 +83,10 @@ async def serve_folder(serve: Any, folder: Path) -> AsyncIterator[Site]:
         modules = modules or (http, v1, cached_file, lru, site)
         server = await serve(*modules, kind="http.connection", tls=tls)
         files = server.host.services["http.static"].target
-        files.state.root = str(folder)
+        if "root" in files.state.__struct_fields__:
+            files.state.root = str(folder)
+        else:
+            files.state.roots = {"main": str(folder)}
         servers.append(server)
         return server
 

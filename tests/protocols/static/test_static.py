@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import email
 import os
+from typing import Any
 
 import pytest
 
 from netswap.http import Sending
+from protocols.cache import file as cached_file
+from protocols.cache import lru
+from protocols.http import v1 as http
+from protocols.static import site, v2
 from tests.protocols.static.conftest import LARGE, ask, digest, get
 
 
@@ -203,3 +209,33 @@ async def test_what_was_never_sent_is_closed(folder):
     del file
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
+
+
+async def test_several_ranges_of_a_large_file(serve_folder, folder):
+    """What stands between them is written, they go past the transport, in the order asked for."""
+    server = await serve_folder(http, v2, cached_file, lru, site)
+    large = (folder / "large.bin").read_bytes()
+    wanted = [(LARGE - 1_000_000, LARGE - 1), (5, 2_000_000), (7, 7)]
+    rows = ",".join(f"{first}-{last}" for first, last in wanted)
+    answers = await ask(server, get("/large.bin", f"Range: bytes={rows}"), get("/hello.txt"))
+    assert [status for status, _, _ in answers] == [206, 200]
+    _, headers, body = answers[0]
+    message = b"Content-Type: " + headers["content-type"].encode() + b"\r\n" + body
+    parts: Any = email.message_from_bytes(message).get_payload()
+    found = [part.get_payload(decode=True) for part in parts]
+    assert [digest(piece) for piece in found] == [
+        digest(large[first : last + 1]) for first, last in wanted
+    ]
+    assert [part["content-range"] for part in parts] == [
+        f"bytes {first}-{last}/{LARGE}" for first, last in wanted
+    ]
+
+
+async def test_a_large_file_that_is_compressed(serve_folder, folder):
+    """It is sent as it is, with the name of its encoding."""
+    (folder / "large.bin.gz").write_bytes((folder / "large.bin").read_bytes()[::-1])
+    server = await serve_folder(http, v2, cached_file, lru, site)
+    [(_, headers, body)] = await ask(server, get("/large.bin", "Accept-Encoding: gzip"))
+    assert headers["content-encoding"] == "gzip"
+    assert headers["content-type"] == "application/octet-stream"
+    assert digest(body) == digest((folder / "large.bin.gz").read_bytes())
