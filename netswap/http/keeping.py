@@ -9,11 +9,11 @@ for each name, and counts the loads of code that keep it:
   ``app.state.pool`` if the predecessor had it there; ``kept`` gives it;
 * when a version stops, what another one keeps is out of its reach: in its place stands a *shield*
   that passes everything on but what would close it, so an unchanged clean-up does no harm;
-* when the last version that keeps it has stopped, it is closed, by ``aclose``, ``close``,
-  ``disconnect``, ``dispose`` or ``stop``, whichever it has; a clean-up that was not shielded may
-  have done so before.
+* the last version that keeps it closes it in its clean-up, as its author wrote it; what ``kept``
+  has made is closed here, by ``aclose``, ``close``, ``disconnect``, ``dispose`` or ``stop``,
+  whichever it has, so its author need not.
 
-A version that is given up lets go of what it took, and what it made itself is closed.
+A version that is given up cleans up what it made itself, and lets go of what it took.
 
 What it can't reach is a local variable: the clean-up of ``async with create_pool() as pool`` closes
 what it opened. Such a resource is made by ``kept``, which then closes it itself.
@@ -48,12 +48,13 @@ _ABSENT = object()
 
 
 class _Kept:
-    """An object, who keeps it, and whether a clean-up may have closed it."""
+    """An object and who keeps it; what ``kept`` has made is closed here, the rest by its author."""
 
-    __slots__ = ("keepers", "value")
+    __slots__ = ("is_ours", "keepers", "value")
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, is_ours: bool) -> None:
         self.value = value
+        self.is_ours = is_ours
         self.keepers: set[Keeper] = set()
 
 
@@ -68,7 +69,7 @@ def kept(name: str, factory: Callable[[], Any]) -> Any:
         return _kept_later(name, factory, keeper)
     row = _registry.get(name)
     if row is None:
-        row = _registry[name] = _Kept(factory())
+        row = _registry[name] = _Kept(factory(), True)
     return _keep(row, keeper)
 
 
@@ -80,7 +81,7 @@ async def _kept_later(name: str, factory: Callable[[], Any], keeper: Keeper | No
         if row is not None:
             await _close(value)
         else:
-            row = _registry[name] = _Kept(value)
+            row = _registry[name] = _Kept(value, True)
     return _keep(row, keeper)
 
 
@@ -165,14 +166,16 @@ class Keeper:
             if row is None or row.value is not value:  # made again: the new one is the present one
                 if row is not None:
                     row.keepers.discard(self)
-                row = _registry[name] = _Kept(value)
+                row = _registry[name] = _Kept(value, False)
             row.keepers.add(self)
 
     def shield(self) -> None:
         """It is about to clean up: what others keep is out of its reach."""
         for name in self._names:
             row = _registry.get(name)
-            if row is not None and row.value is self._find(name) and row.keepers - {self}:
+            if row is None or row.value is not self._find(name):
+                continue
+            if row.is_ours or row.keepers - {self}:
                 self._put(name, _Shield(row.value))
 
     async def release(self) -> None:
@@ -184,14 +187,14 @@ class Keeper:
             await _close(value)
 
     def orphans(self) -> list[Any]:
-        """It keeps nothing any more; what nobody else keeps."""
+        """It keeps nothing any more; what nobody else keeps and is closed here."""
         mine = [(name, row) for name, row in _registry.items() if self in row.keepers]
         for _, row in mine:
             row.keepers.discard(self)
-        alone = [(name, row.value) for name, row in mine if not row.keepers]
+        alone = [(name, row) for name, row in mine if not row.keepers]
         for name, _ in alone:
             del _registry[name]
-        return [value for _, value in alone]
+        return [row.value for _, row in alone if row.is_ours]
 
     def _places(self, name: str) -> Iterator[tuple[MutableMapping[Any, Any], Any]]:
         """Where an application may have ``name``, each with the key that it has there."""
