@@ -9,11 +9,13 @@ decide what goes over the wire and when, are the modules ``protocols/http`` and
 """
 
 from netswap.errors import HttpError, WebSocketClosedError
+from netswap.http.answers import Outline
 from netswap.http.app import App, route
 from netswap.http.channel import Channel
 from netswap.http.exchange import Exchange
 from netswap.http.frames import Arrival, Frames
 from netswap.http.keeping import kept
+from netswap.http.limits import Limits
 from netswap.http.message import (
     Body,
     Request,
@@ -35,7 +37,9 @@ __all__ = [
     "Exchange",
     "Frames",
     "HttpError",
+    "Limits",
     "OpenFile",
+    "Outline",
     "Request",
     "Response",
     "Sending",

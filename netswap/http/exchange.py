@@ -48,6 +48,7 @@ class Event(StrEnum):
     FINISH = auto()
     UPGRADE = auto()
     LOST = auto()
+    UNSAID = auto()
 
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
@@ -62,6 +63,9 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.GONE, Event.UPGRADE): Phase.GONE,
     (Phase.GONE, Event.FINISH): Phase.GONE,
     (Phase.GONE, Event.LOST): Phase.GONE,
+    (Phase.STARTED, Event.UNSAID): Phase.WAITING,
+    (Phase.FINISHED, Event.UNSAID): Phase.WAITING,
+    (Phase.GONE, Event.UNSAID): Phase.GONE,
 }
 
 
@@ -108,10 +112,13 @@ class Exchange:
         self._on_gone: list[Callable[[], None]] = []
 
     def start(self, status: int, headers: Headers) -> None:
-        """The head of the answer. Raises TransitionError when there was one."""
+        """The head of the answer. Raises TransitionError when there was one.
+
+        Also what the connection raises for one that can't be sent; then none was.
+        """
         self._move(Event.START)
         if self.phase is Phase.STARTED:
-            self.entry.target.answer_start(self, status, headers)
+            self._say("answer_start", status, headers)
 
     def write_nowait(self, data: bytes) -> None:
         """Some bytes of the answer's body; nothing happens when the client is gone."""
@@ -169,11 +176,21 @@ class Exchange:
         self._on_gone.append(tell)
 
     def respond(self, response: Response) -> None:
-        """A whole answer. Raises TransitionError when one has begun."""
+        """A whole answer. Raises TransitionError when one has begun.
+
+        Also what the connection raises for one that can't be sent; then none was.
+        """
         self._move(Event.START)
         self._move(Event.FINISH)
         if self.phase is Phase.FINISHED:
-            self.entry.target.answer_whole(self, response)
+            self._say("answer_whole", response)
+
+    def _say(self, method: str, *words: Any) -> None:
+        try:
+            getattr(self.entry.target, method)(self, *words)
+        except Exception:
+            self._move(Event.UNSAID)
+            raise
 
     def upgrade(self, upgrade: Upgrade) -> None:
         """The connection becomes one of another kind; its session has the task from here on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
@@ -25,6 +26,7 @@ __all__ = [
     "Session",
     "Upgrade",
     "date_line",
+    "header_lines",
     "refusal",
     "status_line",
 ]
@@ -44,6 +46,23 @@ _OK_PLAIN_TEXT: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=u
 def status_line(status: int) -> bytes:
     """The first line of an answer; a status that RFC 9110 does not know has no phrase."""
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+_is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+
+
+def header_lines(headers: Headers) -> bytes:
+    """``name: value`` lines. Raises ValueError where a name or value would be more than that."""
+    lines = [b"%b: %b\r\n" % row for row in headers]
+    block = b"".join(lines)
+    breaks = block.count(b"\n"), block.count(b"\r")
+    if breaks != (len(lines), len(lines)) or b"\0" in block:
+        raise ValueError("a header of the answer has a line break or NUL in it")
+    for line in lines:
+        name = line.partition(b":")[0]
+        if not _is_token(name):
+            raise ValueError(f"a header of the answer has the name {name!r}")
+    return block
 
 
 class _Date:
@@ -301,12 +320,19 @@ class Response:
         self.status = status
         self.headers = headers
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is text with nothing said about it, and all right."""
+        return self.headers is _PLAIN_TEXT and self.status == 200
+
     def head(self) -> bytes:
-        """The status line and the header lines that the answer brings along."""
+        """The status line and the header lines that the answer brings along.
+
+        Raises ValueError for headers that can't be sent.
+        """
         if self.headers is _PLAIN_TEXT and self.status == 200:
             return _OK_PLAIN_TEXT
-        rows = [b"%b: %b\r\n" % row for row in self.headers]
-        return status_line(self.status) + b"".join(rows)
+        return status_line(self.status) + header_lines(self.headers)
 
 
 class Session(Protocol):
@@ -336,9 +362,8 @@ class Upgrade:
         self.session = session
 
     def head(self) -> bytes:
-        """The whole answer."""
-        rows = [b"%b: %b\r\n" % row for row in self.headers]
-        return b"".join((status_line(101), *rows, b"\r\n"))
+        """The whole answer. Raises ValueError for headers that can't be sent."""
+        return b"".join((status_line(101), header_lines(self.headers), b"\r\n"))
 
 
 def refusal(error: HttpError) -> Response:

@@ -42,6 +42,7 @@ class Wire:
     """Bytes in, requests out, for one connection.
 
     ``begun``: a message has begun and not ended; ``receiving``: the request whose body arrives.
+    ``head_limit`` may be less than ``HEAD_LIMIT``, and more than a chunk that is known (``known``).
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Wire:
         "begun",
         "ended",
         "failure",
+        "head_limit",
         "receiving",
         "rest",
     )
@@ -73,6 +75,7 @@ class Wire:
         self.ended = False
         self.receiving: Request | None = None
         self.failure: HttpError | None = None
+        self.head_limit = HEAD_LIMIT
         self.rest: bytes | None = None
 
     def feed(self, data: bytes) -> list[Request]:
@@ -149,7 +152,7 @@ class Wire:
     def _keep(self, data: bytes) -> None:
         """A message has not ended with these bytes, or they are many: remember where we are."""
         self._since.append(data)
-        if self._held > HEAD_LIMIT:
+        if self._held > self.head_limit:
             self._walk()
             self._look_at_limits()
 
@@ -168,8 +171,8 @@ class Wire:
 
     def _look_at_limits(self) -> None:
         place, error = self._place, None
-        if self.begun and self.receiving is None and len(place.raw) > HEAD_LIMIT:
-            error = HttpError(431, f"the head is longer than {HEAD_LIMIT} bytes")
+        if self.begun and self.receiving is None and len(place.raw) > self.head_limit:
+            error = _long_head(self.head_limit)
         elif place.extra + len(place.raw) > EXTRA_LIMIT and self.receiving is not None:
             error = HttpError(
                 400, f"chunk extensions and trailers are longer than {EXTRA_LIMIT} bytes"
@@ -189,18 +192,20 @@ class Wire:
             None if failure is None else [failure.status, failure.reason],
             wire.rest,
             wire.ended,
+            wire.head_limit,
         ]
 
     @staticmethod
     def from_canonical(plain: Any) -> Wire:
         """A wire with a parser of its own, as far as the other one."""
-        place, receiving, failure, rest, ended = plain
+        place, receiving, failure, rest, ended, head_limit = plain
         wire = Wire()
         request = None if receiving is None else Request.from_plain(receiving)
         wire._resume_at(Place(*place), request)
         wire.failure = None if failure is None else HttpError(*failure)
         wire.rest = rest
         wire.ended = ended
+        wire.head_limit = head_limit
         return wire
 
     def keep(self) -> Callable[[], Wire]:
@@ -260,8 +265,8 @@ class Wire:
         parser = self._parser
         method = parser.get_method()
         headers = self._headers
-        if self._held > HEAD_LIMIT:
-            _check_size(self._target, headers)
+        if self._held > self.head_limit:
+            _check_size(self._target, headers, self.head_limit)
         keeps = parser.should_keep_alive()
         looked_at = [row for row in headers if row[0] in LOOKED_AT]
         plain = keeps and len(looked_at) == 1
@@ -294,9 +299,13 @@ class Wire:
         self.receiving = None
 
 
-def _check_size(target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_LIMIT:
-        raise HttpError(431, f"the head is longer than {HEAD_LIMIT} bytes")
+def _check_size(target: bytes, headers: list[tuple[bytes, bytes]], limit: int) -> None:
+    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > limit:
+        raise _long_head(limit)
+
+
+def _long_head(limit: int) -> HttpError:
+    return HttpError(431, f"the head is longer than {limit} bytes")
 
 
 def _failure(error: BaseException, first: bytes) -> HttpError:

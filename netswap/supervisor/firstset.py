@@ -12,7 +12,13 @@ from pathlib import Path
 
 __all__ = ["bundled_modules", "first_paths", "kind_of_protocol"]
 
-_BESIDE = {"http": {"http.app": "welcome/v1", "websocket.connection": "websocket/v1"}}
+_BESIDE = {
+    "http": {
+        "http.app": "welcome/v1",
+        "http.limits": "http/limits",
+        "websocket.connection": "websocket/v1",
+    }
+}
 """What a protocol needs beside its connections."""
 
 _FILES = {

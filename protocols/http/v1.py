@@ -4,8 +4,9 @@ Requests of one connection are answered one after the other, in order. While a c
 one, those behind it wait in a queue; when that is full, or the body that arrives is not read, the
 client is not read either. The answers of plain functions to one chunk of input go out in one write.
 
-Known bug, mended in version 2: the answer to HEAD, when it is a stream, ends with a last chunk,
-which the client takes for the beginning of the next answer.
+Known bugs, mended in version 2: the answer to HEAD, when it is a stream, ends with a last chunk,
+which the client takes for the beginning of the next answer. A head has less time when the one
+before it was slow. A client that is refused while it sends may get a reset instead of the answer.
 """
 
 from __future__ import annotations
@@ -44,11 +45,13 @@ OWN_HEADERS: Final = frozenset({b"connection", b"transfer-encoding", b"keep-aliv
 class Http(State, kind="http.connection", version=1):
     """``wire`` has what came, ``current`` is being answered, ``queue`` waits for that."""
 
-    wire: Wire = reference(Wire, Wire.to_canonical, Wire.from_canonical)
+    wire: Wire = reference(Wire, Wire.to_canonical, Wire.from_canonical, Wire.keep)
     current: Exchange | None = reference(
-        lambda: None, Exchange.to_canonical, Exchange.from_canonical
+        lambda: None, Exchange.to_canonical, Exchange.from_canonical, Exchange.keep
     )
-    queue: list[Request] = reference(list, Request.to_canonical, Request.from_canonical)
+    queue: list[Any] = reference(  # of Request: named, the structs would be copied
+        list, Request.to_canonical, Request.from_canonical, Request.keep
+    )
     closing: bool = False
     """After the answers that are owed the connection is closed."""
     touched: bool = False
@@ -135,11 +138,13 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
                 break
             try:
                 answer = app.answer(request)
+                if type(answer) is Response:
+                    out.append(self._whole(request, answer))
+                    continue
             except Exception as error:
-                answer = self._failed(error)
-            if type(answer) is Response:
-                out.append(self._whole(request, answer))
-            elif type(answer) is Upgrade:
+                out.append(self._whole(request, self._failed(error)))
+                continue
+            if type(answer) is Upgrade:
                 self.write(b"".join(out))
                 out.clear()
                 self._exchange(request).upgrade(answer)
@@ -163,7 +168,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         exchange = self._exchange(request)
         if self.host.access is not None:
             exchange.began = self.host.access.begin(self.app)
-        exchange.carry_out(answer, self.app)
+        self.host.act(exchange.carry_out, answer, self.app)
 
     def _failed(self, error: Exception) -> Response:
         if isinstance(error, HttpError):
@@ -176,7 +181,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         state = self.state
         wire = state.wire
         if wire.failure is not None:
-            if not self._owes():
+            if wire.receiving is None and not self._owes() and not state.closing:
                 self._refuse(wire.failure)
             return
         if wire.begun and wire.receiving is None and self.timers.remaining("head_late") is None:
@@ -384,7 +389,10 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         if waiting:
             self._take(waiting)
         if state.wire.failure is not None and not self._owes():
-            self._refuse(state.wire.failure)
+            if state.wire.receiving is None:
+                self._refuse(state.wire.failure)
+            else:  # it was the answer to what could not be understood
+                self.close()
         elif state.wire.rest is not None and not self._owes():
             self._take(state.wire.resume())
         else:

@@ -126,6 +126,73 @@ TIMERS = [
 ]
 DOOR = [b"a", ("bob", Do.CONNECT), ("bob", b"b"), ("bob", Do.END), b"c", ("eve", Do.CONNECT)]
 
+HTTP_BESIDE = [PROTOCOLS / "http/limits.py", ROOT / "tests/protocols/http/answering.py"]
+
+
+def get(path: str, *more: str, method: str = "GET") -> bytes:
+    """A request without a body."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *more, "", ""]).encode()
+
+
+def post(path: str, *chunks: str) -> bytes:
+    """A request whose body comes in chunks."""
+    rows = [f"{len(chunk):x};x=y\r\n{chunk}\r\n" for chunk in chunks]
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return "".join([head, *rows, "0\r\nTrailer: z\r\n\r\n"]).encode()
+
+
+def answers(data: bytes) -> list[bytes]:
+    """Answers of http, without the time at which they were given."""
+    undated = re.sub(rb"date: [^\r]*\r\n", b"", data)
+    return [part for part in re.split(rb"(?=HTTP/1\.1 )", undated) if part]
+
+
+HTTP_OPTIONS: dict[str, Any] = {
+    "beside": HTTP_BESIDE,
+    "replies": answers,
+}
+HTTP_BODIES = [
+    get("/", "X-Long: " + "y" * 40),
+    b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\nhello, world",
+    post("/echo", "abc", "de"),
+    post("/length", "abc", "de") + get("/item/a") + get("/", method="HEAD") + get("/item/b"),
+    get("/", "Connection: upgrade", "Upgrade: h2c") + get("/nowhere"),
+    b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+    b"abc" + b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    get("/", "Connection: close") + get("/"),
+]
+HTTP_LATER = [
+    get("/slow/2") + get("/item/a") + get("/"),
+    get("/slow/1")[:20],
+    Wait(1),
+    get("/slow/1")[20:] + get("/drip"),
+    Wait(1),
+    Wait(2),
+    ("other", get("/drip")),
+    ("other", Do.END),
+    ("third", post("/length", "abcde")[:80]),
+    ("third", Do.END),
+    ("gone", get("/slow/5")),
+    ("gone", Do.CLOSE),
+    Wait(3),
+    Wait(80),
+]
+HTTP_STOPPED = [
+    get("/") + get("/long"),
+    Do.STOP_READING,
+    get("/long") + get("/"),
+    get("/item/a") + get("/long"),
+    Do.READ_AGAIN,
+    get("/", "Connection: close"),
+]
+HTTP_REFUSED = [
+    ("folded", get("/item/a") + get("/", "X: y", " z")),
+    ("late", get("/")[:9]),
+    ("size", post("/echo", "abc")[:-30] + b"no size\r\n"),
+    Wait(25),
+    Wait(10),
+]
+
 PAIRS: dict[str, tuple[str, str, list[list[Any]], dict[str, Any]]] = {
     "echo": ("echo/v1", "echo/v2", [ECHO], {}),
     "echo, which mends the tail": (
@@ -151,6 +218,8 @@ PAIRS: dict[str, tuple[str, str, list[list[Any]], dict[str, Any]]] = {
     ),
     "kv": ("kv/v1", "kv/v2", [KV], {}),
     "kv away from home": ("kv/v1", "kv/v2", [KV], {"workers": 2}),
+    "http": ("http/v1", "http/v2", [HTTP_BODIES, HTTP_LATER, HTTP_REFUSED], HTTP_OPTIONS),
+    "http to a client that does not read": ("http/v1", "http/v2", [HTTP_STOPPED], HTTP_OPTIONS),
     "receive buffers": (
         "buffers/contiguous",
         "buffers/chunked",

@@ -1,0 +1,159 @@
+"""Answers: what an application says of its answer, checked, and how that goes over the wire.
+
+An application may say anything; what a client would take for something else than was meant raises
+ValueError here, before a byte of it is written, and is the application's failure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from netswap.http.message import Request, Response, date_line, header_lines, status_line
+
+if TYPE_CHECKING:
+    from netswap.http.exchange import Exchange
+    from netswap.http.message import Headers
+
+__all__ = ["Outline"]
+
+Rows = list[tuple[bytes, bytes]]
+
+NO_BODY: Final = frozenset({204, 304})
+CHUNKED: Final = "chunked"
+LENGTH: Final = "length"
+TO_THE_END: Final = "to the end"
+NOTHING: Final = "nothing"
+
+_OWN: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive"})
+"""What a connection says for itself, whatever an application may have said."""
+
+
+class Whole(NamedTuple):
+    """The lines before and after that of the length, the length (None: nothing is said of it),
+    and whether the application wants the connection closed."""
+
+    start: bytes
+    end: bytes
+    length: int | None
+    says_last: bool
+
+
+class Start(NamedTuple):
+    """The lines of a head, how its body is delimited, and whether it is the connection's last."""
+
+    lines: bytes
+    framing: dict[str, Any]
+    says_last: bool
+
+
+def interim(status: int, headers: Headers) -> bytes:
+    """All of a 1xx. Raises ValueError for another status, and for 101."""
+    if not 100 <= status <= 199 or status == 101:
+        raise ValueError(f"{status} is not the status of an interim answer")
+    return status_line(status) + header_lines(headers) + b"\r\n"
+
+
+def whole(request: Request, response: Response) -> Whole:
+    """What goes around the body of a whole answer. Raises ValueError."""
+    rows, says_last = _rows(response.headers)
+    said, length = _length(rows), len(response.body)
+    empty = request.method == "HEAD" or response.status in NO_BODY
+    if said is not None and said != length and not (empty and not length):
+        raise ValueError(f"the answer has {length} bytes and says that it has {said}")
+    rows = [row for row in rows if row[0].lower() != b"content-length"]
+    shown: int | None = length if said is None else said
+    if response.status == 204 or (response.status == 304 and said is None):
+        shown = None
+    lines = _status(response.status) + header_lines(rows)
+    return Whole(lines, _dated(rows), shown, says_last)
+
+
+def start(request: Request, status: int, headers: Headers) -> Start:
+    """The head of an answer that comes in parts. Raises ValueError."""
+    rows, says_last = _rows(headers)
+    framing, line = _framing(request, status, _length(rows))
+    if status == 204:
+        rows = [row for row in rows if row[0].lower() != b"content-length"]
+    lines = b"".join((_status(status), header_lines(rows), _dated(rows), line))
+    noted = framing | {"status": status, "sent": 0}
+    return Start(lines, noted, says_last or framing["how"] == TO_THE_END)
+
+
+def part(exchange: Exchange, data: bytes) -> bytes:
+    """Some bytes of a body as they go over the wire. Raises ValueError beyond the length."""
+    framing = exchange.framing
+    how = framing["how"]
+    if how == NOTHING or exchange.request.method == "HEAD" or not data:
+        return b""
+    if how == LENGTH:
+        if len(data) > framing["left"]:
+            more = len(data) - framing["left"]
+            raise ValueError(f"the answer is {more} bytes longer than it said")
+        framing["left"] -= len(data)
+    framing["sent"] += len(data)
+    return b"%x\r\n%b\r\n" % (len(data), data) if how == CHUNKED else data
+
+
+def end(exchange: Exchange) -> bytes:
+    """What stands behind a body. Raises ValueError when some of it is missing."""
+    framing = exchange.framing
+    if exchange.request.method == "HEAD":
+        return b""
+    if framing["how"] == LENGTH and framing["left"]:
+        raise ValueError(f"the answer is {framing['left']} bytes shorter than it said")
+    return b"0\r\n\r\n" if framing["how"] == CHUNKED else b""
+
+
+def _rows(headers: Headers) -> tuple[Rows, bool]:
+    """The headers but for those that are the connection's own, and whether they say close."""
+    given = list(headers)
+    rows = [row for row in given if row[0].lower() not in _OWN]
+    values = [value.lower() for name, value in given if name.lower() == b"connection"]
+    return rows, any(b"close" in map(bytes.strip, value.split(b",")) for value in values)
+
+
+def _status(status: int) -> bytes:
+    if not 200 <= status <= 999:
+        raise ValueError(f"{status} is not the status of an answer")
+    return status_line(status)
+
+
+def _length(rows: Rows) -> int | None:
+    """What an application says of the length of its answer."""
+    found = [value for name, value in rows if name.lower() == b"content-length"]
+    if not found:
+        return None
+    if len(found) > 1 or not found[0].isdigit():
+        raise ValueError(f"the answer says of its length {b', '.join(found)!r}")
+    return int(found[0])
+
+
+def _dated(rows: Rows) -> bytes:
+    return b"" if any(name.lower() == b"date" for name, _ in rows) else date_line()
+
+
+def _framing(request: Request, status: int, length: int | None) -> tuple[dict[str, Any], bytes]:
+    """How the body of an answer in parts is delimited, and the line that says so."""
+    if status in NO_BODY:
+        return {"how": NOTHING}, b""
+    if request.method == "HEAD":
+        chunked = length is None and request.version == "1.1"
+        return {"how": NOTHING}, b"transfer-encoding: chunked\r\n" if chunked else b""
+    if length is not None:
+        return {"how": LENGTH, "left": length}, b""
+    if request.version == "1.1":
+        return {"how": CHUNKED}, b"transfer-encoding: chunked\r\n"
+    return {"how": TO_THE_END}, b""
+
+
+class Outline:
+    """What goes around a body, and how it is delimited."""
+
+    NO_BODY: Final = NO_BODY
+    LENGTH: Final = LENGTH
+
+    whole = staticmethod(whole)
+    start = staticmethod(start)
+    part = staticmethod(part)
+    end = staticmethod(end)
+    interim = staticmethod(interim)

@@ -1,0 +1,73 @@
+"""http.app of the tests: answers in every way that there is."""
+
+from __future__ import annotations
+
+import asyncio
+
+from netswap import State
+from netswap.http import App, Request, Response, route
+
+
+class Nothing(State, kind="http.app", version=1):
+    """No state."""
+
+
+class Site(App[Nothing]):
+    """Whole and in parts, at once and later."""
+
+    @route("GET", "/")
+    @route("HEAD", "/")
+    @route("OPTIONS", "*")
+    def hello(self, request: Request) -> Response:
+        """At once."""
+        return Response("hello")
+
+    @route("POST", "/length")
+    def length(self, request: Request) -> Response:
+        """When the body is whole."""
+        return Response(str(request.body.size))
+
+    @route("POST", "/early")
+    async def early(self, request: Request) -> Response:
+        """Before the body has come, and without it."""
+        return Response("no, thanks", 403)
+
+    @route("POST", "/echo")
+    async def echo(self, request: Request) -> None:
+        """In parts, while the body comes."""
+        request.exchange.start(200, [(b"content-type", b"application/octet-stream")])
+        while data := await request.body.chunk():
+            await request.exchange.write(data)
+
+    @route("GET", "/item/{name}")
+    async def item(self, request: Request, name: str) -> Response:
+        """In a turn of its own."""
+        await asyncio.sleep(0)
+        return Response(name)
+
+    @route("GET", "/slow/{seconds}")
+    async def slow(self, request: Request, seconds: str) -> Response:
+        """After a while."""
+        await asyncio.sleep(float(seconds))
+        return Response(f"after {seconds} s")
+
+    @route("GET", "/long")
+    @route("HEAD", "/long")
+    async def long(self, request: Request) -> None:
+        """Longer than any buffer, as fast as it is read."""
+        request.exchange.start(200, [(b"x-long", b"yes")])
+        for number in range(20):
+            await request.exchange.write(b"%05d\n" % number * 100)
+
+    @route("GET", "/drip")
+    async def drip(self, request: Request) -> None:
+        """A line a second."""
+        request.exchange.start(200, [(b"content-length", b"24")])
+        for number in range(4):
+            await request.exchange.write(b"line %d" % number)
+            await asyncio.sleep(1)
+
+    @route("GET", "/fails")
+    async def fails(self, request: Request) -> Response:
+        """Not at all."""
+        raise ValueError("no")
