@@ -21,7 +21,9 @@ def modules(document: str) -> list[str]:
     return [block for block in blocks if "from netswap import" in block]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/modules.md", "docs/safety.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/http.md", "docs/modules.md", "docs/safety.md"]
+)
 def test_code_blocks_load_as_modules(document: str) -> None:
     """Every module that the documents show passes the check and defines what it says."""
     blocks = modules(document)
@@ -29,7 +31,7 @@ def test_code_blocks_load_as_modules(document: str) -> None:
     for number, block in enumerate(blocks):
         bundle = Bundle(f"block{number}.py", {f"block{number}.py": block.encode()})
         assert check_source(bundle) == []
-        if "def on_data" in block or "def run" in block:
+        if any(word in block for word in ("def on_data", "def run", "@websocket")):
             loaded = load_bundle(bundle)
             assert loaded.implementations
             loaded.unload()
