@@ -7,6 +7,7 @@ import zlib
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
@@ -22,10 +23,13 @@ from netswap.http import (
     WebSocketClosedError,
     websocket,
 )
+from netswap.supervisor.certificates import read_files
+from netswap.tls import TlsFiles, context_of
 from protocols.http import v1 as http
 from protocols.websocket import v1, v2
+from tests.authority import Authority
 from tests.masked import closing, deflated, frame
-from tests.protocols.conftest import until
+from tests.protocols.conftest import Server, until
 
 KIND = "websocket.connection"
 
@@ -580,3 +584,47 @@ async def test_what_a_coroutine_of_the_past_says_goes_nowhere(serve):
         await client.send("x")
         assert await client.recv() == "new 2"
     assert heard == ["cleaned up"]
+
+
+# -- another client, and TLS -----------------------------------------------------------------------
+
+
+@PATHS
+async def test_the_client_of_aiohttp_says_the_same(serve, path):
+    """It masks, deflates and closes in its own way."""
+    server, address = await site(serve)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(address + path, compress=15) as client,
+    ):
+        assert "welcome" in await client.receive_str()
+        for message in ("grüß €", "x" * 70_000):
+            await client.send_str(message)
+            assert await client.receive_str() == message
+            await server.swap(v2)
+        await client.send_bytes(b"y" * 5000)
+        assert await client.receive_bytes() == b"y" * 5000
+        await client.ping(b"there?")
+        await client.close(code=4002, message=b"done")
+        assert client.close_code == 4002
+
+
+async def test_over_tls_a_session_is_swapped_and_closed_in_order(tmp_path):
+    """TLS has no half of a connection to close: it is closed at once, after the last words."""
+    authority = Authority(tmp_path)
+    pair = authority.issue()
+    tls = context_of(read_files(TlsFiles(cert=pair.cert, key=pair.key), "web").terms)
+    server = Server((http, v1, module), "http.connection", {})
+    await server.start(tls)
+    address = f"wss://localhost:{server.address[1]}/calls"
+    async with connect(address, ssl=authority.client()) as client:
+        await client.recv()
+        await client.send("one")
+        assert await client.recv() == "one"
+        await server.swap(v2, http)
+        await client.send("end")
+        assert await client.recv() == "end"
+        with pytest.raises(ConnectionClosedError):
+            await client.recv()
+    assert client.close_code == 4000
+    await server.stop()
