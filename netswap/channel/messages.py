@@ -127,7 +127,7 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
     child, and with ``allow_stale`` a library that has changed on disk is no reason to refuse. With
     ``guard`` a call that fails on probation is answered by the old code.
     Before a shadow run, connections are recorded for ``shadow`` seconds; ``expect_diff``: old and
-    new code may answer differently in it.
+    new code may answer differently in it. ``rolling``: no slice is longer than others are.
     """
 
     tx: int
@@ -143,6 +143,7 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=True):
     guard: bool = True
     shadow: float = 0.0
     expect_diff: bool = False
+    rolling: bool = False
 
 
 class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -150,7 +151,9 @@ class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     ``connections`` are those among which a canary's share is chosen; ``rehearsal`` is what was
     tried. ``clustered`` are the kinds with a part in every worker whose code changes: parts of two
-    versions would ask each other while one worker after the other swaps.
+    versions would ask each other while one worker after the other swaps. ``asking`` has, as
+    sentences (``a.connection uses a.store``), which changed kinds ask each other, unless this
+    worker changes all of them in one stroke.
     """
 
     tx: int
@@ -160,6 +163,7 @@ class Prepared(msgspec.Struct, frozen=True, array_like=True, tag=True):
     connections: int = 0
     rehearsal: Rehearsal | None = None
     clustered: list[str] = []
+    asking: list[str] = []
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -10,26 +10,27 @@ flipped and before any old object is let go. Hence:
 * the death of one worker before the commit aborts; after it, the successor of that worker boots
   into the committed set, so nobody has to be asked.
 
-``TRANSITIONS`` below is the whole of it: opening, preparing, swapping, committing, finishing,
+``phases.TRANSITIONS`` is the whole of it: opening, preparing, swapping, committing, finishing,
 committed; and from each phase before the commit record, reverting and then aborted, or mixed when
 a worker that had begun to swap did not say that the old code serves again.
 
 A transaction may be on *probation*: a canary is swapped and watched first, all of it is watched
 after the swap, or both. These phases lie before the commit record, while every worker keeps the
 way back, so a watch that fails is a revert like any other. A transaction without them passes them
-by (``_OPTIONAL``). An operator may end a probation by a ``Decision``; with ``by_hand`` only that
-promotes the canary.
+by (``phases.OPTIONAL``). An operator may end a probation by a ``Decision``; with ``by_hand`` only
+that promotes the canary. A canary that is ``chosen`` by a selector has to find somebody.
 
 An *atomic* one asks every worker to hold all that would be served before any is told to swap, so
 that two versions never serve at the same moment; what lets them serve again is the next watch,
 finish or revert. It has no canary, which serves beside the old code. Back from a watch it is
 *returning*: all hold once more before any goes back. One becomes atomic by itself when the workers
-have prepared a change of a kind with a part in each.
+have prepared a change of a kind with a part in each, or of kinds that ask each other, where some
+worker can't change them in one stroke.
 
 A vote is counted once, and only in the phase that asked for it: duplicates, answers that come too
 late and answers from workers that do not take part change nothing. Two phases that ask the same
-are told apart by the answer's ``canary``. A deadline is an event like
-any other and names the phase that it belongs to.
+are told apart by the answer's ``canary``. A deadline is an event like any other and names the
+phase that it belongs to.
 
 What this does not know: time, sockets, the journal's file, what is swapped. ``transaction`` drives
 it.
@@ -39,7 +40,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum, auto
 
 import msgspec
 
@@ -47,6 +47,21 @@ from netswap.channel import messages
 from netswap.events import Refusal, Rehearsal, Stage, VerdictLine, WatchRow, WorkerReceipt
 from netswap.outcome import Outcome
 from netswap.supervisor.inputs import Decision, Lost, Probation, Stopped, Written
+from netswap.supervisor.phases import (
+    ASKS,
+    FAILS_AS,
+    FINAL,
+    FLIPS,
+    NO,
+    OF_CANARY,
+    ON_ENTRY,
+    OPTIONAL,
+    TRANSITIONS,
+    YES,
+    Act,
+    Phase,
+    Step,
+)
 
 __all__ = [
     "TRANSITIONS",
@@ -63,57 +78,6 @@ __all__ = [
     "Vote",
     "Written",
 ]
-
-
-class Phase(StrEnum):
-    """Where a transaction stands."""
-
-    OPENING = auto()
-    PREPARING = auto()
-    CANARY = "swapping the canary"
-    PROBATION = "watching the canary"
-    HOLDING = auto()
-    SWAPPING = auto()
-    WATCHING = auto()
-    RETURNING = "holding for the way back"
-    COMMITTING = auto()
-    FINISHING = auto()
-    REVERTING = auto()
-    COMMITTED = auto()
-    ABORTED = auto()
-    MIXED = auto()
-
-
-class Step(StrEnum):
-    """What an event means for the phase: the inputs of the table."""
-
-    ALL = auto()  # the last awaited worker has answered as wished
-    NO = auto()  # a worker refused or failed
-    LOST = auto()  # a worker died
-    LATE = auto()  # the deadline of the phase passed
-    WRITTEN = auto()  # the journal has the record
-    UNWRITTEN = auto()  # the journal did not take the record
-    PROMOTED = auto()  # an operator has seen enough
-    TAKEN_BACK = auto()  # an operator wants the old code back
-    UNDECIDED = auto()  # nobody promoted a canary that waits for it
-    STOPPED = auto()  # an operator does not want to wait any longer
-
-
-class Act(StrEnum):
-    """What the driver has to do, in the order given."""
-
-    JOURNAL_BEGIN = auto()
-    SEND_PREPARE = auto()
-    SEND_CANARY = auto()
-    SEND_WATCH_CANARY = auto()
-    SEND_HOLD = auto()
-    SEND_SWAP = auto()
-    SEND_WATCH = auto()
-    JOURNAL_COMMIT = auto()
-    SEND_FINISH = auto()
-    SEND_REVERT = auto()
-    JOURNAL_ABORT = auto()
-    DONE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,119 +102,6 @@ Vote = (
 )
 Event = Vote | Lost | Deadline | Decision | Stopped | Written
 
-_HOWEVER = (Step.ALL, Step.NO, Step.LOST, Step.LATE, Step.STOPPED)
-TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
-    (Phase.OPENING, Step.WRITTEN): Phase.PREPARING,
-    (Phase.OPENING, Step.UNWRITTEN): Phase.ABORTED,
-    (Phase.PREPARING, Step.ALL): Phase.CANARY,
-    (Phase.PREPARING, Step.NO): Phase.REVERTING,
-    (Phase.PREPARING, Step.LOST): Phase.REVERTING,
-    (Phase.PREPARING, Step.LATE): Phase.REVERTING,
-    (Phase.PREPARING, Step.STOPPED): Phase.REVERTING,
-    (Phase.CANARY, Step.ALL): Phase.PROBATION,
-    (Phase.CANARY, Step.NO): Phase.REVERTING,
-    (Phase.CANARY, Step.LOST): Phase.REVERTING,
-    (Phase.CANARY, Step.LATE): Phase.REVERTING,
-    (Phase.CANARY, Step.STOPPED): Phase.REVERTING,
-    (Phase.PROBATION, Step.ALL): Phase.SWAPPING,
-    (Phase.PROBATION, Step.PROMOTED): Phase.SWAPPING,
-    (Phase.PROBATION, Step.NO): Phase.REVERTING,
-    (Phase.PROBATION, Step.LOST): Phase.REVERTING,
-    (Phase.PROBATION, Step.LATE): Phase.REVERTING,
-    (Phase.PROBATION, Step.TAKEN_BACK): Phase.REVERTING,
-    (Phase.PROBATION, Step.UNDECIDED): Phase.REVERTING,
-    (Phase.PROBATION, Step.STOPPED): Phase.REVERTING,
-    (Phase.HOLDING, Step.ALL): Phase.SWAPPING,
-    (Phase.HOLDING, Step.NO): Phase.REVERTING,
-    (Phase.HOLDING, Step.LOST): Phase.REVERTING,
-    (Phase.HOLDING, Step.LATE): Phase.REVERTING,
-    (Phase.HOLDING, Step.STOPPED): Phase.REVERTING,
-    (Phase.SWAPPING, Step.ALL): Phase.WATCHING,
-    (Phase.SWAPPING, Step.NO): Phase.REVERTING,
-    (Phase.SWAPPING, Step.LOST): Phase.REVERTING,
-    (Phase.SWAPPING, Step.LATE): Phase.REVERTING,
-    (Phase.SWAPPING, Step.STOPPED): Phase.REVERTING,
-    (Phase.WATCHING, Step.ALL): Phase.COMMITTING,
-    (Phase.WATCHING, Step.PROMOTED): Phase.COMMITTING,
-    (Phase.WATCHING, Step.NO): Phase.RETURNING,
-    (Phase.WATCHING, Step.LOST): Phase.RETURNING,
-    (Phase.WATCHING, Step.LATE): Phase.RETURNING,
-    (Phase.WATCHING, Step.TAKEN_BACK): Phase.RETURNING,
-    (Phase.WATCHING, Step.STOPPED): Phase.RETURNING,
-    (Phase.COMMITTING, Step.WRITTEN): Phase.FINISHING,
-    (Phase.COMMITTING, Step.UNWRITTEN): Phase.RETURNING,
-    (Phase.FINISHING, Step.ALL): Phase.COMMITTED,
-    (Phase.FINISHING, Step.LATE): Phase.COMMITTED,
-    **{(Phase.RETURNING, step): Phase.REVERTING for step in _HOWEVER},
-    (Phase.REVERTING, Step.ALL): Phase.ABORTED,
-    (Phase.REVERTING, Step.LATE): Phase.MIXED,
-}
-"""Every change of phase. A step that has no row in a phase changes nothing there."""
-
-_OPTIONAL: dict[Phase, Phase] = {
-    Phase.CANARY: Phase.HOLDING,
-    Phase.HOLDING: Phase.SWAPPING,
-    Phase.WATCHING: Phase.COMMITTING,
-    Phase.RETURNING: Phase.REVERTING,
-}
-"""Phases that not every transaction has, and where one without them goes instead."""
-
-_ON_ENTRY: dict[Phase, tuple[Act, ...]] = {
-    Phase.OPENING: (Act.JOURNAL_BEGIN,),
-    Phase.PREPARING: (Act.SEND_PREPARE,),
-    Phase.CANARY: (Act.SEND_CANARY,),
-    Phase.PROBATION: (Act.SEND_WATCH_CANARY,),
-    Phase.HOLDING: (Act.SEND_HOLD,),
-    Phase.SWAPPING: (Act.SEND_SWAP,),
-    Phase.WATCHING: (Act.SEND_WATCH,),
-    Phase.RETURNING: (Act.SEND_HOLD,),
-    Phase.COMMITTING: (Act.JOURNAL_COMMIT,),
-    Phase.FINISHING: (Act.SEND_FINISH,),
-    Phase.REVERTING: (Act.SEND_REVERT,),
-    Phase.COMMITTED: (Act.DONE,),
-    Phase.ABORTED: (Act.JOURNAL_ABORT, Act.DONE),
-    Phase.MIXED: (Act.JOURNAL_ABORT, Act.DONE),
-}
-
-FINAL = frozenset({Phase.COMMITTED, Phase.ABORTED, Phase.MIXED})
-
-_YES: dict[Phase, type] = {
-    Phase.PREPARING: messages.Prepared,
-    Phase.CANARY: messages.Swapped,
-    Phase.PROBATION: messages.Watched,
-    Phase.HOLDING: messages.Held,
-    Phase.SWAPPING: messages.Swapped,
-    Phase.WATCHING: messages.Watched,
-    Phase.RETURNING: messages.Held,
-    Phase.FINISHING: messages.Finished,
-    Phase.REVERTING: messages.Reverted,
-}
-_NO: dict[Phase, type] = {
-    Phase.PREPARING: messages.Refused,
-    Phase.CANARY: messages.SwapFailed,
-    Phase.PROBATION: messages.WatchFailed,
-    Phase.HOLDING: messages.SwapFailed,
-    Phase.SWAPPING: messages.SwapFailed,
-    Phase.WATCHING: messages.WatchFailed,
-    Phase.RETURNING: messages.SwapFailed,
-}
-_ASKS = _YES.keys()
-"""The phases in which every live worker has to answer."""
-
-_OF_CANARY = frozenset({Phase.CANARY, Phase.PROBATION})
-_FLIPS = frozenset({Phase.CANARY, Phase.SWAPPING})
-_FAILS_AS: dict[Phase, Outcome] = {
-    Phase.OPENING: Outcome.REFUSED,
-    Phase.PREPARING: Outcome.REFUSED,
-    Phase.CANARY: Outcome.ROLLED_BACK,
-    Phase.PROBATION: Outcome.ROLLED_BACK,
-    Phase.HOLDING: Outcome.ROLLED_BACK,
-    Phase.SWAPPING: Outcome.ROLLED_BACK,
-    Phase.WATCHING: Outcome.ROLLED_BACK,
-    Phase.RETURNING: Outcome.ROLLED_BACK,
-    Phase.COMMITTING: Outcome.ROLLED_BACK,
-}
-
 
 _NOTHING = Probation()
 
@@ -263,7 +114,8 @@ class Agreement:
 
     Public results: ``outcome``, ``refusals`` (why it failed, per worker), ``stuck`` (workers that
     may serve two versions), ``verdicts``, ``rehearsals``, ``receipts`` and ``figures`` (the latest
-    of a watch) by slot, ``clustered`` (kinds with parts that change), ``returned`` (all hold).
+    of a watch) by slot, ``clustered`` (kinds with parts that change), ``asking`` (which changed
+    kinds ask each other), ``returned`` (all hold).
     """
 
     def __init__(
@@ -291,9 +143,11 @@ class Agreement:
         self.figures: dict[int, list[WatchRow]] = {}
         self.rehearsals: dict[int, Rehearsal] = {}
         self.clustered: set[str] = set()
+        self.asking: set[str] = set()
         self.returned = False
         self._by_hand = probation.by_hand
         self._whole = probation.whole
+        self._chosen = probation.chosen
         wanted = {
             Phase.CANARY: probation.canary,
             Phase.HOLDING: probation.atomic,
@@ -318,7 +172,7 @@ class Agreement:
         """The first actions; a dry run has no record to write and goes straight on."""
         if self.dry_run:
             return self._take(Step.WRITTEN)
-        return list(_ON_ENTRY[Phase.OPENING])
+        return list(ON_ENTRY[Phase.OPENING])
 
     def feed(self, event: Event) -> list[Act]:
         """The actions that ``event`` leads to; none when it is late, doubled or foreign."""
@@ -353,7 +207,7 @@ class Agreement:
             self._judge(following, target)
             actions += self._enter(target)
             # With nobody left to ask, a phase that asks is over as soon as it begins.
-            following = Step.ALL if self.phase in _ASKS and not self.waiting else None
+            following = Step.ALL if self.phase in ASKS and not self.waiting else None
         return actions
 
     def _detour(self, target: Phase) -> Phase:
@@ -361,10 +215,10 @@ class Agreement:
 
         A revert ends by what it left behind: none is mixed before a worker was told to swap.
         """
-        if target in _FLIPS and self.dry_run:
+        if target in FLIPS and self.dry_run:
             return Phase.REVERTING
         while target in self._passed_by:
-            target = _OPTIONAL[target]
+            target = OPTIONAL[target]
         if target in (Phase.ABORTED, Phase.MIXED):
             return Phase.MIXED if self.stuck and self._swap_was_sent else Phase.ABORTED
         return target
@@ -372,15 +226,15 @@ class Agreement:
     def _judge(self, step: Step, target: Phase) -> None:
         failed = step not in (Step.ALL, Step.WRITTEN, Step.PROMOTED)
         if target in (Phase.RETURNING, Phase.REVERTING, Phase.ABORTED) and failed:
-            self.outcome = _FAILS_AS.get(self.phase, self.outcome)
+            self.outcome = FAILS_AS.get(self.phase, self.outcome)
         if target is Phase.MIXED:
             self.outcome = Outcome.MIXED
 
     def _enter(self, phase: Phase) -> list[Act]:
         self.phase = phase
-        self._swap_was_sent |= phase in _FLIPS
-        self.waiting = set(self.live) if phase in _ASKS else set()
-        acts = _ON_ENTRY[phase]
+        self._swap_was_sent |= phase in FLIPS
+        self.waiting = set(self.live) if phase in ASKS else set()
+        acts = ON_ENTRY[phase]
         return [act for act in acts if not (self.dry_run and act is Act.JOURNAL_ABORT)]
 
     def _read_vote(self, vote: Vote) -> Step | None:
@@ -388,12 +242,12 @@ class Agreement:
             return None
         self._note_figures(vote)
         self._note_tried(vote)
-        if isinstance(vote, _NO.get(self.phase, ())):
+        if isinstance(vote, NO.get(self.phase, ())):
             assert isinstance(vote, messages.Refused | messages.SwapFailed | messages.WatchFailed)
             if self.phase is not Phase.RETURNING:  # then it is known why
                 self.refusals.append(vote.refusal)
             return Step.NO
-        if not isinstance(vote, _YES[self.phase]) or self._is_of_another_phase(vote):
+        if not isinstance(vote, YES[self.phase]) or self._is_of_another_phase(vote):
             return None
         self._note(vote)
         self.waiting.discard(vote.slot)
@@ -401,7 +255,7 @@ class Agreement:
 
     def _is_of_another_phase(self, vote: Vote) -> bool:
         """Whether it answers what was asked of the canary, or of all, when that is not asked."""
-        return getattr(vote, "canary", False) is not (self.phase in _OF_CANARY)
+        return getattr(vote, "canary", False) is not (self.phase in OF_CANARY)
 
     def _unanimous(self) -> Step:
         """What it means that all have agreed."""
@@ -409,24 +263,34 @@ class Agreement:
             advice = "push again, then `netswap promote` while it is watched"
             self._refuse("nobody promoted the canary in time", None, advice)
             return Step.UNDECIDED
-        if self.phase is Phase.PREPARING and self.selective and not self._found():
-            reason = "the selector finds no object of the pushed kinds in any worker"
-            advice = "netswap objects --selector shows what a selector finds"
-            self.refusals.append(Refusal(Stage.PREPARE, reason, advice=advice))
-            return Step.NO
-        if self.phase is Phase.PREPARING and self.clustered and self._whole:
-            self._passed_by -= {Phase.HOLDING, Phase.RETURNING}
         self.returned |= self.phase is Phase.RETURNING
+        return self._prepared() if self.phase is Phase.PREPARING else Step.ALL
+
+    def _prepared(self) -> Step:
+        """Whether a selector has found anything; what changes together is held."""
+        if self.selective and not self._found():
+            return self._finds_nobody("the selector finds no object")
+        if self._chosen and not sum(self.connections.values()):
+            return self._finds_nobody("the canary's selector finds no connection")
+        if (self.clustered or self.asking) and self._whole:
+            self._passed_by -= {Phase.HOLDING, Phase.RETURNING}
         return Step.ALL
 
     def _found(self) -> int:
         return sum(count for counts in self.objects.values() for count in counts.values())
+
+    def _finds_nobody(self, what: str) -> Step:
+        reason = f"{what} of the pushed kinds in any worker"
+        advice = "netswap objects --selector shows what a selector finds"
+        self.refusals.append(Refusal(Stage.PREPARE, reason, advice=advice))
+        return Step.NO
 
     def _note(self, vote: Vote) -> None:
         if isinstance(vote, messages.Prepared):
             self.objects[vote.slot] = vote.objects
             self.connections[vote.slot] = vote.connections
             self.clustered.update(vote.clustered)
+            self.asking.update(vote.asking)
         elif isinstance(vote, messages.Swapped):
             self.receipts[vote.slot] = vote.receipt
         elif isinstance(vote, messages.Finished) and vote.slot in self.receipts:
@@ -456,7 +320,7 @@ class Agreement:
             reason = f"worker {event.slot} died while {self.phase.value}"
             self._refuse(reason, event.slot, "netswap workers")
             return Step.LOST
-        return Step.ALL if self.phase in _ASKS and not self.waiting else None
+        return Step.ALL if self.phase in ASKS and not self.waiting else None
 
     def _read_deadline(self, event: Deadline) -> Step | None:
         if event.phase is not self.phase or self.done:

@@ -34,8 +34,8 @@ class Probation:
     """What a transaction has to stand: a ``canary`` first, a ``watch`` over all afterwards.
 
     An ``atomic`` one is held in all workers while they swap. ValueError with a canary. So is one
-    that changes a clustered kind, if it is ``whole``: neither a part goes first or alone, nor was
-    it to roll.
+    that changes a clustered kind, or kinds that ask each other, if it is ``whole``: neither a part
+    goes first or alone, nor was it to roll. A canary is ``chosen`` by a selector, or a share.
     """
 
     canary: bool = False
@@ -43,6 +43,7 @@ class Probation:
     by_hand: bool = False
     atomic: bool = False
     whole: bool = False
+    chosen: bool = False
 
     def __post_init__(self) -> None:
         if self.canary and self.atomic:

@@ -163,17 +163,22 @@ def worker_line(receipt: WorkerReceipt) -> str:
 
 _APART = {
     "atomic": "nothing is served until all have swapped; with --rolling it would be",
-    "rolling": "parts of two versions ask each other until all have swapped, which was asked for",
-    "canary": "parts of two versions ask each other as long as the canary lasts",
-    "only": "parts of two versions ask each other, from now on",
+    "rolling": "{} of two versions ask each other until all have swapped, which was asked for",
+    "canary": "{} of two versions ask each other as long as the canary lasts",
+    "only": "{} of two versions ask each other, from now on",
 }
 
 
-def apart(kinds: Iterable[str], way: str) -> str:
-    """What a change of clustered ``kinds`` means when it is swapped in that way."""
-    names = sorted(kinds)
-    have = "has" if len(names) == 1 else "have"
-    return f"{', '.join(names)} {have} a part in every worker: {_APART[way]}"
+def apart(clustered: Iterable[str], asking: Iterable[str], way: str) -> list[str]:
+    """What it means to swap in that way: ``clustered`` kinds, and ``asking`` which ask which."""
+    parts, pairs = sorted(clustered), sorted(asking)
+    have = "has" if len(parts) == 1 else "have"
+    change = "both change" if len(pairs) == 1 else "all of these change"
+    rows = (
+        (parts, f"{', '.join(parts)} {have} a part in every worker", "parts"),
+        (pairs, f"{', '.join(pairs)}, and {change}", "objects"),
+    )
+    return [f"{why}: {_APART[way].format(what)}" for found, why, what in rows if found]
 
 
 def figures_of(agreement: Agreement) -> list[WatchRow]:

@@ -63,7 +63,8 @@ class Plan:
     old and new code are asked the same; ``expect_diff``: they may answer differently.
     Without ``rehearse`` only a sample is tried; ``allow_stale``: a library that has changed on
     disk is no reason to refuse. ``atomic``: nothing is served while the workers swap, which is so
-    by itself when a kind with a part in every worker changes, unless it is ``rolling``.
+    by itself when a kind with a part in every worker changes, or kinds that ask each other and are
+    too many for one stroke, unless it is ``rolling``.
     """
 
     command: str
@@ -95,7 +96,8 @@ class Plan:
         """What it has to stand before it is committed."""
         canary, watch, by_hand = self.canary is not None, self.watch > 0, self.by_hand > 0
         whole = not (canary or self.rolling or self.only is not None)
-        return Probation(canary, watch, by_hand, self.atomic, whole)
+        chosen = self.canary is not None and self.canary.selector is not None
+        return Probation(canary, watch, by_hand, self.atomic, whole, chosen)
 
     @property
     def canary_watch(self) -> float:
@@ -256,6 +258,7 @@ class Transaction:
             expect_diff=plan.expect_diff,
             rehearse=plan.rehearse,
             allow_stale=plan.allow_stale,
+            rolling=plan.rolling,
         )
 
     def _swap_canary(self, slot: int) -> messages.Message:
@@ -317,11 +320,12 @@ class Transaction:
     def remarks(self) -> list[str]:
         """What is special about how this one swaps, once all are prepared."""
         agreement, plan = self.agreement, self.plan
-        if not agreement.clustered or plan.atomic:
+        if plan.atomic:
             return []
         ways = {"canary": plan.canary is not None, "only": plan.only is not None}
         way = next((name for name, is_so in ways.items() if is_so), "")
-        return [apart(agreement.clustered, way or ("atomic" if agreement.atomic else "rolling"))]
+        way = way or ("atomic" if agreement.atomic else "rolling")
+        return apart(agreement.clustered, agreement.asking, way)
 
     def _report(self, event: Event) -> None:
         text = _SAID.get(type(event))

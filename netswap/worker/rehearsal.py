@@ -17,6 +17,7 @@ from netswap.blame import describe, place_of_death
 from netswap.confine import Confinement, confine, leave_room
 from netswap.events import Refusal, Rehearsal, Stage, VerdictLine
 from netswap.worker.forked import Told, in_fork
+from netswap.worker.together import NOTHING, Together
 
 __all__ = ["Rehearsed", "rehearse"]
 
@@ -25,14 +26,15 @@ class Rehearsed(msgspec.Struct, frozen=True):
     """What the child found: a refusal or none, and ``report``, what it did.
 
     ``verdicts`` are what was judged, as far as that came; ``compiled`` is the code of the new
-    bundles, so that the worker's loop need not compile it; ``clustered`` as in ``Prepared``.
+    bundles, so that the worker's loop need not compile it; ``together`` is what would ask what of
+    another version.
     """
 
     refusal: Refusal | None
     report: Rehearsal = Rehearsal()
     verdicts: list[VerdictLine] = []
     compiled: dict[str, dict[str, bytes]] = {}
-    clustered: list[str] = []
+    together: Together = NOTHING
 
 
 async def rehearse(play: Callable[[], Rehearsed], timeout: float) -> Rehearsed:

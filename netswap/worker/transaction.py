@@ -10,7 +10,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -25,18 +25,18 @@ from netswap.stack import Host, Implementation
 from netswap.worker.canary import connections_of
 from netswap.worker.deadline import Deadline
 from netswap.worker.driver import SLICE_NS, Driver
-from netswap.worker.gate import Gate
+from netswap.worker.holding import Holding
 from netswap.worker.installation import Installation
 from netswap.worker.library import Library, classes_of
 from netswap.worker.play import try_all, try_sample
 from netswap.worker.rehearsal import Rehearsed, rehearse
 from netswap.worker.remarks import Remarks
-from netswap.worker.settling import RETURN_S, Peers, Settling
 from netswap.worker.shadow import CONNECTIONS, INPUTS, shadow
 from netswap.worker.slowly import Slowly, no_shadow
 from netswap.worker.startup import Startups
-from netswap.worker.unable import hangs, placed, short_of
-from netswap.worker.verdicts import Judgement, clustered, judge, ordered, unsplittable
+from netswap.worker.together import NOTHING, Together, fits_a_stroke, together
+from netswap.worker.unable import hangs, placed, unable
+from netswap.worker.verdicts import Judgement, judge, ordered, unsplittable
 from netswap.worker.watch import POLICY, Watch
 
 __all__ = ["Transaction"]
@@ -45,8 +45,6 @@ TRIAL_S = 3.0
 """Seconds for an import on trial, which is run twice and line by line; else it has one second."""
 ALONG_S = 1.0
 """Seconds in which what a guard had taken back has to come to rest at the commit."""
-UNHEARD_S = 20.0
-"""Seconds, beyond those for its own work, after which a worker that holds its clients serves."""
 
 
 class Transaction:
@@ -70,7 +68,8 @@ class Transaction:
         self._installation = Installation(host, self._changes, ask.canary, ask.only is not None)
         self._policy: Any = None
         self._watch: Watch | None = None
-        self._gate: Gate | None = None
+        self._holding = Holding(host, ask.tx, ask.timeout)
+        self._stroke = False
 
     @property
     def kinds(self) -> list[str]:
@@ -86,7 +85,7 @@ class Transaction:
             return await self._prepared()
         except Exception as error:
             self._host.log.exception("prepare_failed", transaction=self.ask.tx)
-            return self._refused(short_of(error), [], Rehearsal())
+            return self._refused(unable(error), [], Rehearsal())
 
     async def _prepared(self) -> messages.Prepared | messages.Refused:
         rehearsed = Rehearsed(None)
@@ -156,13 +155,13 @@ class Transaction:
                 return replace(rehearsed, refusal=outcome)
             if isinstance(outcome, Judgement):
                 known = rehearsed.verdicts or outcome.lines
-                found = outcome.clustered or rehearsed.clustered
+                found = outcome.together or rehearsed.together
                 rehearsed = replace(
-                    rehearsed, verdicts=known, refusal=outcome.refusal, clustered=found
+                    rehearsed, verdicts=known, refusal=outcome.refusal, together=found
                 )
             elif isinstance(outcome, Rehearsed):
                 rehearsed = replace(
-                    outcome, verdicts=rehearsed.verdicts, clustered=rehearsed.clustered
+                    outcome, verdicts=rehearsed.verdicts, together=rehearsed.together
                 )
             if rehearsed.refusal is not None:
                 return rehearsed
@@ -178,29 +177,17 @@ class Transaction:
 
     async def hold(self) -> messages.Held | messages.SwapFailed:
         """Serve nothing until all workers have swapped; or serve on, and say what is in the way."""
-        timeout, slot = self.ask.timeout, self._host.slot
-        if self._gate is not None and self._gate.shut:
-            return messages.Held(self.ask.tx, slot)
-        self._gate = Gate(self._host, 2 * timeout + UNHEARD_S)
-        if self._stopped is not None:
-            self._gate.give_up(self._stopped)
-        refusal = await self._gate.close(timeout)
-        if refusal is None:
-            return messages.Held(self.ask.tx, slot)
-        return messages.SwapFailed(self.ask.tx, slot, placed(refusal, self._host.slot))
+        return await self._holding.hold(self._stopped)
 
     async def serve(self) -> float:
-        """Open the gate, if it was closed; for how many microseconds that had been."""
-        if self._gate is None:
-            return 0.0
-        await self._gate.open()
-        return self._gate.closed_ns / 1e3
+        """Serve again, if that was held; for how many microseconds it had been."""
+        return await self._holding.serve()
 
     async def swap(self, ask: messages.Swap) -> messages.Swapped | messages.SwapFailed:
         """Flip the canary or all that is left, or restore all and say what was in the way."""
-        refusal = await self._settled(ask.holding, self.ask.timeout)
+        refusal = await self._holding.settled(ask.holding)
         swap, driver = await self._begun()
-        entries = self._stopped or refusal or self._too_early() or self._install(ask)
+        entries = self._stopped or refusal or self._holding.too_early() or self._install(ask)
         if isinstance(entries, Refusal):
             if swap.phase is not Phase.TAKING_BACK:  # else it was stopped while it began
                 swap.give_up(entries)
@@ -215,23 +202,6 @@ class Transaction:
             self.ask.tx, self._host.slot, placed(refusal, self._host.slot), ask.canary
         )
 
-    def _too_early(self) -> Refusal | None:
-        """Why this worker would serve new code while another one may still serve the old."""
-        if self._gate is None or self._gate.shut:
-            return None
-        reason = "its clients had waited so long for the other workers that it serves them again"
-        advice = "netswap workers shows them; push again, or without --atomic"
-        return Refusal(Stage.SWAP, reason, advice=advice)
-
-    async def _settled(self, holding: Sequence[int], timeout: float) -> Refusal | None:
-        """Why some of those that serve nothing may still ask others what old code asks."""
-        if self._gate is None or not self._gate.settling:
-            return None
-        links = cast("Peers | None", self._host.mesh)  # which is one, where there is one
-        return await self._gate.settle(
-            Settling(links, self._host.slot, holding, self.ask.tx), timeout
-        )
-
     async def _begun(self) -> tuple[Swap, Driver]:
         """The one swap, which a canary begins and the rest widens, so that one way leads back."""
         host = self._host
@@ -240,7 +210,7 @@ class Transaction:
             judge = host.services.get(POLICY)
             self._policy = None if judge is None else present(judge)
             self._swap = Swap(host.table, self._changes, (), host.clock, self._bounded)
-            self._driver = Driver(host, self._swap, self._installation.restore)
+            self._driver = Driver(host, self._swap, self._installation.restore, self._stroke)
             if self.ask.probation:
                 take_back = self._swap.take_back_now
                 self._watch = Watch(
@@ -303,9 +273,7 @@ class Transaction:
 
         Those that are ``holding`` settle first, or go back one after the other.
         """
-        late = await self._settled(holding, RETURN_S) if holding else None
-        if late is not None:
-            self._host.log.warning("returns_unsettled", reason=late.reason)
+        await self._holding.returns(holding)
         refusal = None
         if self._swap is not None and self._driver is not None:
             if self._swap.phase is Phase.DONE:
@@ -332,8 +300,7 @@ class Transaction:
         self._stopping.set()
         if self._watch is not None:
             self._watch.end()
-        if self._gate is not None:
-            self._gate.give_up(refusal)
+        self._holding.give_up(refusal)
         working = self._swap is not None and self._swap.phase is Phase.WORKING
         if working and self._driver is not None:
             self._driver.give_up(refusal)
@@ -391,15 +358,23 @@ class Transaction:
         judged = judge(self._changes, known, live, ask.allow_lossy, ask.probation)
         if self._library.on_trial or not ask.rehearse:  # else the child has done it
             judged = Remarks(self._library, self._host.table, ask).on(judged, self._changes)
-            judged = judged._replace(clustered=self._clustered())
+            judged = judged._replace(together=self._together())
         return self._no_probation() or judged
 
-    def _clustered(self) -> list[str]:
-        """The kinds of which parts in other workers may be of another version for a while."""
-        if len(self._host.slots) == 1:
-            return []
+    def _together(self) -> Together:
+        """What would ask something of another version for a while."""
         found = {entry.kind for entry in self._concerned()} if self.ask.only else set(self.kinds)
-        return clustered(change for change in self._changes if change.kind in found)
+        rows = [change for change in self._changes if change.kind in found]
+        told = together(rows, self._all_classes())
+        return told if len(self._host.slots) > 1 else Together([], told.asking)
+
+    def _all_classes(self) -> dict[str, set[type[Implementation[Any]]]]:
+        """The implementations of each kind: what is present, what lives, what is to come."""
+        classes = {kind: {cls} for kind, cls in self._host.present.items()}
+        for change in self._changes:
+            of_kind = classes.setdefault(change.kind, set())
+            of_kind |= {change.new, *self._classes(change.kind)}
+        return classes
 
     def _no_probation(self) -> Refusal | None:
         """Why the new code can't be on probation here, if it is to be."""
@@ -462,7 +437,7 @@ class Transaction:
         played = try_all(self._changes, self._concerned(), self._host, self.ask)
         compiled = library.compiled(new) if played.refusal is None else {}
         return msgspec.structs.replace(
-            played, verdicts=judged.lines, compiled=compiled, clustered=judged.clustered or []
+            played, verdicts=judged.lines, compiled=compiled, together=judged.together or NOTHING
         )
 
     # what is reported
@@ -471,7 +446,7 @@ class Transaction:
         assert self._swap is not None
         assert self._driver is not None
         driver, host = self._driver, self._host
-        held_ns = 0 if self._gate is None else self._gate.closed_ns
+        held_ns = self._holding.held_ns
         longest = max(driver.longest_ns, host.longest_hold_ns, self._stall_ns, held_ns)
         return WorkerReceipt(
             worker=host.slot,
@@ -485,11 +460,34 @@ class Transaction:
         )
 
     def _accepted(self, rehearsed: Rehearsed, report: Rehearsal) -> messages.Prepared:
-        split = self.ask.canary is not None and self.ask.canary.splits
-        connections = len(connections_of(self._concerned())) if split else 0
-        slot, counts, found = self._host.slot, self._counts(), rehearsed.clustered
-        lines = rehearsed.verdicts
-        return messages.Prepared(self.ask.tx, slot, lines, counts, connections, report, found)
+        slot, counts, lines = self._host.slot, self._counts(), rehearsed.verdicts
+        parts, asking = rehearsed.together
+        us = report.us_per_object * sum(counts.values())
+        wanted = bool(asking) and not self.ask.rolling
+        self._stroke = wanted and fits_a_stroke(self._changes, self._all_classes(), us)
+        if self._stroke:
+            report = msgspec.structs.replace(report, stall_us=max(report.stall_us, us))
+        return messages.Prepared(
+            self.ask.tx,
+            slot,
+            lines,
+            counts,
+            self._choice(),
+            report,
+            parts,
+            asking * (not self._stroke),
+        )
+
+    def _choice(self) -> int:
+        """Among how many connections a canary is chosen, or how many a selector finds for it."""
+        canary = self.ask.canary
+        if canary is None or not canary.splits or not canary.share:
+            return 0
+        found = connections_of(self._concerned())
+        if canary.selector is None:
+            return len(found)
+        selector = Selector(canary.selector)
+        return sum(map(selector.matches, found))
 
     def _refused(
         self, refusal: Refusal, lines: list[VerdictLine], report: Rehearsal

@@ -7,14 +7,23 @@ import msgspec
 from netswap.blame import blame, describe
 from netswap.events import Refusal, Stage
 
-__all__ = ["hangs", "placed", "short_of"]
+__all__ = ["hangs", "placed", "unable"]
 
 
-def short_of(error: Exception) -> Refusal:
-    """What the worker itself could not do; no module's fault as far as is known."""
+_SHORT = (OSError, MemoryError)
+"""What a machine that is short of something raises; RuntimeError is for a thread, too."""
+
+
+def unable(error: Exception) -> Refusal:
+    """What the worker itself could not do; no module's fault."""
     what = error.strerror or str(error) if isinstance(error, OSError) else describe(error)
-    reason = f"the worker could not prepare it: {what}"
-    advice = "its log has `prepare_failed`; see to descriptors, processes and disk, then push again"
+    if isinstance(error, _SHORT) or "can't start new thread" in str(error):
+        reason = f"the worker could not prepare it: {what}"
+        advice = "see to its memory, descriptors, processes and disk, then push again; "
+        advice += "`prepare_failed` in its log says where"
+    else:
+        reason = f"netswap failed while it prepared it, and not the module: {what}"
+        advice = "report `prepare_failed` of its log; the module may go in with --no-rehearsal"
     return Refusal(Stage.PREPARE, reason, advice=advice)
 
 

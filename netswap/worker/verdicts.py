@@ -11,8 +11,9 @@ from netswap.hotswap import Change
 from netswap.stack import FACTORY, Connection, Implementation
 from netswap.transfer import Transfer, plan_transfer
 from netswap.worker.likeness import alike
+from netswap.worker.together import Together
 
-__all__ = ["Judgement", "clustered", "judge", "ordered", "unsplittable"]
+__all__ = ["Judgement", "judge", "ordered", "unsplittable"]
 
 INTERFACES: Mapping[str, tuple[str, ...]] = {
     "buffer.receive": ("feed", "size", "take", "take_line", "take_all", "peek"),
@@ -27,13 +28,12 @@ INTERFACES: Mapping[str, tuple[str, ...]] = {
 class Judgement(NamedTuple):
     """A verdict on each change, and the first reason to refuse them all.
 
-    ``clustered`` are the kinds whose parts would be of two versions for a while, None where nobody
-    has looked.
+    ``together`` is what would ask what of another version, None where nobody has looked.
     """
 
     lines: list[VerdictLine]
     refusal: Refusal | None = None
-    clustered: list[str] | None = None
+    together: Together | None = None
 
 
 def judge(
@@ -89,20 +89,6 @@ def unsplittable(changes: Iterable[Change]) -> Refusal | None:
                 "use --canary worker=0 for a whole worker, or push the connections' module alone",
             )
     return None
-
-
-def clustered(changes: Iterable[Change]) -> list[str]:
-    """The kinds with a part in every worker whose parts will ask each other something else.
-
-    One that is written as before asks as before, whatever else is in its file.
-    """
-    return [
-        change.kind
-        for change in changes
-        if change.before is not None
-        and any(getattr(cls, "clustered", False) for cls in (change.before, change.new))
-        and not alike(change.before, change.new)
-    ]
 
 
 def _refuse(change: Change, culprit: type, reason: str, advice: str) -> Refusal:

@@ -143,9 +143,9 @@ class ReliableChannel(RuleBasedStateMachine):
         """No fault."""
 
     def decide(self, pick: int) -> None:
-        """An operator ends a probation."""
+        """An operator ends a probation; to promote it comes about by itself, too."""
         if self.agreeing():
-            self.world.at_risk(lambda: self.up.take(Decision(pick % 2 == 0, "seen enough")))
+            self.world.at_risk(lambda: self.up.take(Decision(pick % 4 == 0, "seen enough")))
 
     def abort(self, pick: int) -> None:
         """An operator does not want to wait any longer."""

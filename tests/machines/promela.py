@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from netswap.channel import messages
-from netswap.supervisor import agreement
-from netswap.supervisor.agreement import Phase, Step
+from netswap.supervisor import phases
+from netswap.supervisor.phases import Phase, Step
 from netswap.worker import participant
 from netswap.worker.participant import Act, Input, State
 
@@ -43,11 +43,11 @@ def _sections() -> dict[str, Iterable[str]]:
         "names": _names(),
         "coordinator": [
             f":: phase == P_{phase.name} && step == {step.name} -> next = P_{target.name}"
-            for (phase, step), target in agreement.TRANSITIONS.items()
+            for (phase, step), target in phases.TRANSITIONS.items()
         ],
         "entries": [
             f":: phase == P_{phase.name} -> " + "; ".join(act.name for act in acts)
-            for phase, acts in agreement._ON_ENTRY.items()
+            for phase, acts in phases.ON_ENTRY.items()
         ],
         "votes": _votes(),
         "participant": [
@@ -67,17 +67,17 @@ def _names() -> Iterable[str]:
     yield f"mtype = {{ NO_STEP, {', '.join(step.name for step in Step)} }};"
     yield f"mtype = {{ {', '.join(state.name for state in State)} }};"
     yield f"mtype = {{ NO_INPUT, {', '.join(f'I_{reading.name}' for reading in Input)} }};"
-    asking = " ".join(f"|| (p) == P_{phase.name}" for phase in agreement._YES)
+    asking = " ".join(f"|| (p) == P_{phase.name}" for phase in phases.YES)
     yield f"#define ASKING(p) {asking}"
     working = [state.name for state in State if state.endswith("ing")]
     yield f"#define WORKING_STATES(s) {' '.join(f'|| (s) == {name}' for name in working)}"
 
 
 def _votes() -> Iterable[str]:
-    for phase, no in agreement._NO.items():
+    for phase, no in phases.NO.items():
         yield f":: phase == P_{phase.name} && message == {no.__name__} -> step = NO"
-    for phase, yes in agreement._YES.items():
-        mark = "Canary" if phase in agreement._OF_CANARY and yes in MARKED else ""
+    for phase, yes in phases.YES.items():
+        mark = "Canary" if phase in phases.OF_CANARY and yes in MARKED else ""
         yield f":: phase == P_{phase.name} && message == {yes.__name__}{mark} -> YES(i)"
     yield ":: phase == P_REVERTING && message == RevertedStuck -> stuck = stuck | BIT(i); YES(i)"
 

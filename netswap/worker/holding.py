@@ -1,0 +1,82 @@
+"""How one transaction holds what its worker serves: closes the gate, settles, and opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from netswap.channel import messages
+from netswap.events import Refusal, Stage
+from netswap.stack import Host
+from netswap.worker.gate import Gate
+from netswap.worker.settling import RETURN_S, Peers, Settling
+from netswap.worker.unable import placed
+
+__all__ = ["Holding"]
+
+UNHEARD_S = 20.0
+"""Seconds, beyond those for its own work, after which a worker that holds its clients serves."""
+
+
+class Holding:
+    """Of transaction ``tx``; ``timeout`` in seconds."""
+
+    def __init__(self, host: Host, tx: int, timeout: float) -> None:
+        self._host = host
+        self._tx = tx
+        self._timeout = timeout
+        self._gate: Gate | None = None
+
+    @property
+    def held_ns(self) -> int:
+        """For how long nothing was served, or is not until now."""
+        return 0 if self._gate is None else self._gate.closed_ns
+
+    async def hold(self, stopped: Refusal | None) -> messages.Held | messages.SwapFailed:
+        """Serve nothing until all workers have swapped; or serve on, and say what is in the way."""
+        slot = self._host.slot
+        if self._gate is not None and self._gate.shut:
+            return messages.Held(self._tx, slot)
+        self._gate = Gate(self._host, 2 * self._timeout + UNHEARD_S)
+        if stopped is not None:
+            self._gate.give_up(stopped)
+        refusal = await self._gate.close(self._timeout)
+        if refusal is None:
+            return messages.Held(self._tx, slot)
+        return messages.SwapFailed(self._tx, slot, placed(refusal, slot))
+
+    async def serve(self) -> float:
+        """Open the gate, if it was closed; for how many microseconds that had been."""
+        if self._gate is None:
+            return 0.0
+        await self._gate.open()
+        return self._gate.closed_ns / 1e3
+
+    def give_up(self, refusal: Refusal) -> None:
+        """Stop closing."""
+        if self._gate is not None:
+            self._gate.give_up(refusal)
+
+    def too_early(self) -> Refusal | None:
+        """Why this worker would serve new code while another one may still serve the old."""
+        if self._gate is None or self._gate.shut:
+            return None
+        reason = "its clients had waited so long for the other workers that it serves them again"
+        advice = "netswap workers shows them; push again, or with --rolling"
+        return Refusal(Stage.SWAP, reason, advice=advice)
+
+    async def settled(self, slots: Sequence[int]) -> Refusal | None:
+        """Why some of those in ``slots``, that serve nothing, may still ask what old code asks."""
+        return await self._settle(slots, self._timeout)
+
+    async def returns(self, slots: Sequence[int]) -> None:
+        """The same before the way back, which can't wait: what is still asked is asked."""
+        late = await self._settle(slots, RETURN_S) if slots else None
+        if late is not None:
+            self._host.log.warning("returns_unsettled", reason=late.reason)
+
+    async def _settle(self, slots: Sequence[int], timeout: float) -> Refusal | None:
+        if self._gate is None or not self._gate.settling:
+            return None
+        links = cast("Peers | None", self._host.mesh)  # which is one, where there is one
+        return await self._gate.settle(Settling(links, self._host.slot, slots, self._tx), timeout)
