@@ -328,6 +328,30 @@ def test_a_change_of_a_clustered_kind_is_atomic_by_itself() -> None:
         assert agreement.atomic is whole
 
 
+def test_kinds_that_ask_each_other_are_atomic_by_themselves() -> None:
+    """As soon as one worker can't change them in one stroke."""
+    told = messages.Prepared(TX, 0, [], {}, asking=["kv.connection uses kv.store"])
+    for whole, acts in ((True, [Act.SEND_HOLD]), (False, [Act.SEND_SWAP])):
+        agreement = Agreement(TX, [0, 1], probation=Probation(whole=whole))
+        run(agreement, Written(), told)
+        assert agreement.feed(prepared(1)) == acts
+        assert agreement.asking == {"kv.connection uses kv.store"}
+        assert agreement.atomic is whole
+
+
+@pytest.mark.parametrize("found", [0, 1])
+def test_a_canary_whose_selector_finds_nobody_is_refused(found: int) -> None:
+    """It would be promoted after a watch of nothing; one connection in any worker will do."""
+    agreement = Agreement(TX, [0, 1], probation=Probation(canary=True, chosen=True))
+    run(agreement, Written(), prepared(0))
+    last = messages.Prepared(TX, 1, [], {}, connections=found)
+    assert agreement.feed(last) == [Act.SEND_CANARY if found else Act.SEND_REVERT]
+    reasons = [refusal.reason for refusal in agreement.refusals]
+    nobody = "the canary's selector finds no connection of the pushed kinds in any worker"
+    assert reasons == ([] if found else [nobody])
+    assert agreement.outcome is (Outcome.DONE if found else Outcome.REFUSED)
+
+
 def test_a_dry_run_holds_nobody() -> None:
     """It ends before anything is to be felt."""
     agreement = Agreement(TX, [0], dry_run=True, probation=Probation(atomic=True))

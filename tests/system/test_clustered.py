@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.system.harness import PATIENCE, PUSHED, Server, until
+from tests.system.crowd import crowd
+from tests.system.harness import PATIENCE, PUSHED, Server
 
 pytestmark = pytest.mark.timeout(180)
 
 V1, V2 = PUSHED / "tally_v1.py", PUSHED / "tally_v2.py"
-CROWD = 200
 PUSHES = 5
 ATTEMPTS = 20
 Make = Callable[..., Server]
-
-
-class Crowd(threading.Thread):
-    """Many clients that each ask again as soon as they are answered, until it is enough."""
-
-    def __init__(self, port: int, patience: float) -> None:
-        super().__init__(daemon=True)
-        self.port = port
-        self.patience = patience
-        self.answered: dict[str, int] = {"v1": 0, "v2": 0}
-        self.faults: list[str] = []
-        self.enough = threading.Event()
-
-    def run(self) -> None:
-        asyncio.run(self._all())
-
-    async def _all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CROWD):
-                group.create_task(self._one())
-
-    async def _one(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        while not self.enough.is_set():
-            writer.write(b"1\n")
-            try:
-                async with asyncio.timeout(self.patience):
-                    version, _, rest = (await reader.readline()).decode().partition(" ")
-                int(rest)
-                self.answered[version] += 1
-            except (OSError, ValueError, KeyError, TimeoutError) as error:
-                self.faults.append(repr(error))
-                break
-        writer.close()
 
 
 @pytest.fixture
@@ -62,19 +25,6 @@ def server(make_server: Make) -> Iterator[Server]:
     made.push(V1)
     yield made
     made.stop()
-
-
-@contextmanager
-def crowd(server: Server, patience: float = PATIENCE) -> Iterator[Crowd]:
-    """They ask before this begins, and have stopped when it ends."""
-    asking = Crowd(server.ports["tally"], patience)
-    asking.start()
-    try:
-        until(lambda: sum(asking.answered.values()) > CROWD, "they are answered")
-        yield asking
-    finally:
-        asking.enough.set()
-        asking.join(2 * PATIENCE)
 
 
 def swaps(server: Server, *options: str) -> Iterator[dict[str, Any]]:
@@ -88,7 +38,7 @@ def swaps(server: Server, *options: str) -> Iterator[dict[str, Any]]:
 
 def test_no_part_is_asked_in_words_of_another_version(server: Server) -> None:
     """With no option given: each push holds all workers by itself, and says why."""
-    with crowd(server) as asking:
+    with crowd(server, "tally") as asking:
         for number, page in zip(range(2 * PUSHES), swaps(server), strict=False):
             assert page["atomic"]
             assert page["receipt"]["held_us"] > 0
@@ -96,9 +46,7 @@ def test_no_part_is_asked_in_words_of_another_version(server: Server) -> None:
                 "tally.store has a part in every worker: nothing is served until all have swapped; "
                 "with --rolling it would be"
             ]
-            version = "v1" if number % 2 else "v2"
-            before = asking.answered[version]
-            until(lambda v=version, b=before: asking.answered[v] > b + CROWD, "all are answered")
+            asking.wait_answered("v1" if number % 2 else "v2")
     assert asking.faults == []
     assert server.errors() == []
     with server.client("tally") as client:
@@ -111,7 +59,7 @@ def test_rolling_is_passed_through_and_mixes_them(server: Server) -> None:
     assert server.netswap("push", V2, "--rolling", "--atomic").code == 2
     swapping = swaps(server, "--rolling")
     for _ in range(ATTEMPTS):
-        with crowd(server, patience=1.0) as asking:  # some are never answered
+        with crowd(server, "tally", patience=1.0) as asking:  # some are never answered
             page = next(swapping)
         assert not page["atomic"]
         assert page["receipt"]["held_us"] == 0
@@ -123,15 +71,14 @@ def test_rolling_is_passed_through_and_mixes_them(server: Server) -> None:
 
 def test_the_way_back_from_a_watch_mixes_nothing_either(server: Server) -> None:
     """All hold once more before the first goes back: no question is left for the other version."""
-    with crowd(server) as asking:
+    with crowd(server, "tally") as asking:
         push = server.starts("push", V2, "--watch", "60s", "--no-guard")
         with push:
-            until(lambda: asking.answered["v2"] > CROWD, "the new version is on watch")
+            asking.wait_answered("v2")
             assert server.netswap("rollback").code == 0
             out, told = push.communicate(timeout=PATIENCE)
         assert push.returncode == 21, out
         assert "worker 1: serves the old code" in told
-        before = asking.answered["v1"]
-        until(lambda: asking.answered["v1"] > before + CROWD, "the old version serves")
+        asking.wait_answered("v1")
     assert asking.faults == []
     assert server.errors() == []

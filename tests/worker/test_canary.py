@@ -104,6 +104,27 @@ def test_a_selector_chooses_among_those_there_and_those_that_come(worker: OneWor
     assert versions([first, second, worker.connect()]) == "222"
 
 
+@pytest.mark.parametrize(
+    ("canary", "found"),
+    [
+        ("listener=talk", 2),
+        ("peer=10.9.9.9", 0),
+        ("50%", 2),
+        ("worker=0,listener=talk", 2),
+    ],
+)
+def test_a_worker_says_how_many_connections_it_is_about(
+    worker: OneWorker, canary: str, found: int
+) -> None:
+    """Those that a selector finds, or those among which a share is counted."""
+    served(worker)
+    clients = [worker.connect(), worker.connect()]
+    assert versions(clients) == "11"
+    about = Canary.parse(canary)
+    told = worker.canary(1, about, messages.Prepared, talk_connection=worker.put(talk2()))
+    assert told.connections == found
+
+
 def test_a_worker_outside_of_the_canary_stays_as_it_is(worker: OneWorker) -> None:
     """Also for who comes meanwhile; with the promotion it follows."""
     served(worker)

@@ -209,3 +209,50 @@ async def test_no_collection_of_garbage_falls_into_a_swap() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+class Box1(State, kind="box.service", version=1):
+    """A text; "bad" can't be converted."""
+
+    text: str = ""
+
+
+class Box2(State, kind="box.service", version=2):
+    """The same as bytes."""
+
+    data: bytes = b""
+
+
+class Plain1(Service[Box1]):
+    """Nothing suspends in it."""
+
+
+class Plain2(Service[Box2]):
+    """Nor in this."""
+
+
+@pytest.mark.parametrize("stroke", [True, False])
+@pytest.mark.parametrize("last", ["c", "bad"])
+async def test_in_one_stroke_nobody_sees_two_versions(
+    last: str, stroke: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on the way back from a failure either, however small a slice is."""
+    monkeypatch.setattr(driver_module, "SLICE_NS", 0)
+    host = Host(asyncio.get_running_loop(), None)
+    entries = [host.table.create("box.service") for _ in range(3)]
+    for entry, text in zip(entries, ("a", "b", last), strict=True):
+        entry.target = Plain1.born(host, entry, Box1(text))
+    steps = tuple(step._replace(kind="box.service") for step in STEPS)
+    change = Change("box.service", Plain2, Plain1, steps)
+    swap = Swap(host.table, [change], entries, host.clock, nullcontext)
+    driver = Driver(host, swap, stroke=stroke)
+    running = asyncio.create_task(driver.run(5))
+    seen = set()
+    while not running.done():
+        await asyncio.sleep(0)
+        seen.add(tuple(entry.target.version for entry in entries))
+    after = 1 if last == "bad" else 2
+    assert swap.phase is (Phase.RESTORED if last == "bad" else Phase.DONE)
+    assert (seen == {(after,) * 3}) is stroke
+    assert seen >= {(after,) * 3}
+    assert driver.slices > 2

@@ -1,4 +1,4 @@
-"""pair, version 1: a connection and the worker's own service that it asks, in words of their own."""
+"""pair, version 1: a connection and the service that it asks, in words of their own."""
 
 from __future__ import annotations
 
