@@ -41,6 +41,10 @@ one that has not is queued. All this is done in slices, between which the loop t
 A gate never stays closed. Who closed it opens it; if nobody does within ``patience`` seconds, it
 opens by itself, and says so.
 
+Nobody waits for what is suspended inside of an object that can't call what changes, whatever it
+does: a session that is between two swap points goes on to the next one, and stays there. What it
+calls back goes by way of the host, and its client's bytes are held like all others.
+
 What can't be held: tasks and timers that an author made on the loop by himself, which nothing
 knows of. Output that was handed to a transport before goes on to leave.
 
@@ -52,9 +56,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from enum import StrEnum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import msgspec
 
 from netswap.errors import TransitionError
 from netswap.events import Blocker, Refusal
@@ -127,12 +133,16 @@ class Played(NamedTuple):
 
 
 class Gate:
-    """Of one worker, once. ``patience`` in seconds is for how long it stays closed at most."""
+    """Of one worker, once. ``patience`` in seconds is for how long it stays closed at most.
 
-    def __init__(self, host: Host, patience: float) -> None:
+    It waits for objects of the kinds in ``callers``, or for all: no others can call what changes.
+    """
+
+    def __init__(self, host: Host, patience: float, callers: Container[str] | None = None) -> None:
         self.stage = Stage.RESTING
         self._host = host
         self._patience = patience
+        self._callers = callers
         self._alarm: asyncio.TimerHandle | None = None
         self._given_up: Refusal | None = None
         self._busy: list[Entry] = []
@@ -160,7 +170,7 @@ class Gate:
             if await self._until(self._all_rest, deadline):
                 self._move(Event.ALL_REST)
                 return None
-        refusal = self._given_up or blocked(self._blockers())
+        refusal = self._given_up or self._late()
         await self.open()
         return refusal
 
@@ -174,7 +184,7 @@ class Gate:
         while not settling.over:
             await asyncio.sleep(0)  # what was called soon before the last turn is done
             if not await self._until(self._all_rest, deadline):
-                return self._given_up or blocked(self._blockers())
+                return self._given_up or self._late()
             settling.take_turn(self._admitted)
             if not await self._until(settling.heard_all, deadline, settling.wait):
                 reason = f"workers {settling.missing} still have something to ask"
@@ -291,20 +301,24 @@ class Gate:
         self.stage = following
 
     def _look(self, entry: Entry) -> None:
-        if not _rests(entry) and isinstance(present(entry), Connection):
+        if not self._rests(entry) and isinstance(present(entry), Connection):
             self._busy.append(entry)
 
     def _sessions_rest(self) -> bool:
         """None goes on while the gate is there, so those that rest need no second look."""
-        self._busy = [entry for entry in self._busy if not _rests(entry)]
+        self._busy = [entry for entry in self._busy if not self._rests(entry)]
         return not self._busy
 
     def _all_rest(self) -> bool:
         """Whether no call is inside of any service, all of them looked at in this moment."""
         host = self._host
         rows = (*host.services.values(), *host.factories.values())
-        self._busy = [entry for entry in rows if not _rests(entry)]
+        self._busy = [entry for entry in rows if not self._rests(entry)]
         return not self._busy and not host.tasks and not getattr(host.mesh, "answering", 0)
+
+    def _rests(self, entry: Entry) -> bool:
+        """Whether nothing is inside of an object that could call what changes."""
+        return (self._callers is not None and entry.kind not in self._callers) or _rests(entry)
 
     async def _until(
         self,
@@ -333,6 +347,12 @@ class Gate:
             where = suspended_at(task.get_coro()) or "its end"
             found.append(Blocker("a callback", f"of worker {slot}", where, self.closed_ns / 1e9))
         return found
+
+    def _late(self) -> Refusal:
+        """What did not come to rest in time, and how to do without that."""
+        advice = "netswap blockers shows what is suspended; push again with a longer --timeout, or "
+        advice += "with --rolling, which holds nothing and lets two versions serve for a moment"
+        return msgspec.structs.replace(blocked(self._blockers()), advice=advice)
 
     async def _in_slices(self, entries: Iterable[Entry], do: Callable[[Entry], None]) -> None:
         now = self._host.clock.monotonic_ns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import cast
 
 from netswap.channel import messages
@@ -32,12 +32,17 @@ class Holding:
         """For how long nothing was served, or is not until now."""
         return 0 if self._gate is None else self._gate.closed_ns
 
-    async def hold(self, stopped: Refusal | None) -> messages.Held | messages.SwapFailed:
-        """Serve nothing until all workers have swapped; or serve on, and say what is in the way."""
+    async def hold(
+        self, stopped: Refusal | None, callers: Container[str] | None
+    ) -> messages.Held | messages.SwapFailed:
+        """Serve nothing until all workers have swapped; or serve on, and say what is in the way.
+
+        Only objects of the kinds in ``callers`` have to come to rest, or all.
+        """
         slot = self._host.slot
         if self._gate is not None and self._gate.shut:
             return messages.Held(self._tx, slot)
-        self._gate = Gate(self._host, 2 * self._timeout + UNHEARD_S)
+        self._gate = Gate(self._host, 2 * self._timeout + UNHEARD_S, callers)
         if stopped is not None:
             self._gate.give_up(stopped)
         refusal = await self._gate.close(self._timeout)

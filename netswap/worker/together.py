@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from netswap.hotswap import Change
-from netswap.stack import Implementation
+from netswap.stack import FACTORY, Implementation
 from netswap.worker.likeness import alike
 
-__all__ = ["NOTHING", "STROKE_US", "Together", "fits_a_stroke", "together"]
+__all__ = ["NOTHING", "STROKE_US", "Together", "callers", "fits_a_stroke", "together"]
 
 STROKE_US = 25_000.0
 """The longest conversion of a worker's objects, as predicted, that may hold its loop: it is about
@@ -58,12 +58,30 @@ def fits_a_stroke(changes: Iterable[Change], classes: Classes, predicted_us: flo
     return predicted_us <= STROKE_US and not any(cls.may_suspend for cls in kinds)
 
 
+def callers(changes: Iterable[Change], classes: Classes) -> frozenset[str] | None:
+    """The kinds from whose objects a changed one can be called: itself, and what leads to it.
+
+    None for all: timers and the factory are called from everywhere, without ``uses``.
+    """
+    changed = {row.kind for row in changes}
+    if changed & {FACTORY, "timer.service"}:
+        return None
+    lead = (kind for kind in classes if changed & _reached(kind, classes).keys())
+    return frozenset(changed.union(lead))
+
+
 def _is_clustered(change: Change) -> bool:
     return any(getattr(cls, "clustered", False) for cls in (change.before, change.new))
 
 
 def _asks(kind: str, changed: Iterable[str], classes: Classes) -> Iterable[str]:
-    """Which other changed kinds one leads to, by the way that was found first."""
+    """Which other changed kinds one leads to."""
+    ways = _reached(kind, classes)
+    return [ways[other] for other in sorted(changed) if other != kind and other in ways]
+
+
+def _reached(kind: str, classes: Classes) -> dict[str, str]:
+    """Where a kind leads to, itself included, each with the way that was found first."""
     ways = {kind: ""}
     following = [kind]
     for at in following:
@@ -71,4 +89,4 @@ def _asks(kind: str, changed: Iterable[str], classes: Classes) -> Iterable[str]:
         for used in sorted(uses - ways.keys()):
             ways[used] = f"{ways[at]}, which uses {used}" if ways[at] else f"{kind} uses {used}"
             following.append(used)
-    return [ways[other] for other in sorted(changed) if other != kind and other in ways]
+    return ways

@@ -34,7 +34,7 @@ from netswap.worker.remarks import Remarks
 from netswap.worker.shadow import CONNECTIONS, INPUTS, shadow
 from netswap.worker.slowly import Slowly, no_shadow
 from netswap.worker.startup import Startups
-from netswap.worker.together import NOTHING, Together, fits_a_stroke, together
+from netswap.worker.together import NOTHING, Together, callers, fits_a_stroke, together
 from netswap.worker.unable import hangs, placed, unable
 from netswap.worker.verdicts import Judgement, judge, ordered, unsplittable
 from netswap.worker.watch import POLICY, Watch
@@ -177,7 +177,7 @@ class Transaction:
 
     async def hold(self) -> messages.Held | messages.SwapFailed:
         """Serve nothing until all workers have swapped; or serve on, and say what is in the way."""
-        return await self._holding.hold(self._stopped)
+        return await self._holding.hold(self._stopped, callers(self._changes, self._all_classes()))
 
     async def serve(self) -> float:
         """Serve again, if that was held; for how many microseconds it had been."""
@@ -370,10 +370,10 @@ class Transaction:
 
     def _all_classes(self) -> dict[str, set[type[Implementation[Any]]]]:
         """The implementations of each kind: what is present, what lives, what is to come."""
-        classes = {kind: {cls} for kind, cls in self._host.present.items()}
+        classes = {kind: {cls, *self._classes(kind)} for kind, cls in self._host.present.items()}
         for change in self._changes:
-            of_kind = classes.setdefault(change.kind, set())
-            of_kind |= {change.new, *self._classes(change.kind)}
+            of_kind = classes.setdefault(change.kind, self._classes(change.kind))
+            of_kind.add(change.new)
         return classes
 
     def _no_probation(self) -> Refusal | None:

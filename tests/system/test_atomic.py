@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -295,8 +296,14 @@ def stuck_server(make_server: Make) -> Iterator[Server]:
     module = server.folder / "stuck.py"
     module.write_text(STUCK)
     server.push(V1, module)
+    again(server).write_text(STUCK + "# again\n")
     yield server
     server.stop()
+
+
+def again(server: Server) -> Path:
+    """The stuck module with a comment more: a change that its sessions have to rest for."""
+    return server.folder / "again.py"
 
 
 @contextmanager
@@ -309,7 +316,8 @@ def half_closed(server: Server) -> Iterator[tuple[subprocess.Popen[str], Client,
         clients = stack.enter_context(server.clients("counter", pid_of))
         stuck = _in_worker(server, stack, "stuck", 1)
         assert stuck.ask("begin") == "got begin"
-        push = stack.enter_context(server.starts("push", V2, "--atomic", "--timeout", "15s"))
+        words = ("push", V2, again(server), "--atomic", "--timeout", "15s")
+        push = stack.enter_context(server.starts(*words))
         stack.callback(push.kill)
         assert push.stderr is not None
         for line in push.stderr:
@@ -361,11 +369,24 @@ def test_a_worker_that_is_late_lets_all_serve_on(stuck_server: Server) -> None:
         assert clients[1].ask("add 1") == "v2 3 lines, total 8"
         server.rollback()
         assert stuck.ask("begin") == "got begin"
-        answer = server.netswap("push", V2, "--atomic", "--timeout", "1s")
+        answer = server.netswap("push", V2, again(server), "--atomic", "--timeout", "1s")
         assert answer.code == 21
         assert "not quiescent in time: stuck.connection 1." in answer.page["what"]
         assert "stuck.py:12" in answer.page["where"]
+        assert "--rolling" in answer.page["advice"]
         assert [one.ask("add 1")[:2] for one in clients] == ["v1", "v1"]
+
+
+def test_a_session_that_can_not_call_what_changes_is_not_waited_for(stuck_server: Server) -> None:
+    """It is suspended off its swap point, and goes on afterwards with what its client has sent."""
+    server = stuck_server
+    with server.client("stuck") as stuck, server.clients("counter", pid_of) as clients:
+        assert stuck.ask("begin") == "got begin"
+        page = server.push(V2, "--atomic", "--timeout", "5s")
+        assert page["receipt"]["held_us"] > 0
+        assert [one.ask("add 1")[:2] for one in clients] == ["v2", "v2"]
+        assert stuck.ask("more") == "got more"
+        assert stuck.ask("begin") == "got begin"
 
 
 def test_atomic_and_canary_exclude_each_other(server: Server) -> None:

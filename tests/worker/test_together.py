@@ -8,7 +8,7 @@ import pytest
 
 from netswap import Connection, Service, Session, State
 from netswap.hotswap import Change
-from netswap.worker.together import STROKE_US, fits_a_stroke, together
+from netswap.worker.together import STROKE_US, callers, fits_a_stroke, together
 
 
 class Shelf1(State, kind="shop.shelf", version=1):
@@ -123,3 +123,11 @@ def test_one_stroke_is_short_and_waits_for_nobody(
     """Else the loop stood still for too long, or for as long as a call takes."""
     classes: dict[str, set[Any]] = {"shop.connection": {change.before, change.new}}
     assert fits_a_stroke([SHELF, change], {**ALL, **classes}, predicted_us) is fits
+
+
+def test_a_gate_waits_for_what_can_call_the_changed_kinds() -> None:
+    """By old code or new, directly or through others; timers are called by everything."""
+    classes = {**ALL, "other.connection": {NewSession}}
+    assert callers([SHELF], classes) == {"shop.shelf", "shop.desk", "shop.connection"}
+    assert callers([CLIENT], classes) == {"shop.connection"}
+    assert callers([Change("timer.service", NewShelf, OldShelf, ())], classes) is None
