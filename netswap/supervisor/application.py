@@ -45,10 +45,12 @@ def find_application(named: str, folder: Path) -> Found:
             raise UsageError(f"there is no {path}", "", "check --app")
         return _lone(path, name) if path.is_file() else _of_folder(path, f":{name}" if name else "")
     top = where.partition(".")[0]
-    if (folder / top).is_dir():
+    if (folder / top / "__init__.py").is_file():
         return _of_folder(folder / top, named)
     if (folder / f"{top}.py").is_file():
         return _lone(folder / f"{top}.py", name)
+    if (folder / top).is_dir():
+        return _of_folder(folder / top, named)
     return _of_folder(_installed(top, folder), named)
 
 

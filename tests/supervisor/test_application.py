@@ -24,6 +24,7 @@ TREE = {
     "shop/.hidden": "",
     "shop/page.html": "hello",
     "plain/web.py": APP,
+    "other/data.txt": "a folder of that name is no package",
 }
 
 
@@ -44,6 +45,7 @@ def folder(tmp_path: Path) -> Path:
         ("lone", "beside.py deeper.py lone.py pack/__init__.py pack/inner.py", "lone.py"),
         ("./other.py:app", "other.py", "other.py"),
         ("other.py", "other.py", "other.py"),
+        ("other:app", "other.py", "other.py"),
         ("shop.main:app", "__init__.py main.py page.html", "main.py"),
         ("./shop:app", "__init__.py main.py page.html", "main.py"),
         ("plain.web:app", "web.py", "web.py"),
