@@ -82,13 +82,19 @@ def _nothing(_derived: Any) -> None:
 
 
 class Seen(State, kind="cache.file", version=1):
-    """``path`` below ``root``; size and time of change (ns) as they were ``looked`` at (ns)."""
+    """``path`` below ``root``; size and time of change (ns) as they were ``looked`` at (ns).
+
+    The tag is a strong validator: the time of change and the size.
+    """
 
     root: str = ""
     path: str = ""
     size: int = -1
     changed: int = 0
     looked: int = 0
+    etag: bytes = b""
+    modified: bytes = b""
+    content_type: bytes = b""
     content: bytes | None = reference(lambda: None, _nothing)
 
 
@@ -127,28 +133,21 @@ class CachedFile(Part[Seen]):
         file = opened(state.root, state.path)
         if file is not None:
             state.looked = self.host.clock.monotonic_ns()
-            state.size, state.changed = file.size, file.changed
+            if (file.size, file.changed) != (state.size, state.changed):
+                self._describe(file)
         return file
+
+    def _describe(self, file: OpenFile) -> None:
+        state = self.state
+        state.size, state.changed = file.size, file.changed
+        state.etag = b'"%x-%x"' % (file.changed, file.size)
+        state.modified = formatdate(file.changed // 1_000_000_000, usegmt=True).encode()
+        state.content_type = TYPES.get(os.path.splitext(state.path)[1].lower(), UNKNOWN)
 
     @property
     def cost(self) -> int:
         """Bytes that it counts for."""
         return OVERHEAD + len(self.state.content or b"")
-
-    @property
-    def etag(self) -> bytes:
-        """A strong validator: the time of change and the size."""
-        return b'"%x-%x"' % (self.state.changed, self.state.size)
-
-    @property
-    def modified(self) -> bytes:
-        """The time of change as a date of HTTP."""
-        return formatdate(self.state.changed // 1_000_000_000, usegmt=True).encode()
-
-    @property
-    def content_type(self) -> bytes:
-        """By the name."""
-        return TYPES.get(os.path.splitext(self.state.path)[1].lower(), UNKNOWN)
 
 
 def _contents(file: OpenFile) -> bytes | None:

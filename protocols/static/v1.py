@@ -26,6 +26,13 @@ from urllib.parse import quote
 from netswap import Service, State, reference
 from netswap.http import Request, Response, Sending
 
+CONDITIONS: Final = frozenset(
+    {
+        *(b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"),
+        *(b"if-range", b"range"),
+    }
+)
+"""Headers without which the whole file is sent."""
 METHODS: Final = frozenset({"GET", "HEAD"})
 INDEX: Final = "index.html"
 SHOWN: Final = ".well-known"
@@ -159,17 +166,18 @@ class StaticFiles(Service[Files], uses={"policy": "cache.policy"}):
 
 def _outcome(request: Request, file: Any) -> tuple[int, list[tuple[bytes, bytes]], Range | None]:
     """Status, headers, and which part of the file goes out, if one does."""
-    known = Validators(file.etag, file.state.changed // 1_000_000_000)
+    known = Validators(file.state.etag, file.state.changed // 1_000_000_000)
     size = file.state.size
-    headers = [(b"etag", known.etag), (b"last-modified", file.modified)]
-    status = precondition(request, known)
+    headers = [(b"etag", known.etag), (b"last-modified", file.state.modified)]
+    conditional = any(name in CONDITIONS for name, _ in request.headers)
+    status = precondition(request, known) if conditional else None
     if status is not None:
         return status, headers, None
     headers += (b"accept-ranges", b"bytes"), (b"x-content-type-options", b"nosniff")
-    wanted = ranges_of(request, known, size)
+    wanted = ranges_of(request, known, size) if conditional else None
     if wanted == []:
         return 416, [*headers, (b"content-range", b"bytes */%d" % size)], None
-    headers.append((b"content-type", file.content_type))
+    headers.append((b"content-type", file.state.content_type))
     if wanted is None:
         return 200, headers, (0, size)
     start, length = wanted[0]

@@ -27,6 +27,13 @@ from urllib.parse import quote
 from netswap import Service, State, migration, reference
 from netswap.http import Request, Response, Sending
 
+CONDITIONS: Final = frozenset(
+    {
+        *(b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"),
+        *(b"if-range", b"range"),
+    }
+)
+"""Headers without which the whole file is sent."""
 METHODS: Final = frozenset({"GET", "HEAD"})
 INDEX: Final = "index.html"
 SHOWN: Final = ".well-known"
@@ -196,7 +203,7 @@ class StaticFiles(Service[Files], uses={"policy": "cache.policy"}):
         opened = file.open() if content is None else None
         if content is None and opened is None:
             return Response("404: Not Found\n", 404)
-        headers = _encoded(encoding, plain.content_type)
+        headers = _encoded(encoding, plain.state.content_type)
         outcome = _outcome(request, file, headers, encoding or b"")
         status, headers, parts = outcome
         if content is not None and parts is not None:
@@ -251,16 +258,17 @@ def _outcome(
     request: Request, file: Any, about: list[tuple[bytes, bytes]], encoding: bytes
 ) -> Outcome:
     """What a request for this file gets."""
-    etag = file.etag if not encoding else file.etag[:-1] + b'-%b"' % encoding
+    etag = file.state.etag if not encoding else file.state.etag[:-1] + b'-%b"' % encoding
     known = Validators(etag, file.state.changed // 1_000_000_000)
     size = file.state.size
-    headers = [(b"etag", etag), (b"last-modified", file.modified)]
+    headers = [(b"etag", etag), (b"last-modified", file.state.modified)]
     headers += [row for row in about if row[0] == b"vary"]
-    status = precondition(request, known)
+    conditional = any(name in CONDITIONS for name, _ in request.headers)
+    status = precondition(request, known) if conditional else None
     if status is not None:
         return Outcome(status, headers)
     headers += (b"accept-ranges", b"bytes"), (b"x-content-type-options", b"nosniff")
-    wanted = ranges_of(request, known, size)
+    wanted = ranges_of(request, known, size) if conditional else None
     if wanted == []:
         return Outcome(416, [*headers, (b"content-range", b"bytes */%d" % size)])
     about = [row for row in about if row[0] != b"vary"]

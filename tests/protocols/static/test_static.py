@@ -13,7 +13,7 @@ from protocols.cache import file as cached_file
 from protocols.cache import lru
 from protocols.http import v1 as http
 from protocols.static import site, v2
-from tests.protocols.static.conftest import LARGE, ask, digest, get
+from tests.protocols.static.conftest import LARGE, Answers, ask, digest, get
 
 
 async def test_a_small_file_is_answered_with_its_head(serve_folder):
@@ -239,3 +239,15 @@ async def test_a_large_file_that_is_compressed(serve_folder, folder):
     assert headers["content-encoding"] == "gzip"
     assert headers["content-type"] == "application/octet-stream"
     assert digest(body) == digest((folder / "large.bin.gz").read_bytes())
+
+
+async def test_a_drain_lets_a_download_end(serve_folder, folder):
+    """What is owed is sent to its end, then the connection closes; an idle one closes at once."""
+    server = await serve_folder()
+    idle = await server.connect()
+    client, head = await _half_read(server)
+    for one in (client, idle):
+        server.host.guarded(one.entry, "on_drain")
+    assert await idle.read_all() == b""
+    [(status, _, body)] = Answers(head + await client.read_all()).all
+    assert (status, digest(body)) == (200, digest((folder / "large.bin").read_bytes()))
