@@ -37,10 +37,14 @@ __all__ = [
 
 
 class KindCount(msgspec.Struct, frozen=True):
-    """Live objects of a kind in one worker, in all and by state version."""
+    """Live objects of a kind in one worker, in all and by state version.
+
+    ``pinned`` counts sessions that stay in code which is not present any more.
+    """
 
     objects: int
     by_version: dict[int, int]
+    pinned: int = 0
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):

@@ -43,6 +43,9 @@ def status(page: dict[str, Any]) -> str:
         lines.append(f"running: {page['transaction']}")
     listeners = ", ".join(map(_listener, page["listeners"]))
     lines += [f"listening: {listeners}", "", workers(page["workers"]), "", _kinds(page["kinds"])]
+    for kind, row in page["kinds"].items():
+        if row.get("pinned"):
+            lines += ["", f"sessions of {kind} in older code: {row['pinned']} (netswap blockers)"]
     held = [row for row in page.get("retiring", ()) if row["standing"] == "held"]
     if held:
         lines += ["", f"old code is held in {len(held)} places: netswap versions"]

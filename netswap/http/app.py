@@ -125,6 +125,10 @@ class App(Service[S], Generic[S]):
         """Besides: the sessions that stay in code that is not present any more."""
         return [*super().blockers(), *(row.blocker(self) for row in _pinned(self.host))]
 
+    def pinned_sessions(self) -> int:
+        """How many of them there are."""
+        return len(_pinned(self.host))
+
     def cancel_suspended(self, number: int | None) -> list[Acted]:
         """Besides: end such sessions, with 1012 to their clients."""
         found = super().cancel_suspended(number)

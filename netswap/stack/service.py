@@ -164,6 +164,10 @@ class Service(Implementation[S], Generic[S]):
             for call in self.generations.open_calls()
         ]
 
+    def pinned_sessions(self) -> int:
+        """How many sessions that this service serves stay in code before this."""
+        return 0
+
     def nudge_suspended(self, number: int | None) -> list[Acted]:
         """Call ``on_nudge``, if the author has written one; it is for all calls inside."""
         calls = self._suspended_calls(number)

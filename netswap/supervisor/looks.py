@@ -233,4 +233,8 @@ def _count(kind: str, found: dict[int, answers.WorkerStatus]) -> dict[str, Any]:
     for row in rows:
         for version, number in row.by_version.items():
             by_version[str(version)] = by_version.get(str(version), 0) + number
-    return {"objects": sum(row.objects for row in rows), "by_version": by_version}
+    return {
+        "objects": sum(row.objects for row in rows),
+        "by_version": by_version,
+        "pinned": sum(row.pinned for row in rows),
+    }

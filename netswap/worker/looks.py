@@ -83,7 +83,9 @@ class Looks:
         for cls, count in classes_of(self._host.table, kind).items():
             version: int = cls.version  # type: ignore[attr-defined]  # an Implementation
             by_version[version] = by_version.get(version, 0) + count
-        return answers.KindCount(sum(by_version.values()), by_version)
+        service = present(self._host.services[kind]) if kind in self._host.services else None
+        pinned = 0 if service is None else service.pinned_sessions()
+        return answers.KindCount(sum(by_version.values()), by_version, pinned)
 
     def _objects(self, selector: str) -> list[answers.ObjectRow]:
         rows = self._host.table.select(Selector(selector))

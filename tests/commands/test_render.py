@@ -120,6 +120,8 @@ def test_status_shows_workers_listeners_and_kinds() -> None:
     assert text.splitlines()[-1].split() == [
         "kv.store", "1", "2", "0123456789ab", "2", "v9:1", "v10:1",
     ]  # fmt: skip
+    page["kinds"]["kv.store"]["pinned"] = 3
+    assert "sessions of kv.store in older code: 3 (netswap blockers)" in render.status(page)
     page["transaction"] = "push v2.py"
     assert "running: push v2.py" in render.status(page)
 
