@@ -25,7 +25,9 @@ from netswap.http import (
 )
 from netswap.supervisor.certificates import read_files
 from netswap.tls import TlsFiles, context_of
+from protocols.http import limits
 from protocols.http import v1 as http
+from protocols.http import v2 as http_v2
 from protocols.websocket import v1, v2
 from tests.authority import Authority
 from tests.masked import closing, deflated, frame
@@ -77,7 +79,7 @@ module: Any = SimpleNamespace(Site=Site)
 
 async def site(serve, *apps):
     """A server, and the address of its WebSockets."""
-    server = await serve(http, v1, *(apps or (module,)), kind="http.connection")
+    server = await serve(limits, http, v1, *(apps or (module,)), kind="http.connection")
     return server, "ws://{}:{}".format(*server._server.sockets[0].getsockname())
 
 
@@ -275,7 +277,7 @@ async def test_a_swap_between_the_handshake_and_the_first_frame_changes_no_byte(
         server, _ = await site(serve)
         client = await server.connect()
         await client.send(talk[:cut])
-        await server.swap(v2, http)
+        await server.swap(v2, http_v2)
         await client.send(talk[cut:])
         assert await heard(client) == whole, cut
 
@@ -436,11 +438,12 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("version", [http, http_v2])
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_is_refused_is_told_and_the_connection_goes_on(serve, name):
+async def test_what_is_refused_is_told_and_the_connection_goes_on(serve, name, version):
     """The status and headers of RFC 6455 section 4.4, and the next request is answered."""
     request, status, words = REFUSED[name]
-    server, _ = await site(serve)
+    server = await serve(limits, version, v1, module, kind="http.connection")
     client = await server.connect()
     await client.send(request + b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     answer = await client.read_all()
