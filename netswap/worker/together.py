@@ -59,15 +59,24 @@ def fits_a_stroke(changes: Iterable[Change], classes: Classes, predicted_us: flo
 
 
 def callers(changes: Iterable[Change], classes: Classes) -> frozenset[str] | None:
-    """The kinds from whose objects a changed one can be called: itself, and what leads to it.
+    """The kinds from whose objects a changed one may be called: what ``uses`` joins to it.
 
-    None for all: timers and the factory are called from everywhere, without ``uses``.
+    Both ways, since a service may call back whoever has called it; a part belongs to one connection
+    and joins no two. None for all: timers and the factory are called from everywhere.
     """
     changed = {row.kind for row in changes}
     if changed & {FACTORY, "timer.service"}:
         return None
-    lead = (kind for kind in classes if changed & _reached(kind, classes).keys())
-    return frozenset(changed.union(lead))
+    near: dict[str, set[str]] = {}
+    for kind, of_kind in classes.items():
+        for used in {used for cls in of_kind for used in cls.uses.values()}:
+            if used in changed or all(cls.scope == "worker" for cls in classes.get(used, ())):
+                near.setdefault(kind, set()).add(used)
+                near.setdefault(used, set()).add(kind)
+    found = list(changed)
+    for at in found:
+        found += near.get(at, set()).difference(found)
+    return frozenset(found)
 
 
 def _is_clustered(change: Change) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from netswap import Connection, Service, Session, State
+from netswap import Connection, Part, Service, Session, State
 from netswap.hotswap import Change
 from netswap.worker.together import STROKE_US, callers, fits_a_stroke, together
 
@@ -53,6 +53,14 @@ class NewClient(Connection[Client2], uses={"desk": "shop.desk"}):
 
 class NewSession(Session[Client2]):
     """Asks nobody."""
+
+
+class Bytes1(State, kind="buffer.receive", version=1):
+    """What has come."""
+
+
+class Buffer(Part[Bytes1]):
+    """Of one connection."""
 
 
 SHELF = Change("shop.shelf", NewShelf, OldShelf, ())
@@ -126,8 +134,14 @@ def test_one_stroke_is_short_and_waits_for_nobody(
 
 
 def test_a_gate_waits_for_what_can_call_the_changed_kinds() -> None:
-    """By old code or new, directly or through others; timers are called by everything."""
-    classes = {**ALL, "other.connection": {NewSession}}
-    assert callers([SHELF], classes) == {"shop.shelf", "shop.desk", "shop.connection"}
-    assert callers([CLIENT], classes) == {"shop.connection"}
+    """Or be called back by them; parts join nothing, and timers are called by everything."""
+    classes = {**ALL, "other.connection": {NewSession}, "buffer.receive": {Buffer}}
+    classes["shop.other"] = {NewSession}
+    shop = {"shop.shelf", "shop.desk", "shop.connection"}
+    assert callers([SHELF], classes) == callers([CLIENT], classes) == shop
+    assert callers([Change("other.connection", NewSession, NewSession, ())], classes) == {
+        "other.connection"
+    }
+    buffer = Change("buffer.receive", Buffer, Buffer, ())
+    assert callers([buffer], classes) == {"buffer.receive", "other.connection", "shop.other"}
     assert callers([Change("timer.service", NewShelf, OldShelf, ())], classes) is None
