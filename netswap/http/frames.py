@@ -5,6 +5,7 @@ generator: it can be neither copied nor encoded. So it lives in an object that b
 version, and moves by reference. The canonical form is the raw bytes of the data frames since the
 last message boundary, which a new parser is fed with, and how far the closing is.
 
+* A chunk that is just one small message, the usual case, is not parsed at all.
 * The parser is fed a frame at a time. What a message makes somebody say stands before what is said
   to the frames behind it, and a cut of the stream anywhere changes nothing. This is also how the
   bytes since the boundary are known; control frames are no part of them.
@@ -26,6 +27,11 @@ from typing import Any, Final
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import SERVER, Protocol, State
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # the package was built without it
+    from websockets.utils import apply_mask
 
 __all__ = ["MESSAGE_LIMIT", "Arrival", "Frames", "check_code"]
 
@@ -106,6 +112,10 @@ class Frames:
 
         After each, ``output()`` may have something that is to be sent before anything else.
         """
+        alone = self._alone(data) if len(data) >= _HEAD + _MASK else None
+        if alone is not None:
+            yield Arrival.MESSAGE, alone
+            return
         while data and not self.is_over():
             size = self._left or _missing(self._frame, data)
             raw, data = data[:size], data[size:]
@@ -119,6 +129,23 @@ class Frames:
                     yield self.fail(1009, "too many fragments")
             if self.is_over():
                 yield Arrival.OVER, None
+
+    def _alone(self, data: bytes) -> str | bytes | None:
+        """The message, if ``data`` is just one in one plain frame: the parser need not be asked.
+
+        Whatever is anything else, or would be wrong, is left to the parser.
+        """
+        if data[0] not in _WHOLE or self._frame or self._message or self.is_over():
+            return None
+        at = 8 if len(data) > 7 and data[1] == 0xFE else 6
+        size = int.from_bytes(data[2:4], "big") if at == 8 else data[1] - 0x80
+        if len(data) != at + size or size > self._limit or (at == 6 and data[1] > 0xFD):
+            return None
+        payload = apply_mask(data[at:], data[at - 4 : at])
+        try:
+            return payload.decode() if data[0] == _WHOLE[0] else payload
+        except UnicodeDecodeError:
+            return None
 
     def _arrived(self) -> Iterator[Arrived]:
         for frame in self._protocol.events_received():
@@ -271,6 +298,8 @@ _ARRIVALS: Final = {
     Opcode.CLOSE: Frames._close,
 }
 
+_WHOLE: Final = b"\x81\x82"
+"""The first bytes of a text and of a binary message in one frame, not deflated."""
 _LENGTHS: Final = {126: 2, 127: 8}
 _HEAD: Final = 2
 _MASK: Final = 4

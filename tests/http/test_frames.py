@@ -83,6 +83,28 @@ def test_many_cuts_change_nothing(cuts):
     assert taken(chunks, renew=True) == WHOLE
 
 
+@given(
+    st.sampled_from([b"\x81", b"\x82", b"\x01", b"\xc1", b"\x88", b"\x83", b"\x80"]),
+    st.integers(0, 255),
+    st.binary(max_size=140),
+    st.integers(0, 300),
+)
+def test_a_chunk_that_is_one_frame_is_taken_as_the_parser_takes_it(first, second, rest, size):
+    """Whatever its head says, right or wrong, whole or not, with another message behind it."""
+    for length in (b"", size.to_bytes(2, "big")):
+        data = first + bytes([second]) + length + rest
+        more = frame(Opcode.TEXT, b"more")
+        assert taken([data, more]) == taken([data[:1], data[1:], more[:1], more[1:]])
+
+
+@given(st.text(max_size=400))
+def test_a_text_in_one_frame_comes_out(text):
+    """With each form of the length that is short."""
+    raw = text.encode()
+    assert taken([frame(Opcode.TEXT, raw)])[0] == [(Arrival.MESSAGE, text)]
+    assert taken([frame(Opcode.BINARY, raw)])[0] == [(Arrival.MESSAGE, raw)]
+
+
 BAD = {
     "not masked": (b"\x81\x01a", 1002),
     "no such opcode": (b"\x83\x80\1\2\3\4", 1002),
