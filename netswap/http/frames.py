@@ -116,9 +116,11 @@ class Frames:
         if alone is not None:
             yield Arrival.MESSAGE, alone
             return
-        while data and not self.is_over():
-            size = self._left or _missing(self._frame, data)
-            raw, data = data[:size], data[size:]
+        at, end = 0, len(data)
+        while at < end and not self.is_over():
+            size = self._left or _missing(self._frame, data, at)
+            raw = data[at : at + size]
+            at += len(raw)
             self._left = size - len(raw)
             self._frame += raw
             self._protocol.receive_data(raw)
@@ -305,13 +307,13 @@ _HEAD: Final = 2
 _MASK: Final = 4
 
 
-def _missing(frame: bytearray, data: bytes) -> int:
-    """How many more bytes the frame has of which ``frame`` came before ``data``.
+def _missing(frame: bytearray, data: bytes, at: int = 0) -> int:
+    """How many more bytes the frame has of which ``frame`` came before what is at ``at``.
 
     As long as its head does not say how long it is: as many as its head needs.
     """
     have = len(frame)
-    head = frame[: _HEAD + 8] + data[: max(_HEAD + 8 - have, 0)]
+    head = frame[: _HEAD + 8] + data[at : at + max(_HEAD + 8 - have, 0)]
     if len(head) < _HEAD:
         return _HEAD - have
     length = head[1] & 0x7F
