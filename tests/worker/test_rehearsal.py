@@ -247,12 +247,14 @@ def failing(play: Callable[[], object]) -> Play:
 async def test_an_allocation_without_end_meets_its_limit(greed: str) -> None:
     """The refusal says that memory ran out and where, however small the pieces were.
 
-    Where not even a traceback could be allocated, it is the place of the state's class: here none.
+    Small pieces may fill the very blocks that a traceback needs (64 bytes, as a string of a number
+    has). Where none could be made, the place is that of the state's class: here none.
     """
     refusal = await refused(failing(bundled(HOG.replace("GREED", greed))["hog"]), 60.0)
     assert "memory ran out: it asked for more than" in refusal.reason
     place = (refusal.file, refusal.line)
-    assert place == ("v2.py", 7) or (greed == "[held]" and place == (None, None))
+    in_small_pieces = not greed.startswith("bytes")
+    assert place == ("v2.py", 7) or (in_small_pieces and place == (None, None))
 
 
 async def test_an_output_without_end_meets_its_limit() -> None:
