@@ -14,6 +14,7 @@ import pytest
 
 from protocols.cache import file as cached_file
 from protocols.cache import lru
+from protocols.http import limits
 from protocols.http import v1 as http
 from protocols.static import site, v1
 
@@ -80,7 +81,7 @@ async def serve_folder(serve: Any, folder: Path) -> AsyncIterator[Site]:
     servers: list[Any] = []
 
     async def make(*modules: ModuleType, tls: Any = None) -> Any:
-        modules = modules or (http, v1, cached_file, lru, site)
+        modules = modules or (limits, http, v1, cached_file, lru, site)
         server = await serve(*modules, kind="http.connection", tls=tls)
         files = server.host.services["http.static"].target
         if "root" in files.state.__struct_fields__:

@@ -14,19 +14,24 @@ from netswap.http import OpenFile
 from protocols.cache import fifo, lru, mru
 from protocols.cache import file as cached_file
 from protocols.cache import random as at_random
+from protocols.http import limits
 from protocols.http import v1 as http
+from protocols.http import v2 as http_v2
 from protocols.static import site, v1, v2
 from tests.authority import Authority
 from tests.protocols.static.conftest import LARGE, Answers, digest, get
 from tests.protocols.test_tls import context
 
 SWAPS = {
-    "http.connection": [(http,)],
+    "http.connection": [(limits, http_v2), (http,)],
     "http.static": [(v2,), (v1,)],
     "cache.policy": [(mru,), (fifo,), (at_random,), (lru,)],
     "cache.file": [(cached_file,)],
     "http.app": [(site,)],
-    "everything": [(http, v2, at_random, cached_file, site), (http, v1, lru, cached_file, site)],
+    "everything": [
+        (limits, http_v2, v2, at_random, cached_file, site),
+        (http, v1, lru, cached_file, site),
+    ],
 }
 """What is pushed, one after the other, again and again."""
 STAGES = (0, 1, 300, 70_000, 400_000, 2_000_000, 6_000_000, LARGE)
