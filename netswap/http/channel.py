@@ -344,6 +344,8 @@ class Channel:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The task is over, however it came to it."""
         self.app = self.task = None
+        if self.request is not None and self.request.exchange is not None:
+            self.request.exchange.let_go()
         self.behind = False
         self._wake()  # a task of the old one that was left behind
         if not self.moving:

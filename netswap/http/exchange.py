@@ -201,6 +201,10 @@ class Exchange:
         else:
             upgrade.session.lost()
 
+    def let_go(self) -> None:
+        """The session has ended: a task keeps its traceback, and that the code of an application."""
+        self.app = self.task = None
+
     def inform(self, status: int, headers: Headers) -> None:
         """An interim answer (1xx), before the answer."""
         if self.phase is Phase.WAITING:

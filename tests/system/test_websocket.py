@@ -73,6 +73,9 @@ def test_sessions_move_stay_are_listed_and_are_told_of_the_end(
             staying.recv()
         assert ended.value.rcvd.code == 1012
         until(lambda: server.kinds()["http.app"]["pinned"] == 0, "nobody stays")
+        until(lambda: not server.look("status")["retiring"], "the old code is gone")
+        moving.send("x")
+        assert moving.recv() == "new 3"
         server.signal()
         with pytest.raises(ConnectionClosed) as stopped:
             moving.recv()
