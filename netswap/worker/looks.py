@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -68,7 +69,7 @@ class Looks:
             self.connections(),
             kinds,
             resident_bytes(),
-            type(self._host.loop).__module__,
+            _library_of(self._host.loop),
             self._library.count,
             [
                 *self._library.pinned(self._host.table),
@@ -132,3 +133,9 @@ class Looks:
             if entry.target is not None:
                 found.extend(present(entry).blockers())
         return found
+
+
+def _library_of(loop: asyncio.AbstractEventLoop) -> str:
+    """Whose loop it is, which may be one of a class of our own: ``uvloop`` or ``asyncio``."""
+    modules = (cls.__module__.partition(".")[0] for cls in type(loop).__mro__)
+    return next(module for module in modules if module in {"asyncio", "uvloop"})
