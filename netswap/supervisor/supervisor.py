@@ -25,7 +25,7 @@ from netswap.modules.application import bundle_of
 from netswap.probe import run_probe
 from netswap.supervisor.application import APP, find_application
 from netswap.supervisor.certificates import Certificates
-from netswap.supervisor.firstset import first_paths
+from netswap.supervisor.firstset import bundled_modules, first_paths
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.intervention import Intervention
 from netswap.supervisor.lifecycle import WorkerState
@@ -165,12 +165,17 @@ class Supervisor:
     def _first_bundles(self, active: Mapping[str, str]) -> list[Bundle]:
         """What is not active yet. Raises BundleError, and UsageError for an application."""
         application = self._application()
-        known = [*active, *([] if application is None else [APP])]
+        known = {*active, APP} if application is not None else {*active} - self._greeting(active)
         paths = first_paths(self.config.listen, known, files=bool(self.config.static))
         if not self.state.versions.history:
             paths += self.config.load
         bundles = [bundle_of(path) for path in paths]
         return bundles if application is None else [*bundles, application]
+
+    def _greeting(self, active: Mapping[str, str]) -> set[str]:
+        """http.app, if it only greets and there are files to be served in its place."""
+        greets = bundle_of(bundled_modules() / "welcome/v1.py").sha256 == active.get(APP)
+        return {APP} if self.config.static and greets else set()
 
     def _application(self) -> Bundle | None:
         """The application of the command line, unless what is active has followed it.

@@ -74,10 +74,8 @@ class StaticFiles(Service[Files], uses={"policy": "cache.policy"}):
 
     def on_start(self) -> None:
         """Take the folder of the settings, if they have one."""
-        root = self.host.settings.get("static", {}).get("main", self.state.root)
-        if root != self.state.root:
-            self.clear()
-        self.state.root = root
+        settings = self.host.settings.get("static", {})
+        self.state.root = settings.get("main", self.state.root)
 
     def clear(self) -> None:
         """Forget every file."""

@@ -123,10 +123,7 @@ class StaticFiles(Service[Files], uses={"policy": "cache.policy"}):
 
     def on_start(self) -> None:
         """Take the folders of the settings, if they have any."""
-        roots = dict(self.host.settings.get("static", {})) or self.state.roots
-        if roots != self.state.roots:
-            self.clear()
-        self.state.roots = roots
+        self.state.roots = dict(self.host.settings.get("static", {})) or self.state.roots
 
     def clear(self) -> None:
         """Forget every file."""

@@ -6,6 +6,9 @@ import hashlib
 import random
 from pathlib import Path
 
+from netswap.config import load_config
+from netswap.modules import Bundle
+from netswap.supervisor import Supervisor
 from tests.system.harness import Server
 
 PROTOCOLS = Path(__file__).parents[2] / "protocols"
@@ -32,3 +35,22 @@ def test_pushes_in_the_middle_of_a_download(tmp_path: Path) -> None:
         assert (kinds["http.static"]["version"], kinds["cache.policy"]["version"]) == (2, 1)
     finally:
         server.kill()
+
+
+async def test_files_take_the_place_of_a_greeting(tmp_path: Path) -> None:
+    """Of a server that is started again with --static; an application that was pushed stays."""
+    flags = {
+        "static": (str(tmp_path),),
+        "state_dir": tmp_path / "state",
+        "listen": ("http=[::1]:0",),
+    }
+    supervisor = Supervisor(load_config(flags, environ={"HOME": str(tmp_path)}))
+    try:
+        greeting = Bundle.from_paths([PROTOCOLS / "welcome/v1.py"]).sha256
+        for active, expected in ((greeting, ["site.py"]), ("another", [])):
+            bundles = supervisor._first_bundles({"http.app": active})
+            names = [name for bundle in bundles for name in bundle.files]
+            assert [name for name in names if name in {"site.py", "welcome.py"}] == expected
+            assert "lru.py" in names
+    finally:
+        await supervisor.abandon()
