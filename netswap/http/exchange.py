@@ -202,7 +202,7 @@ class Exchange:
             upgrade.session.lost()
 
     def let_go(self) -> None:
-        """The session has ended: a task keeps its traceback, and that the code of an application."""
+        """The session has ended: a task keeps its traceback, and that an application's code."""
         self.app = self.task = None
 
     def inform(self, status: int, headers: Headers) -> None:
@@ -240,6 +240,9 @@ class Exchange:
                     app = present(to_blame) if isinstance(to_blame, Entry) else to_blame
                     app.host.failed(app, error, "answer")
                 self._give_up(Response("500: Internal Server Error\n", 500))
+        finally:
+            if self.upgraded is None:
+                self.app = None  # an exchange and its request refer to each other
 
     def _end_with(self, response: Response | None) -> None:
         if self.upgraded is not None:
