@@ -110,3 +110,26 @@ async def test_a_file_that_is_not_in_memory_is_read_by_a_thread(serve_folder, fo
     data = await client.read_all()
     assert digest(Answers(data).all[0][2]) == digest((folder / "large.bin").read_bytes())
     assert sum(read) >= LARGE
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_pushes_one_behind_the_other(serve_folder, folder, tmp_path, tls):
+    """As fast as the loop can: at whatever a sending waits for, all kinds are replaced there."""
+    authority = Authority(tmp_path)
+    server = await serve_folder(tls=context(authority) if tls else None)
+    terms = {"ssl": authority.client(), "server_hostname": "localhost"} if tls else {}
+    reader, writer = await asyncio.open_connection(*server.address, limit=65_536, **terms)
+    writer.write(get("/large.bin") * 2 + get("/large.bin", "Connection: close"))
+    reading = asyncio.ensure_future(reader.read())
+    pushes = 0
+    for modules in cycle(SWAPS["everything"]):
+        await server.swap(*modules)
+        pushes += 1
+        if reading.done():
+            break
+    writer.close()
+    await writer.wait_closed()
+    expected = digest((folder / "large.bin").read_bytes())
+    found = [(status, digest(body)) for status, _, body in Answers(await reading).all]
+    assert found == [(200, expected)] * 3
+    assert pushes > 20, pushes
