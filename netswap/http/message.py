@@ -53,13 +53,12 @@ _is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 def header_lines(headers: Headers) -> bytes:
     """``name: value`` lines. Raises ValueError where a name or value would be more than that."""
-    lines = [b"%b: %b\r\n" % row for row in headers]
-    block = b"".join(lines)
+    rows = list(headers)
+    block = b"".join([b"%b: %b\r\n" % row for row in rows])
     breaks = block.count(b"\n"), block.count(b"\r")
-    if breaks != (len(lines), len(lines)) or b"\0" in block:
+    if breaks != (len(rows), len(rows)) or b"\0" in block:
         raise ValueError("a header of the answer has a line break or NUL in it")
-    for line in lines:
-        name = line.partition(b":")[0]
+    for name, _ in rows:
         if not _is_token(name):
             raise ValueError(f"a header of the answer has the name {name!r}")
     return block

@@ -269,7 +269,7 @@ class Wire:
             _check_size(self._target, headers, self.head_limit)
         keeps = parser.should_keep_alive()
         looked_at = [row for row in headers if row[0] in LOOKED_AT]
-        plain = keeps and len(looked_at) == 1
+        plain = keeps and len(looked_at) == 1 and looked_at[0][0] == b"host"
         head = head_of(
             (METHODS.get(method) or method.decode("ascii"), self._target, headers),
             "1.1" if plain else parser.get_http_version(),
