@@ -67,7 +67,7 @@ def main() -> None:
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    help="Default: echo 7000, kv 6380, verify 7002, websocket 8080.",
+    help="Default: echo 7000, http 8080, kv 6380, verify 7002, websocket 8080.",
 )
 @click.option(
     "--target", type=_Parsed("host:port", parse_target),

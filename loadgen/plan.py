@@ -10,7 +10,7 @@ import msgspec
 
 __all__ = ["PORTS", "Event", "Plan", "PlanError", "parse_duration", "parse_event", "parse_target"]
 
-PORTS = {"echo": 7000, "kv": 6380, "verify": 7002, "websocket": 8080}
+PORTS = {"echo": 7000, "http": 8080, "kv": 6380, "verify": 7002, "websocket": 8080}
 
 _UNITS_NS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "": 10**9}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|)")

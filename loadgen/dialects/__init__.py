@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from loadgen.dialects.conversation import Conversation, Opening
 from loadgen.dialects.framed import Echo, Verify
+from loadgen.dialects.http import Http
 from loadgen.dialects.kv import KeyValue
 from loadgen.dialects.websocket import WebSocket
 
@@ -14,6 +15,7 @@ __all__ = ["DIALECTS", "Conversation", "Opening"]
 
 DIALECTS: dict[str, Callable[[Opening], Conversation]] = {
     "echo": Echo,
+    "http": Http,
     "kv": KeyValue,
     "verify": Verify,
     "websocket": WebSocket,

@@ -11,13 +11,18 @@ class Welcome(State, kind="http.app", version=1):
 
 
 class WelcomeApp(App[Welcome]):
-    """One page, and a WebSocket that says everything again."""
+    """One page, and two places that say everything again."""
 
     @route("GET", "/")
     @route("HEAD", "/")
     def hello(self, request: Request) -> Response:
         """A greeting."""
         return Response("Hello, world!")
+
+    @route("POST", "/echo")
+    def again(self, request: Request) -> Response:
+        """The body, and which version of this says so."""
+        return Response(request.body.here(), 200, [(b"x-version", b"%d" % self.version)])
 
     @websocket("/echo")
     def echo(self, channel: Channel, message: str | bytes) -> None:

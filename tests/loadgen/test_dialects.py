@@ -69,8 +69,15 @@ def websocket_answers(requests: list[bytes]) -> list[bytes]:
     return [HEAD % accept + answers[0], *answers[1:]]
 
 
+def http_answers(requests: list[bytes]) -> list[bytes]:
+    bodies = [request.partition(b"\r\n\r\n")[2] for request in requests]
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+    return [head % len(body) + body for body in bodies]
+
+
 ANSWERS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "echo": list,
+    "http": http_answers,
     "kv": kv_answers,
     "verify": verify_answers,
     "websocket": websocket_answers,
@@ -249,3 +256,22 @@ def test_a_websocket_answers_in_text_are_not_what_was_sent() -> None:
     talk.receive(answers[0] + b"\x81" + answers[1][1:])
     talk.continuity.close(dropped=False)
     assert faults(talk.continuity.tally) == {"corrupted": 1, "lost": 1}
+
+
+def test_http_counts_the_versions_that_an_application_names() -> None:
+    """By the header x-version, where it is a number."""
+    talk, answers = converse("http", 3)
+    marked = [a.replace(b"\r\n\r\n", b"\r\nX-Version: 2\r\n\r\n", 1) for a in answers[:2]]
+    talk.receive(b"".join([*marked, answers[2]]))
+    assert talk.continuity.tally.by_version == {2: 2}
+
+
+@pytest.mark.parametrize("status", [b"500 Internal Server Error", b"404 Not Found", b"503 x"])
+def test_http_takes_nothing_but_200(status: bytes) -> None:
+    """An answer of another status is a fault of that operation, and the next ones are judged."""
+    talk, answers = converse("http", 3)
+    wrong = b"HTTP/1.1 %b\r\nContent-Length: 3\r\n\r\nno\n" % status
+    settled = talk.receive(b"".join([answers[0], wrong, answers[2]]))
+    talk.continuity.close(dropped=False)
+    assert [operation.sequence for operation in settled] == [0, 1, 2]
+    assert faults(talk.continuity.tally) == {"corrupted": 1}

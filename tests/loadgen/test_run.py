@@ -173,7 +173,7 @@ def test_an_event_that_does_not_end_is_ended(server: Serve, load: Load) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("--protocol", "http"),
+        ("--protocol", "gopher"),
         ("--protocol", "echo", "--connections", 0),
         ("--protocol", "echo", "--duration", "soon"),
         ("--protocol", "echo", "--duration", "0s"),

@@ -1,0 +1,105 @@
+"""http: POST /echo of a numbered body, which must come back unchanged with status 200.
+
+The body begins with its connection and number (``3:17:...``), so each answer says which question it
+answers, also when many are open on a connection (``--depth``). A head that can't be read, or a body
+without its number, answers the oldest open operation, corrupted; the next answer is looked for
+behind it. A header ``x-version`` with a number says which version has answered.
+"""
+
+from __future__ import annotations
+
+import re
+
+from loadgen.continuity import Continuity, Operation, pattern
+from loadgen.dialects.conversation import Opening
+
+__all__ = ["Http"]
+
+_START = b"HTTP/1.1 "
+_OK = b"HTTP/1.1 200 OK"
+_HEAD_LIMIT = 16_384
+_NUMBER = re.compile(rb"[0-9]{1,9}")
+_PREFIX = re.compile(rb"([0-9]{1,18}):([0-9]{1,18}):")
+
+
+class Http:
+    """One connection's requests."""
+
+    __slots__ = ("_payload", "_rest", "continuity")
+
+    def __init__(self, opening: Opening) -> None:
+        self.continuity = Continuity(opening.connection, opening.tally)
+        self._payload = opening.payload
+        self._rest = b""
+
+    def request(self, intended: int, sent: int) -> bytes:
+        """The next request."""
+        line = self.continuity
+        payload = pattern(line.connection, line.issued, self._payload)
+        body = b"%d:%d:%b" % (line.connection, line.issued, payload)
+        line.issue(intended, sent, body)
+        head = b"POST /echo HTTP/1.1\r\nHost: load\r\nContent-Length: %d\r\n\r\n"
+        return head % len(body) + body
+
+    def receive(self, data: bytes) -> list[Operation]:
+        """Judge the answers that are whole."""
+        data = self._rest + data if self._rest else data
+        settled: list[Operation] = []
+        at = 0
+        while at < len(data):
+            after, operation = self._cut(data, at)
+            if after == at:
+                break
+            at = after
+            if operation is not None:
+                settled.append(operation)
+        self._rest = data[at:]
+        return settled
+
+    def farewell(self) -> bytes:
+        """Nothing stays behind on the server."""
+        return b""
+
+    def _cut(self, data: bytes, at: int) -> tuple[int, Operation | None]:
+        """Where the next answer begins, and what the one at ``at`` settles; ``at``: not whole."""
+        end = data.find(b"\r\n\r\n", at)
+        if end < 0 and len(data) - at <= _HEAD_LIMIT:
+            return at, None
+        head = data[at : end if end >= 0 else len(data)]
+        lines = head.split(b"\r\n")
+        fields = {name.lower(): value.strip() for name, _, value in _split(lines[1:])}
+        length = fields.get(b"content-length", b"")
+        if lines[0] != _OK or not _NUMBER.fullmatch(length):
+            found = data.find(_START, at + 1)
+            return (found if found >= 0 else len(data)), self._unreadable(head)
+        start = end + 4
+        after = start + int(length)
+        if after > len(data):
+            return at, None
+        return after, self._judge(data[start:after], fields.get(b"x-version"))
+
+    def _unreadable(self, head: bytes) -> Operation | None:
+        line = self.continuity
+        sequence = line.pending[0].sequence if line.pending else -1
+        line.fault("corrupted", sequence, f"is no answer with status 200: {head[:60]!r}")
+        return line.settle(sequence) if line.pending else None
+
+    def _judge(self, body: bytes, version: bytes | None) -> Operation | None:
+        line = self.continuity
+        named = _PREFIX.match(body)
+        if named is None or int(named[1]) != line.connection:
+            return self._unreadable(body)
+        operation = line.settle(int(named[2]))
+        if operation is None:
+            return None
+        if body != operation.body:
+            detail = f"{body[:40]!r} came back for {operation.body[:40]!r}"
+            line.fault("corrupted", operation.sequence, detail)
+        if version is not None and _NUMBER.fullmatch(version):
+            versions = line.tally.by_version
+            versions[int(version)] = versions.get(int(version), 0) + 1
+        return operation
+
+
+def _split(lines: list[bytes]) -> list[tuple[bytes, bytes, bytes]]:
+    return [line.partition(b":") for line in lines]
