@@ -78,7 +78,7 @@ def up(old: dict[str, Any]) -> dict[str, Any]:
     return row | {"ending": OWED if old["closing"] else OPEN, "late": True}
 
 
-@migration("http.connection", 2, 1, lossy=["ending", "late", "mark"])
+@migration("http.connection", 2, 1, derived=["ending", "late", "mark"])
 def down(new: dict[str, Any]) -> dict[str, Any]:
     """A connection that lingers is closed by version 1 when it has been idle."""
     row = {name: value for name, value in new.items() if name not in ("ending", "late", "mark")}
