@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from netswap.errors import HttpError
-from netswap.http.aiohttp_answers import whole
+from netswap.http.aiohttp_answers import signed, whole
 from netswap.http.aiohttp_requests import give_back, request_of
 from netswap.http.aiohttp_sockets import begun_of, resumed_of
 from netswap.http.exchange import Exchange, Phase
@@ -92,8 +92,14 @@ class AiohttpAdapter:
             made = begun_of if head.upgrade and not head.has_body else request_of
             asked = made(self._app, request, self._loop)
             try:
-                response = await self._response(asked)
-                answer = None if self._hooked else whole(response, head.method)
+                try:
+                    response = await self._handle(asked)
+                except web.HTTPException as error:
+                    response = error
+                if self._hooked:
+                    answer = await signed(response, asked)
+                else:
+                    answer = whole(response, head.method)
                 if answer is None:
                     await _finish(asked, response)
                 return answer
@@ -112,19 +118,16 @@ class AiohttpAdapter:
             for variable, value in self._variables:
                 variable.set(value)
             asked = resumed_of(self._app, channel, asyncio.current_task(), self._loop)
-            response = await self._response(asked)
+            try:
+                response: Any = await self._handle(asked)
+            except web.HTTPException as error:
+                response = error
             if isinstance(response, web.WebSocketResponse) and response.prepared:
                 await response.write_eof()
             else:
                 channel.close(SERVICE_RESTART, "nothing speaks here any more")
         finally:
             self.open -= 1
-
-    async def _response(self, asked: web.Request) -> Any:
-        try:
-            return await self._handle(asked)
-        except web.HTTPException as error:
-            return error
 
 
 async def _finish(asked: web.Request, response: Any) -> None:

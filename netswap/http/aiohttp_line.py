@@ -7,10 +7,9 @@ What goes over the wire is not theirs to say, since a connection that is swapped
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from netswap.http.exchange import Exchange
+from netswap.http.exchange import Exchange, Phase
 
 __all__ = ["Line", "Transport", "peer_of", "taken_apart"]
 
@@ -34,7 +33,8 @@ class Line:
 
     def target(self) -> Any:
         """The connection, while somebody is there."""
-        return None if self.exchange.gone else self.exchange.entry.target
+        exchange = self.exchange
+        return None if exchange.phase is Phase.GONE else exchange.entry.target
 
     @property
     def transport(self) -> Transport | None:
@@ -101,7 +101,7 @@ class Line:
 def peer_of(target: Any) -> Any:
     """Who it is; whoever is at a Unix socket has no name for aiohttp."""
     name = target.peername
-    return name if isinstance(name, tuple) else target.transport.get_extra_info("peername")
+    return "" if isinstance(name, str) else name
 
 
 def taken_apart(head: bytes) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:

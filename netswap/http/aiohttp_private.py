@@ -26,13 +26,14 @@ __all__ = [
     "missing",
     "must_be_empty_body",
     "require",
+    "rfc822_formatted_time",
     "serialize_headers",
 ]
 
 PRIVATE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "aiohttp.compression_utils": ("ZLibCompressor",),
-        "aiohttp.helpers": ("must_be_empty_body",),
+        "aiohttp.helpers": ("must_be_empty_body", "rfc822_formatted_time"),
         "aiohttp.http": ("SERVER_SOFTWARE", "RawRequestMessage"),
         "aiohttp.http_parser": ("DeflateBuffer",),
         "aiohttp.http_writer": ("_serialize_headers",),
@@ -56,19 +57,25 @@ PRIVATE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "aiohttp.web:Request": (
             "_finish",
             "_payload",
+            "_payload_writer",
             "_post",
             "_prepare_hook",
             "_protocol",
             "_seen_str_keys",
             "_state",
+            "_transport_peername",
+            "_transport_sockname",
+            "_transport_sslcontext",
         ),
         "aiohttp.web:Response": (
             "_body",
             "_chunked",
             "_compression",
             "_cookies",
+            "_eof_sent",
             "_headers",
             "_keep_alive",
+            "_payload_writer",
             "_prepare_headers",
             "_reason",
             "_start",
@@ -124,7 +131,7 @@ def require(names: Mapping[str, Iterable[str]] = PRIVATE) -> None:
 require()
 
 from aiohttp.compression_utils import ZLibCompressor  # noqa: E402 - after it was looked for
-from aiohttp.helpers import must_be_empty_body  # noqa: E402
+from aiohttp.helpers import must_be_empty_body, rfc822_formatted_time  # noqa: E402
 from aiohttp.http import SERVER_SOFTWARE, RawRequestMessage  # noqa: E402
 from aiohttp.http_parser import DeflateBuffer  # noqa: E402
 from aiohttp.http_writer import _serialize_headers as serialize_headers  # noqa: E402

@@ -23,7 +23,7 @@ from netswap.http.aiohttp_line import Line
 from netswap.http.aiohttp_private import EMPTY_PAYLOAD, DeflateBuffer, RawRequestMessage
 from netswap.http.message import Body, Head, Request
 
-__all__ = ["Payload", "give_back", "message_of", "request_of"]
+__all__ = ["Asked", "Payload", "give_back", "message_of", "request_of"]
 
 READ_AHEAD: Final = 65_536
 """Bytes of a body that a reader takes from its connection before they are asked for."""
@@ -47,20 +47,22 @@ class _Block:
 
     def __init__(self, rows: tuple[tuple[bytes, bytes], ...]) -> None:
         self.rows = rows
-        self.fields = CIMultiDictProxy(
-            CIMultiDict(
-                (NAMES.get(name) or name.decode(), value.decode("utf-8", "surrogateescape"))
-                for name, value in rows
-            )
-        )
-        coding = self.fields.get(hdrs.CONTENT_ENCODING, "").lower()
-        self.coding = coding if coding in CODINGS else None
-        self.chunked = hdrs.TRANSFER_ENCODING in self.fields
+        named = [(NAMES.get(name) or name.decode(), value) for name, value in rows]
+        try:
+            decoded = [(name, value.decode()) for name, value in named]
+        except UnicodeDecodeError:
+            decoded = [(name, value.decode("utf-8", "surrogateescape")) for name, value in named]
+        fields = CIMultiDict(decoded)
+        self.fields = CIMultiDictProxy(fields)
+        coding = fields.get(hdrs.CONTENT_ENCODING)
+        self.coding = coding.lower() if coding and coding.lower() in CODINGS else None
+        self.chunked = hdrs.TRANSFER_ENCODING in fields
 
 
 # kept by identity, which holds as long as what it is of is kept beside
 _blocks: dict[int, _Block] = {}
 _messages: dict[int, tuple[Head, RawRequestMessage]] = {}
+_equal: dict[tuple[tuple[bytes, bytes], ...], _Block] = {}
 
 
 def message_of(head: Head) -> RawRequestMessage:
@@ -68,9 +70,21 @@ def message_of(head: Head) -> RawRequestMessage:
     known = _messages.get(id(head))
     if known is not None:
         return known[1]
-    block = _blocks.get(id(head.headers)) or _Block(head.headers)
+    block = _blocks.get(id(head.headers))
+    if block is not None:  # this head was put together of what is known, and nobody shares it
+        return _message(head, block)
+    if head.has_body:
+        return _message(head, _block_of(head.headers))
+    block = _Block(head.headers)
+    message = _message(head, block)
+    if not head.upgrade:
+        _remember(head, block, message)
+    return message
+
+
+def _message(head: Head, block: _Block) -> RawRequestMessage:
     target = head.target.decode("utf-8", "surrogateescape")
-    message = RawRequestMessage(
+    return RawRequestMessage(
         head.method,
         target,
         VERSIONS[head.version],
@@ -82,9 +96,18 @@ def message_of(head: Head) -> RawRequestMessage:
         block.chunked,
         _url(head.method, target),
     )
-    if not head.has_body and not head.upgrade:
-        _remember(head, block, message)
-    return message
+
+
+def _block_of(rows: tuple[tuple[bytes, bytes], ...]) -> _Block:
+    """That of a head which is never shared, with its body; equal headers are."""
+    block = _equal.get(rows)
+    if block is None:
+        block = _Block(rows)
+        if sum(len(value) for _, value in rows) <= SMALL:
+            if len(_equal) >= REMEMBERED:
+                _equal.clear()
+            _equal[rows] = block
+    return block
 
 
 def _remember(head: Head, block: _Block, message: RawRequestMessage) -> None:
@@ -113,21 +136,72 @@ def _url(method: str, target: str) -> URL:
         raise HttpError(400, f"the target of the request is no URL: {error}") from None
 
 
+class Asked(web.Request):
+    """A request that asks its line when it is asked, and gets a writer when it needs one."""
+
+    @property
+    def _transport_sslcontext(self) -> Any:
+        return self._protocol.ssl_context
+
+    @_transport_sslcontext.setter
+    def _transport_sslcontext(self, _value: Any) -> None:
+        """See above."""
+
+    @property
+    def _transport_sockname(self) -> Any:
+        return self._protocol.sockname
+
+    @_transport_sockname.setter
+    def _transport_sockname(self, _value: Any) -> None:
+        """See above."""
+
+    @property
+    def _payload_writer(self) -> Any:
+        writer = self.__dict__.get("writer")
+        if writer is None:
+            writer = self.__dict__["writer"] = self.make_writer()
+        return writer
+
+    @_payload_writer.setter
+    def _payload_writer(self, writer: Any) -> None:
+        if writer is not None:  # it is a clone
+            self.__dict__["writer"] = writer
+
+    def make_writer(self) -> Any:
+        """What its answer is written to."""
+        line: Any = self._protocol
+        return Writer(line)
+
+
+class _Unborn:
+    """What a request is told of its protocol before it has one: asking costs a system call."""
+
+    ssl_context = None
+    peername = None
+    sockname = None
+
+
+_UNBORN: Any = _Unborn()
+
+
 def request_of(app: web.Application, request: Request, loop: asyncio.AbstractEventLoop) -> Any:
     """A ``web.Request`` of ``app`` for ``request``, which has its exchange."""
-    message = message_of(request.head)
-    body = request.body
-    line = Line(request.exchange)
-    return web.Request(
+    head = request.head
+    message = message_of(head)
+    line: Any = Line(request.exchange)
+    asked = Asked(
         message,
-        EMPTY_PAYLOAD if not request.head.has_body else Payload(body, message.compression, loop),
-        line,  # type: ignore[arg-type]  # stands in for aiohttp's own protocol
-        Writer(line),
+        Payload(request.body, message.compression, loop) if head.has_body else EMPTY_PAYLOAD,
+        line if message.url.absolute else _UNBORN,
+        None,  # type: ignore[arg-type]  # it makes one when it needs it
         request.exchange.task,
         loop,
         client_max_size=app._client_max_size,
         client_max_fields=app._client_max_fields,
     )
+    asked._protocol = line
+    asked._transport_peername = line.peername
+    return asked
 
 
 def give_back(request: web.Request) -> None:
@@ -164,7 +238,13 @@ class Payload(StreamReader):
         self._decoder = None if coding is None else DeflateBuffer(self, coding)
         self._more = False
         self._pulls = False
-        self._catch_up()
+        if coding is None and body.complete:
+            data = body.take_nowait()
+            self._buffer.append(data)
+            self._size = self.total_bytes = len(data)
+            self._eof = True
+        else:
+            self._catch_up()
 
     def is_eof(self) -> bool:
         """Whether all of it has come."""

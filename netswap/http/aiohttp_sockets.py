@@ -23,7 +23,7 @@ from netswap.errors import HttpError, WebSocketClosedError
 from netswap.http.aiohttp_answers import Writer
 from netswap.http.aiohttp_line import Line, Transport, peer_of
 from netswap.http.aiohttp_private import EMPTY_PAYLOAD
-from netswap.http.aiohttp_requests import message_of
+from netswap.http.aiohttp_requests import Asked, message_of
 from netswap.http.channel import Channel
 from netswap.http.message import Headers, Request
 
@@ -66,7 +66,7 @@ def _request(
         message_of(line.request.head),
         EMPTY_PAYLOAD,
         line,  # type: ignore[arg-type]  # stands in for aiohttp's own protocol
-        _SocketWriter(line),
+        None,  # type: ignore[arg-type]  # it makes one when it needs it
         task,
         loop,
         client_max_size=app._client_max_size,
@@ -75,8 +75,13 @@ def _request(
     )
 
 
-class _Asking(web.Request):
+class _Asking(Asked):
     """Tells its line which response it is that answers."""
+
+    def make_writer(self) -> Any:
+        """What its answer is written to."""
+        line: Any = self._protocol
+        return _SocketWriter(line)
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         line: Any = self._protocol
@@ -162,14 +167,14 @@ def _is_authors(name: bytes) -> bool:
 class _SocketWriter(Writer):
     """A writer whose answer may be 101."""
 
-    def _start(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         line: Any = self._line
         if status == 101:
             line.agree(headers)
         elif line.channel is not None:
             raise RuntimeError("this WebSocket is agreed on; it can't be answered by anything else")
         else:
-            super()._start(status, reason, headers)
+            super()._start(status, headers)
 
     async def drain(self) -> None:
         """Wait while the client does not read."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum, auto
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from netswap.errors import HttpError, TransitionError
@@ -223,7 +224,9 @@ class Exchange:
             if self.request.version == "1.1" and self._expects():
                 body.on_wanted = self._continue
         # not what stands in front of it now
-        to_blame = present(app.entry) if isinstance(answer, Coroutine) else app.entry
+        to_blame = (
+            present(app.entry) if isinstance(answer, (CoroutineType, Coroutine)) else app.entry
+        )
         self.app = None if to_blame is app.entry else to_blame
         self.task = app.host.loop.create_task(self._carry_out(answer, to_blame))
 

@@ -29,6 +29,7 @@ __all__ = [
     "header_lines",
     "refusal",
     "status_line",
+    "status_of",
 ]
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -43,8 +44,25 @@ _PLAIN_TEXT: Final = ((b"content-type", b"text/plain; charset=utf-8"),)
 _OK_PLAIN_TEXT: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n"
 
 
+class Status(int):
+    """A status with a phrase of its own."""
+
+    reason = b""
+
+
+def status_of(status: int, reason: bytes) -> int:
+    """A status that goes out with this phrase."""
+    if status_line(status) == b"HTTP/1.1 %d %b\r\n" % (status, reason):
+        return status
+    found = Status(status)
+    found.reason = reason
+    return found
+
+
 def status_line(status: int) -> bytes:
     """The first line of an answer; a status that RFC 9110 does not know has no phrase."""
+    if type(status) is Status:
+        return b"HTTP/1.1 %d %b\r\n" % (status, status.reason)
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 

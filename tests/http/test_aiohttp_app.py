@@ -381,7 +381,7 @@ async def test_a_stream_goes_out_as_it_is_written(site):
     go_on = asyncio.Event()
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        answer = web.StreamResponse(headers={"X-A": "1"})
+        answer = web.StreamResponse(headers={"X-A": "1"}, reason="As it is written")
         answer.content_type = "text/plain"
         answer.enable_chunked_encoding()
         writer = await answer.prepare(request)
@@ -396,6 +396,7 @@ async def test_a_stream_goes_out_as_it_is_written(site):
     here = await site(application(web.get("/", stream)))
     async with here.session.get("/") as answer:
         assert (answer.status, answer.headers["X-A"]) == (200, "1")
+        assert answer.reason == "As it is written"
         assert await answer.content.readany() == b"one"
         go_on.set()
         assert await answer.content.read() == b"twothree"
