@@ -87,9 +87,15 @@ class Outbox:
             failed.clear()  # its traceback has this frame: a circle that only a collection opens
 
     def drop(self) -> None:
-        """Forget what was held; what services have answered is known to the next attempt."""
+        """Forget what was held; what services have answered is known to the next attempt.
+
+        Coroutines that were to be run are closed: nobody else knows of them.
+        """
         answered = self.answered
-        self._emptied()
+        for effect in self._emptied():
+            for word in getattr(effect, "args", ()):
+                if iscoroutine(word):
+                    word.close()
         self.known = deque([*answered, *self.known])
 
     def ask(self, asked: Asked) -> Any:
