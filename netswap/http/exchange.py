@@ -88,10 +88,12 @@ class Exchange:
     __slots__ = (
         "_drained",
         "_on_gone",
+        "_on_left",
         "app",
         "began",
         "entry",
         "framing",
+        "left",
         "phase",
         "request",
         "task",
@@ -103,6 +105,8 @@ class Exchange:
         self.entry = entry
         self.phase = Phase.WAITING
         self.framing: dict[str, Any] = {}
+        self.left = False
+        """The client has ended its side: as a rule it is gone, but it may still read."""
         self.task: asyncio.Task[None] | None = None
         self.app: Any = None
         self.began: Any = None
@@ -111,6 +115,7 @@ class Exchange:
         self.upgraded: Upgrade | None = None
         self._drained: asyncio.Future[None] | None = None
         self._on_gone: list[Callable[[], None]] = []
+        self._on_left: list[Callable[[], None]] = []
 
     def start(self, status: int, headers: Headers) -> None:
         """The head of the answer. Raises TransitionError when there was one.
@@ -176,6 +181,10 @@ class Exchange:
         """Call ``tell`` when the client is gone."""
         self._on_gone.append(tell)
 
+    def on_left(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` when the client has ended its side, or is gone."""
+        self._on_left.append(tell)
+
     def respond(self, response: Response) -> None:
         """A whole answer. Raises TransitionError when one has begun.
 
@@ -205,6 +214,12 @@ class Exchange:
     def let_go(self) -> None:
         """The session has ended: a task keeps its traceback, and that an application's code."""
         self.app = self.task = None
+
+    def abandon(self) -> None:
+        """Nothing more will be said, and the client must not take for whole what was."""
+        if self.phase in (Phase.WAITING, Phase.STARTED):
+            self.entry.target.answer_aborted(self)
+            self.lost()
 
     def inform(self, status: int, headers: Headers) -> None:
         """An interim answer (1xx), before the answer."""
@@ -307,9 +322,17 @@ class Exchange:
 
         return again
 
+    def leave(self) -> None:
+        """The client has ended its side."""
+        self.left = True
+        tells, self._on_left = self._on_left, []
+        for tell in tells:
+            tell()
+
     def lost(self) -> None:
         """The client is gone."""
         self._move(Event.LOST)
+        self.leave()
         if self.upgraded is not None:
             self.upgraded.session.lost()
         self.resumed()

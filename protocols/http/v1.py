@@ -85,6 +85,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         if state.wire.receiving is not None:
             error = HttpError(400, "the connection ended before the body did")
             state.wire.receiving.body.fail(error)
+        if state.current is not None:
+            state.current.leave()
         return self._owes()
 
     def on_close(self, error: Exception | None) -> None:
@@ -162,6 +164,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
 
     def _exchange(self, request: Request) -> Exchange:
         exchange = request.exchange = self.state.current = Exchange(request, self.entry)
+        exchange.left = self.half_closed
         return exchange
 
     def _begin(self, request: Request, answer: Any) -> None:
