@@ -234,6 +234,8 @@ class _Whole(Response):
 
     __slots__ = ("_lines",)
 
+    is_plain = True
+
     def __init__(self, head: _Head, body: bytes) -> None:
         self.status = head.status
         self.headers = head.headers

@@ -339,7 +339,7 @@ class Response:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is text with nothing said about it, and all right."""
+        """Whether ``head()`` can go out as it is, with a date and the body's length behind it."""
         return self.headers is _PLAIN_TEXT and self.status == 200
 
     def head(self) -> bytes:

@@ -115,6 +115,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         if state.wire.receiving is not None:
             error = HttpError(400, "the connection ended before the body did")
             state.wire.receiving.body.fail(error)
+        if state.current is not None:
+            state.current.leave()
         return self._owes()
 
     def on_close(self, error: Exception | None) -> None:
@@ -241,6 +243,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
 
     def _begin(self, request: Request, answer: Any) -> None:
         exchange = request.exchange = self.state.current = Exchange(request, self.entry)
+        exchange.left = self.half_closed
         if type(answer) is Upgrade:
             exchange.upgrade(answer)
             return

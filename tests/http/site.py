@@ -13,7 +13,7 @@ import httptools
 from netswap.http.hosting import Application, hosted, sort_of
 from netswap.stack import Host
 from netswap.stack.host import Started
-from protocols.http import v1
+from protocols.http import limits, v2
 from tests.protocols.conftest import PATIENCE, Client, Server, until
 
 __all__ = ["Answer", "Site", "get", "parsed", "post", "site_of"]
@@ -113,9 +113,9 @@ def parsed(data: bytes, of_head: bool = False) -> Answer:
 
 
 @asynccontextmanager
-async def site_of(application: Any) -> AsyncIterator[Site]:
+async def site_of(application: Any, *modules: Any) -> AsyncIterator[Site]:
     """A site that serves an application; at the end all that was started is stopped."""
-    server = Server([v1], "http.connection", {})
+    server = Server([limits, *(modules or [v2])], "http.connection", {})
     await server.start()
     site = Site(server)
     try:
