@@ -233,6 +233,7 @@ class Exchange:
 
         What is no coroutine of an author's, but netswap's own, keeps no code of the author's.
         """
+        self.left = present(self.entry).half_closed
         body = self.request.body
         if not body.complete:
             body.on_taken = self._taken

@@ -112,6 +112,11 @@ class Wire:
         rest, self.rest = self.rest, None
         return self.feed(rest) if rest else []
 
+    def cut(self) -> None:
+        """The client sends no more: whoever reads a body that is not whole gets HttpError."""
+        if self.receiving is not None:
+            self.receiving.body.fail(HttpError(400, "the connection ended before the body did"))
+
     def close(self) -> None:
         """The connection is gone: let go of the parser, which holds this object."""
         self._parser = None

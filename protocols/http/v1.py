@@ -82,9 +82,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         """The client sends no more; what it has asked is still answered."""
         state = self.state
         state.closing = True
-        if state.wire.receiving is not None:
-            error = HttpError(400, "the connection ended before the body did")
-            state.wire.receiving.body.fail(error)
+        state.wire.cut()
         if state.current is not None:
             state.current.leave()
         return self._owes()
@@ -164,7 +162,6 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
 
     def _exchange(self, request: Request) -> Exchange:
         exchange = request.exchange = self.state.current = Exchange(request, self.entry)
-        exchange.left = self.half_closed
         return exchange
 
     def _begin(self, request: Request, answer: Any) -> None:

@@ -112,9 +112,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         """The client sends no more; what it has asked is still answered."""
         state = self.state
         state.ending = OWED
-        if state.wire.receiving is not None:
-            error = HttpError(400, "the connection ended before the body did")
-            state.wire.receiving.body.fail(error)
+        state.wire.cut()
         if state.current is not None:
             state.current.leave()
         return self._owes()
@@ -243,7 +241,6 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
 
     def _begin(self, request: Request, answer: Any) -> None:
         exchange = request.exchange = self.state.current = Exchange(request, self.entry)
-        exchange.left = self.half_closed
         if type(answer) is Upgrade:
             exchange.upgrade(answer)
             return
