@@ -210,7 +210,14 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             if state.current or self.writing_paused or state.ending in (OWED, LINGERING):
                 state.queue += requests[number:]
                 break
-            answer = self._answer(app, request)
+            try:
+                if request.head.has_body:
+                    self._check_length(request)
+                answer = app.answer(request)
+                if type(answer) is Response:
+                    answer = self._whole(request, answer)
+            except Exception as error:
+                answer = self._whole(request, self._failed(error))
             if type(answer) is bytes:
                 out.append(answer)
                 if len(answer) < 4096 and len(out) < 64:
@@ -223,16 +230,6 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             self.write(out[0] if len(out) == 1 else b"".join(out))
         if state.current is None and (state.ending == OWED or state.wire.rest is not None):
             self._go_on()
-
-    def _answer(self, app: Any, request: Request) -> Any:
-        """The bytes of an answer, or the coroutine that gives one."""
-        try:
-            if request.head.has_body:
-                self._check_length(request)
-            answer = app.answer(request)
-            return self._whole(request, answer) if type(answer) is Response else answer
-        except Exception as error:
-            return self._whole(request, self._failed(error))
 
     def _check_length(self, request: Request) -> None:
         most = self.limits.present().body
@@ -329,12 +326,6 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
 
     # what goes out
 
-    def _is_last(self, request: Request) -> bool:
-        """Whether the answer to this request is the last one, with what the body asks for."""
-        state = self.state
-        goes_on = request.head.keep_alive and state.ending == OPEN
-        return not (goes_on and (request.body.complete or self._can_drop(request)))
-
     def _can_drop(self, request: Request) -> bool:
         """Whether so little of a body is missing that it can be read and dropped."""
         body = request.body
@@ -353,11 +344,12 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             start, end = response.head(), date_line()
         else:
             start, end, length, says_last = Outline.whole(request, response)
-        if says_last or self._is_last(request):
+        goes_on = head.keep_alive and self.state.ending == OPEN and not says_last
+        if not (goes_on and (request.body.complete or self._can_drop(request))):
             self.state.ending = OWED
             last = CLOSE
         else:
-            last = KEEP_ALIVE if head.version == "1.0" else b"\r\n"
+            last = b"\r\n" if head.version == "1.1" else KEEP_ALIVE
         if head.method == "HEAD" or response.status in Outline.NO_BODY:
             body = b""
         if self.host.access is not None:

@@ -204,3 +204,11 @@ async def test_a_drain_closes_the_idle_and_makes_the_next_answer_the_last(serve)
     assert b"connection: close" in await busy.read_all()
     await half.send(get(b"/")[10:])
     assert b"connection: close" in await half.read_all()
+
+
+async def test_pushed_limits_are_in_force_for_live_connections(serve):
+    """They are asked for when they are needed, not when a connection begins."""
+    server, client = await client_of(serve)
+    await server.swap(STRICT)
+    found = await talk(client, get(b"/"), post(b"/length", 1001))
+    assert [status for status, _ in found] == [200, 413]
