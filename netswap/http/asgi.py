@@ -27,9 +27,12 @@ from httptools import parse_url
 
 from netswap.blame import describe
 from netswap.errors import HttpError
+from netswap.http.asgi_sockets import Conversation
+from netswap.http.channel import Channel
 from netswap.http.exchange import Exchange, Phase
+from netswap.http.handshake import is_asked_for
 from netswap.http.lifespan import Application, Lifespan
-from netswap.http.message import Request, Response, status_line
+from netswap.http.message import Head, Request, Response, status_line
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Host
@@ -79,9 +82,28 @@ class AsgiAdapter:
     async def answer(self, request: Request) -> Response | None:
         """Let the application answer, through the request's exchange."""
         cycle = _Cycle(request)
+        entry = request.exchange.entry
+        if request.head.upgrade and is_asked_for(request):
+            await self._converse(Conversation(request, cycle), request, entry)
+        else:
+            await self._call(cycle, request, self._scope(request.head, entry))
+        return None
+
+    async def resume(self, channel: Channel) -> None:
+        """Go on with a WebSocket of other code."""
+        request = channel.request
+        assert request is not None
+        conversation = Conversation(request, _Cycle(request), channel)
+        await self._converse(conversation, request, channel.entry)
+
+    async def _converse(self, conversation: Conversation, request: Request, entry: Entry) -> None:
+        scope = conversation.scope_after(self._scope(request.head, entry))
+        await self._call(conversation, request, scope)
+
+    async def _call(self, cycle: _Cycle | Conversation, request: Request, scope: Message) -> None:
         self.open += 1
         try:
-            await self._application(self._scope(request), cycle.receive, cycle.send)
+            await self._application(scope, cycle.receive, cycle.send)
             cycle.returned()
         except SystemExit as error:  # out of a task it would end the worker
             raise RuntimeError(f"the application called sys.exit({error.code!r})") from error
@@ -92,11 +114,8 @@ class AsgiAdapter:
             request.exchange.abandon()
         finally:
             self.open -= 1
-        return None
 
-    def _scope(self, request: Request) -> Message:
-        head = request.head
-        entry = request.exchange.entry
+    def _scope(self, head: Head, entry: Entry) -> Message:
         ends = self._peers.get(entry) or self._look_at(entry)
         target = head.target
         path = head.path
