@@ -12,6 +12,7 @@ from netswap.http.answers import Outline
 from netswap.http.exchange import NOWHERE, Exchange
 from netswap.http.message import Head
 from netswap.http.wire import Wire
+from tests.http.test_wire_cuts import messages
 
 Heard = list[tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes, bool]]
 
@@ -115,6 +116,20 @@ def test_what_is_accepted_here_h11_understands_in_the_same_way(stream):
     if not refused:
         assert not theirs_refused or len(heard) > len(taken)
         assert [row[:3] for row in taken] == [row[:3] for row in heard]
+
+
+@given(st.lists(messages(blank=False), min_size=1, max_size=4).map(b"".join))
+def test_what_is_well_formed_is_accepted(stream):
+    """By the grammar of requests, with bodies, extensions, trailers and upgrades.
+
+    But for blank lines in front of a request, which RFC 9112 2.2 lets pass and h11 does not.
+    """
+    taken, refused = ours(stream)
+    heard, theirs_refused = theirs(stream)
+    assert not refused
+    assert not theirs_refused
+    assert [(row[:2], row[3:]) for row in taken] == [(row[:2], row[3:]) for row in heard]
+    assert all(row[4] for row in taken)
 
 
 HEADERS = st.lists(

@@ -39,16 +39,16 @@ def bodies(draw) -> tuple[bytes, bytes]:
 
 
 @st.composite
-def messages(draw, last: bool = False) -> bytes:
+def messages(draw, last: bool = False, blank: bool = True) -> bytes:
     """One request as it stands on the wire."""
     framing, body = draw(bodies())
     method = draw(st.sampled_from([b"GET", b"POST", b"PROPFIND"]))
     target = draw(st.sampled_from([b"/", b"/a%20b?c=d", b"http://other:8/x?y"]))
-    blank = draw(st.sampled_from([b"", b"\r\n"]))
+    before = draw(st.sampled_from([b"", b"\r\n"])) if blank else b""
     more = [] if not draw(st.booleans()) else [(b"Connection", b"upgrade"), (b"Upgrade", b"h2c")]
     if last:
         more = [(b"Connection", b"close")]
-    head = b"%b%b %b HTTP/1.1\r\nHost: x\r\n" % (blank, method, target)
+    head = b"%b%b %b HTTP/1.1\r\nHost: x\r\n" % (before, method, target)
     return head + lines(draw(HEADERS) + more) + framing + b"\r\n" + body
 
 

@@ -21,7 +21,7 @@ from tests.system.harness import ROOT, Client, Process, Server, environment, unt
 pytestmark = pytest.mark.timeout(120)
 
 PROTOCOLS = ROOT / "protocols"
-SERVED = ("echo", "chat", "kv", "verify")
+SERVED = ("echo", "chat", "kv", "verify", "http")
 Make = Callable[..., Server]
 
 
@@ -64,6 +64,8 @@ MALFORMED: dict[str, tuple[str, bytes, bytes]] = {
     "verify: too short": ("verify", b"\0\0\0\5abcde", b""),
     "verify: too long": ("verify", b"\xff\xff\xff\xffabc", b""),
     "verify: text": ("verify", b"GET / HTTP/1.1\r\n\r\n", b""),
+    "http: no header": ("http", b"GET / HTTP/1.1\r\nno\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n"),
+    "http: no method": ("http", b"\x16\x03\x01", b"HTTP/1.1 400 Bad Request\r\n"),
     "chat: not UTF-8": ("chat", b"\xff\xfe\x80 hello\n", b""),
     "chat: an unknown word": ("chat", b"/frobnicate now\n", b"! there is no /frobnicate"),
     "echo: anything": ("echo", b"\0\xff\r\n" * 100, b"\0\xff\r\n"),
@@ -92,6 +94,7 @@ def test_malformed_input_harms_nobody_else(server: Server, name: str, version: i
 
 
 HALF = {"echo": b"x", "chat": b"/ni", "kv": b"*3\r\n$3\r\nSE", "verify": b"\0\0\0\x40abc"}
+HALF["http"] = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"
 
 
 @pytest.mark.parametrize("protocol", SERVED)
