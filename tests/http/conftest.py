@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from netswap.http.hosting import Application, hosted, sort_of
-from protocols.http import v1
+from protocols.http import limits, v1
 from tests.protocols.conftest import Client, Server, until
 
 KIND = "http.connection"
@@ -95,7 +95,7 @@ async def site() -> AsyncIterator[Hosting]:
     sites: list[Site] = []
 
     async def make(value: Any, connection: Any = v1) -> Site:
-        server = Server([connection], KIND, {})
+        server = Server([connection, limits], KIND, {})
         await server.start()
         made = Site(server)
         sites.append(made)

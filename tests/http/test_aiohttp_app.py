@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from protocols.http import v1
+from protocols.http import v1, v2
 from tests.http.conftest import vanish
 from tests.protocols.conftest import until
 
@@ -567,6 +567,32 @@ async def test_a_start_up_that_fails_is_cleaned_up_behind(site):
         assert await answer.text() == "Hello, Anonymous"
 
 
+@pytest.mark.parametrize("connection", [v1, v2])
+async def test_every_version_of_the_connection_frames_it(site, connection):
+    """A close that the application asks for, a phrase of its own, a file and a HEAD."""
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(status=299, reason="Mine")
+        answer.force_close()
+        await answer.prepare(request)
+        await answer.write(b"one")
+        return answer
+
+    async def file(request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(__file__)
+
+    here = await site(application(web.get("/", stream), web.get("/file", file)), connection)
+    head, _, body = (await here.ask(get("/") + get("/never"))).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 299 Mine\r\n")
+    assert head.lower().count(b"connection: close") == 1
+    assert body == b"3\r\none\r\n0\r\n\r\n"
+    head, _, body = (await here.ask(get("/file", LAST).replace(b"GET", b"HEAD"))).partition(
+        b"\r\n\r\n"
+    )
+    size = Path(__file__).stat().st_size
+    assert (b"content-length: %d" % size in head.lower(), body) == (True, b"")
+
+
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
 async def test_a_handler_that_raises_is_a_500_and_a_fault(site, accept):
     """Signals see the answer, nothing of the inside is told, and the connection goes on."""
@@ -828,7 +854,7 @@ async def test_a_stream_crosses_swaps_of_its_connection(site):
     await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n%b\r\n" % LAST)
     for number in range(5):
         await client.send(b"2\r\n%02d\r" % number)
-        await here.server.swap(v1)
+        await here.server.swap(v2)
         await client.send(b"\n")
         await here.server.swap(v1)
     await client.send(b"0\r\n\r\n")
