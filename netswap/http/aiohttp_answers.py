@@ -7,9 +7,9 @@ file, an answer of which ``on_response_prepare`` wants to see the head.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -55,7 +55,7 @@ class _Whole(Response):
 def _bytes_of(response: Any) -> bytes | None:
     """The body of an answer that is bytes already and has begun in no way; None for all others."""
     if (
-        not _is_plain(type(response))  # type: ignore[arg-type]  # a class can be hashed
+        not (type(response) is web.Response or _is_plain(type(response)))
         or response.prepared
         or response._compression
         or response._chunked
@@ -128,11 +128,18 @@ def _complete(response: Any, headers: CIMultiDict[str], body: bytes, method: str
     headers.setdefault(hdrs.SERVER, SERVER_SOFTWARE)
 
 
-@lru_cache(maxsize=64)
-def _is_plain(cls: Hashable) -> bool:
+_METHODS: Final = ("prepare", "_start", "_prepare_headers", "_write_headers", "write_eof", "body")
+_plain: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
+"""Weak, since a class of an application's keeps its code."""
+
+
+def _is_plain(cls: type) -> bool:
     """Whether a class writes as ``web.Response`` does, or is something else that writes."""
-    methods = ("prepare", "_start", "_prepare_headers", "_write_headers", "write_eof", "body")
-    return all(getattr(cls, name, None) is getattr(web.Response, name) for name in methods)
+    found = _plain.get(cls)
+    if found is None:
+        found = all(getattr(cls, name, None) is getattr(web.Response, name) for name in _METHODS)
+        _plain[cls] = found
+    return found
 
 
 def _head(status_line: str, headers: CIMultiDict[str]) -> bytes:

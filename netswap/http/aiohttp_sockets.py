@@ -13,6 +13,7 @@ the new code runs from its beginning, and its ``prepare()`` finds the WebSocket 
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections import deque
 from typing import Any, Final
@@ -33,6 +34,8 @@ CARRY: Final = "netswap.carry"
 """The key of a request under which is what a session takes along."""
 ABNORMAL, NO_STATUS = 1006, 1005
 
+_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
+_message: Final = functools.partial(tuple.__new__, WSMessage)  # past the parsing of its arguments
 _OURS: Final = frozenset(
     {b"upgrade", b"connection", b"date", b"content-length", b"content-type", b"transfer-encoding"}
 )
@@ -207,15 +210,17 @@ class _Sender:
         channel = self._channel
         try:
             if opcode == WSMsgType.TEXT:
-                await channel.send(message.decode())
+                channel.send_nowait(message.decode())
             elif opcode == WSMsgType.BINARY:
-                await channel.send(bytes(message))
+                channel.send_nowait(bytes(message))
             elif opcode == WSMsgType.PING:
                 await channel.ping(bytes(message))
             elif opcode != WSMsgType.PONG:
                 raise ValueError(f"frames of opcode {opcode} are the connection's to send")
         except WebSocketClosedError:
             raise ClientConnectionResetError("Cannot write to closing transport") from None
+        if getattr(channel.entry.target, "writing_paused", False):
+            await channel.drained()
 
     async def close(self, code: int = 1000, message: bytes | str = b"") -> None:
         """Begin the closing handshake. Raises ClientConnectionResetError when nobody is there."""
@@ -255,8 +260,8 @@ class _Receiver:
         except WebSocketClosedError as error:
             return _ended(error)
         if type(message) is bytes:
-            return WSMessage(WSMsgType.BINARY, message, "")
-        return WSMessage(WSMsgType.TEXT, message.encode() if self._as_bytes else message, "")
+            return _message((_BINARY, message, ""))
+        return _message((_TEXT, message.encode() if self._as_bytes else message, ""))
 
     def _note(self, carry: Any) -> None:
         """What is not plain is the application's fault, of which a response says nothing."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import gzip
+import weakref
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from netswap.http.aiohttp_answers import whole
 from protocols.http import v1, v2
 from tests.http.conftest import vanish
 from tests.protocols.conftest import until
@@ -892,3 +895,20 @@ async def test_a_header_that_would_be_two_is_not_sent(site):
         async with here.session.get("/" + query) as answer:
             assert (answer.status, "X-B" in answer.headers) == (500, False)
         assert "header injection" in here.faults.pop()["error"]
+
+
+def test_a_class_of_the_applications_is_not_kept():
+    """What is remembered of it goes with it: it would keep the code of its version."""
+
+    def make() -> weakref.ref[type]:
+        class Mine(web.Response):
+            pass
+
+        answer = whole(Mine(text="x"), "GET")
+        assert answer is not None
+        assert answer.body == b"x"
+        return weakref.ref(Mine)
+
+    made = make()
+    gc.collect()
+    assert made() is None
