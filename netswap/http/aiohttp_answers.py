@@ -41,6 +41,8 @@ class _Whole(Response):
 
     __slots__ = ("lines",)
 
+    is_plain = True
+
     def __init__(self, body: bytes, status: int, lines: bytes) -> None:
         self.body = body
         self.status = status

@@ -338,7 +338,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         """The bytes of a whole answer. Raises ValueError for one that can't be sent."""
         head = request.head
         body = response.body
-        length: int | None = len(body)
+        length = None if response.status in Outline.NO_BODY else len(body)
         says_last = False
         if response.is_plain:
             start, end = response.head(), date_line()

@@ -596,6 +596,25 @@ async def test_every_version_of_the_connection_frames_it(site, connection):
     assert (b"content-length: %d" % size in head.lower(), body) == (True, b"")
 
 
+@pytest.mark.parametrize("connection", [v1, v2])
+async def test_whole_answers_keep_their_headers_in_every_version(site, connection):
+    """Its type and what it says beside; 204 has no length."""
+
+    async def whole(request: web.Request) -> web.Response:
+        return web.Response(text="x", content_type="text/mine", headers={"X-A": "b"})
+
+    async def nothing(request: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    here = await site(application(web.get("/", whole), web.get("/no", nothing)), connection)
+    head, _, rest = (await here.ask(get("/") + get("/no", LAST))).lower().partition(b"\r\n\r\n")
+    assert b"content-type: text/mine" in head
+    assert b"x-a: b" in head
+    assert head.count(b"content-length: 1") == 1
+    assert rest.startswith(b"xhttp/1.1 204 ")
+    assert b"content-length" not in rest
+
+
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
 async def test_a_handler_that_raises_is_a_500_and_a_fault(site, accept):
     """Signals see the answer, nothing of the inside is told, and the connection goes on."""

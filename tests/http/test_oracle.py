@@ -74,9 +74,9 @@ def ours(stream: bytes) -> tuple[Heard, bool]:
 
 
 def theirs(stream: bytes) -> tuple[Heard, bool]:
-    """The same of h11."""
+    """The same of h11, which is not given the blank lines in front of a request."""
     connection = h11.Connection(h11.SERVER)
-    connection.receive_data(stream)
+    connection.receive_data(stream.lstrip(b"\r\n"))
     heard: Heard = []
     try:
         while True:
@@ -91,7 +91,9 @@ def theirs(stream: bytes) -> tuple[Heard, bool]:
                 answer(connection)
                 if connection.our_state is not h11.DONE:
                     return heard, False
-                connection.start_next_cycle()
+                rest, _ = connection.trailing_data
+                connection = h11.Connection(h11.SERVER)
+                connection.receive_data(rest.lstrip(b"\r\n"))
             else:
                 return heard, False
     except h11.RemoteProtocolError:
