@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from netswap.canary import Canary
 from netswap.channel import FrameError, FrameReader, encode_frame, messages
 from netswap.events import Refusal, VerdictLine, WatchRow, WorkerReceipt
+from netswap.tls import Terms
 
 REFUSAL = Refusal("prepare", "no", file="a.py", line=3)
 ROW = WatchRow(0, "k", 2, True, 3, 40, 1, 2.5, 90.0, 1.5, 1 << 20)
@@ -47,6 +48,7 @@ EVERY_MESSAGE: list[messages.Message] = [
     messages.Reverted(1, 0, REFUSAL),
     messages.Query(7, "objects", "kind=k"),
     messages.Intervene(8, "nudge", "7#3"),
+    messages.Rekey(9, 2, {"kv": Terms(b"PEM", "ab", "CA", "required", ["http/1.1"])}, True),
     messages.Answer(7, 0, b"\xc0"),
     messages.Heartbeat(0, 12),
     messages.Drain(3.0),
