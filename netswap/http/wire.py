@@ -252,6 +252,8 @@ class Wire:
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
+        if self.ended:  # of HTTP/1.0 with "close" beside "keep-alive", which the parser lets go on
+            raise HttpError(400, "the request before was the last")
         self.begun = True
         self._headers = []
         self._target = b""
@@ -275,9 +277,12 @@ class Wire:
         keeps = parser.should_keep_alive()
         looked_at = [row for row in headers if row[0] in LOOKED_AT]
         plain = keeps and len(looked_at) == 1 and looked_at[0][0] == b"host"
+        version = "1.1" if plain else parser.get_http_version()
+        if version == "1.0" and keeps:  # RFC 9112 9.3: "close" comes first
+            keeps = not any(n == b"connection" and b"close" in v.lower() for n, v in looked_at)
         head = head_of(
             (METHODS.get(method) or method.decode("ascii"), self._target, headers),
-            "1.1" if plain else parser.get_http_version(),
+            version,
             looked_at,
             keeps,
             not plain and parser.should_upgrade(),

@@ -78,18 +78,23 @@ def theirs(stream: bytes) -> tuple[Heard, bool]:
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(stream.lstrip(b"\r\n"))
     heard: Heard = []
+    stays = False
     try:
         while True:
             event = connection.next_event()
             if isinstance(event, h11.Request):
                 rows = [(name, value) for name, value in event.headers]
+                # h11 ends with each request of HTTP/1.0, whatever that asks for
+                said = [value for name, value in rows if name == b"connection"]
+                asks = b"keep-alive" in said and b"close" not in said
+                stays = event.http_version == b"1.0" and asks
                 heard.append((event.method, event.target, rows, b"", False))
             elif isinstance(event, h11.Data):
                 heard[-1] = (*heard[-1][:3], heard[-1][3] + bytes(event.data), False)
             elif isinstance(event, h11.EndOfMessage):
                 heard[-1] = (*heard[-1][:4], True)
                 answer(connection)
-                if connection.our_state is not h11.DONE:
+                if connection.our_state is not h11.DONE and not stays:
                     return heard, False
                 rest, _ = connection.trailing_data
                 connection = h11.Connection(h11.SERVER)
