@@ -39,6 +39,7 @@ __all__ = [
     "NetswapError",
     "PeerError",
     "ProtocolError",
+    "StateMovedError",
     "TransitionError",
     "UsageError",
     "WebSocketClosedError",
@@ -77,6 +78,22 @@ class CallCancelledError(CallerError):
 
     def __str__(self) -> str:
         return f"an operator cancelled {self.method}() of {self.kind}"
+
+
+class StateMovedError(CallerError):
+    """Code that is not present any more used a state that has gone on in another shape."""
+
+    def __init__(self, kind: str, version: int, present: int) -> None:
+        super().__init__(kind, version, present)
+        self.kind = kind
+        self.version = version
+        self.present = present
+
+    def __str__(self) -> str:
+        return (
+            f"the state of {self.kind} has gone from version {self.version} to {self.present}: "
+            f"what code of version {self.version} wrote would be lost, it is not present any more"
+        )
 
 
 class AuthorError(NetswapError):

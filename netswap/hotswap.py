@@ -239,6 +239,8 @@ class Swap:
                     new = _lifted(entry)
                     previous = self._goes_back_to(entry, new)
                     if previous is not None:
+                        if new.scope == "worker" and new.must_rest(previous) and not new.at_rest():
+                            raise TransitionError("swap", self.phase.value, "take back at once")
                         convert, follow = self._route(type(new), previous)
                         flips.append((entry, new, follow(new, convert(state))))
         except BaseException as error:  # authors' code, which may call sys.exit()
@@ -288,7 +290,7 @@ class Swap:
                         self.gone += 1
                         continue
                     new = changes[entry.kind].new
-                    if type(old) is new or (old.may_suspend and not self._rests(entry, busy)):
+                    if type(old) is new or (old.must_rest(new) and not self._rests(entry, busy)):
                         if is_behind:
                             _settle(entry)
                         continue
@@ -366,11 +368,14 @@ class Swap:
         while self._pending and (back == 0 or self._clock.monotonic_ns() < until):
             entry = self._pending.popleft()
             old = present(entry)
-            if old is not None and (not old.may_suspend or self._rests(entry, busy)):
+            if old is not None and self._may_go_back(entry, old, busy):
                 self._take_back(entry, _lifted(entry))
                 back += 1
         self._end_of_way_back()
         return Progress(self.phase, back, tuple(busy))
+
+    def _may_go_back(self, entry: Entry, old: Any, busy: list[Entry]) -> bool:
+        return not old.must_rest(self._came_from(entry)) or self._rests(entry, busy)
 
     def _take_back(self, entry: Entry, old: Any) -> None:
         previous = self._came_from(entry)

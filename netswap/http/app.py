@@ -12,16 +12,21 @@ import functools
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from inspect import iscoroutinefunction
-from types import MappingProxyType
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from types import CodeType, MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from netswap.events import Acted, Blocker
 from netswap.http.channel import APP, WEBSOCKET, Channel
+from netswap.http.inside import Inside, held, where
 from netswap.http.message import Request, Response, Upgrade
 from netswap.http.sockets import SOCKETS, Socket
 from netswap.mediator import present
 from netswap.stack import Service
 from netswap.transfer import State
+from netswap.transfer.state import shape_of
+
+if TYPE_CHECKING:
+    from netswap.http.exchange import Exchange
 
 __all__ = ["App", "route"]
 
@@ -60,7 +65,12 @@ class App(Service[S], Generic[S]):
     ``def`` gets the request when its body is whole.
     """
 
+    __slots__ = ("__weakref__", "inside")
+
     waits_for_calls: ClassVar[bool] = False
+    inside: Inside
+    _askable: ClassVar[frozenset[CodeType]] = frozenset()
+    """The code of coroutines that were only made, and that nobody misses who asks once more."""
     _routes: ClassVar[Mapping[tuple[str, str], Handler]] = MappingProxyType({})
     _templates: ClassVar[tuple[_Template, ...]] = ()
     _sockets: ClassVar[Mapping[str, Socket]] = MappingProxyType({})
@@ -86,6 +96,8 @@ class App(Service[S], Generic[S]):
         cls._routes = MappingProxyType(exact)
         cls._templates = tuple(templates)
         cls._sockets = MappingProxyType(sockets)
+        handlers = (*exact.values(), *(row.handler for row in templates))
+        cls._askable = _askable(cls.answer, handlers)
 
     def answer(self, request: Request) -> Answer:
         """A whole answer, or what will give one."""
@@ -114,24 +126,86 @@ class App(Service[S], Generic[S]):
             )
         return Response("404: Not Found\n", 404)
 
+    # coroutines inside
+
+    def coroutine_comes(
+        self, exchange: Exchange, answer: Coroutine[Any, Any, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """A coroutine of this object is about to begin: it, or what waits until it may."""
+        if self.inside.holding and getattr(answer, "cr_code", None) in self._askable:
+            return held(self, exchange, answer)
+        self.inside.enter(exchange, self.host.clock.monotonic_ns())
+        return answer
+
+    def coroutine_left(self, exchange: Exchange) -> None:
+        """It has ended, or has become a session."""
+        self.inside.leave(exchange)
+
+    def must_rest(self, new: type[Any]) -> bool:
+        """Only for a state of another shape; else what coroutines write is written to the same."""
+        return not self._shares_with(new)
+
+    def at_rest(self) -> bool:
+        """Whether no coroutine is inside, of this object or of one before it."""
+        return not self.inside.open()
+
+    def bring_to_rest(self, tell: Callable[[], None]) -> None:
+        """Hold coroutines that would begin; ``tell`` is called when none is inside."""
+        self.inside.rest(tell)
+
+    def carry_on(self) -> None:
+        """Coroutines that were held begin."""
+        self.inside.release()
+
+    def state_replaced(self) -> None:
+        """Objects that were present before have it too."""
+        self.inside.share(self, self._shares_with)
+
+    def _shares_with(self, other: type[Any]) -> bool:
+        theirs: type[State] = other.state_type
+        return self.version == other.version and shape_of(self.state_type) == shape_of(theirs)
+
+    def _blocking(self) -> Iterator[tuple[Exchange, Blocker]]:
+        name = f"{self.host.slot}.{self.entry.identity}"
+        now = self.host.clock.monotonic_ns()
+        for exchange, began in self.inside.open() if self.inside.holding else ():
+            number = f"{name}#{exchange.entry.identity}"
+            yield exchange, Blocker(APP, name, where(exchange), (now - began) / 1e9, number)
+
+    def _bind(self) -> None:
+        super()._bind()
+        self.inside = Inside(self.host.loop)
+
+    def _bind_after(self, old: Any) -> None:
+        super()._bind_after(old)
+        self.inside = old.inside
+
     # WebSockets
 
     def take_over(self, old: Any) -> None:
         """Present from here on: sessions of other code go on here when they can."""
         super().take_over(old)
+        self.inside.follow(self, old, self._shares_with)
+        self.inside.release()
         self.host.later(_call_over, self.host, list(self.host.table.of_kind(WEBSOCKET)))
 
     def blockers(self) -> list[Blocker]:
-        """Besides: the sessions that stay in code that is not present any more."""
-        return [*super().blockers(), *(row.blocker(self) for row in _pinned(self.host))]
+        """What a swap waits for, and the sessions that stay in code that is not present."""
+        waited_for = (row for _, row in self._blocking())
+        return [*waited_for, *(row.blocker(self) for row in _pinned(self.host))]
 
     def pinned_sessions(self) -> int:
         """How many of them there are."""
         return len(_pinned(self.host))
 
     def cancel_suspended(self, number: int | None) -> list[Acted]:
-        """Besides: end such sessions, with 1012 to their clients."""
-        found = super().cancel_suspended(number)
+        """End them: 503 to those who asked, 1012 to the clients of sessions."""
+        found = []
+        for exchange, row in self._blocking():
+            if number in (None, exchange.entry.identity):
+                exchange.cancel()
+                what = f"cancelled at {row.where}: its client gets 503, or the end of its answer"
+                found.append(Acted(row.id, APP, True, what))
         for channel in _pinned(self.host):
             if number in (None, channel.entry.identity):
                 found.append(channel.cancel(self))
@@ -181,6 +255,15 @@ def _sockets_of(cls: type) -> dict[str, Socket]:
             for path, *mark in getattr(member, SOCKETS, ()):
                 found.setdefault(path, Socket()).add(member, *mark)
     return found
+
+
+def _askable(answer: Handler, handlers: Iterable[Handler]) -> frozenset[CodeType]:
+    """Of coroutine functions. A plain function that gives a coroutine has done something before."""
+    if answer is not App.answer:
+        handlers = (answer,)
+    own = {one.__code__ for one in handlers if iscoroutinefunction(one)}
+    ours = {_wait_and_call.__code__, Socket._converse.__code__} if answer is App.answer else set()
+    return frozenset(own | ours)
 
 
 def _by_socket(socket: Socket) -> Handler:

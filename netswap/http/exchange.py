@@ -86,6 +86,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_cancelled",
         "_drained",
         "_on_gone",
         "_on_left",
@@ -113,6 +114,7 @@ class Exchange:
         """What the access log wants to know of it later."""
         """The implementation whose coroutine ``task`` runs."""
         self.upgraded: Upgrade | None = None
+        self._cancelled = False
         self._drained: asyncio.Future[None] | None = None
         self._on_gone: list[Callable[[], None]] = []
         self._on_left: list[Callable[[], None]] = []
@@ -206,10 +208,21 @@ class Exchange:
         """The connection becomes one of another kind; its session has the task from here on."""
         self._move(Event.UPGRADE)
         self.upgraded = upgrade
+        self._leave()
         if self.phase is Phase.UPGRADED:
             self.entry.target.answer_upgrade(self, upgrade)
         else:
             upgrade.session.lost()
+
+    def cancel(self) -> None:
+        """An operator ends the coroutine: 503 for the client, or the end if an answer has begun."""
+        if self.task is not None:
+            self._cancelled = True
+            self.task.cancel()
+
+    def _leave(self) -> None:
+        if self.app is not None:
+            self.app.coroutine_left(self)
 
     def let_go(self) -> None:
         """The session has ended: a task keeps its traceback, and that an application's code."""
@@ -244,11 +257,17 @@ class Exchange:
             present(app.entry) if isinstance(answer, (CoroutineType, Coroutine)) else app.entry
         )
         self.app = None if to_blame is app.entry else to_blame
+        if self.app is not None:
+            answer = self.app.coroutine_comes(self, answer)
         self.task = app.host.loop.create_task(self._carry_out(answer, to_blame))
 
     async def _carry_out(self, answer: Awaitable[Response | None], to_blame: Any) -> None:
         try:
             self._end_with(await answer)
+        except asyncio.CancelledError:
+            if not self._cancelled:
+                raise
+            self._give_up(Response("503: Service Unavailable\n", 503))
         except Exception as error:
             if self.upgraded is not None:
                 self.upgraded.session.over(error)
@@ -256,16 +275,20 @@ class Exchange:
                 self._give_up(refusal(error))
             else:
                 if not (self.gone and isinstance(error, ConnectionResetError)):
-                    app = present(to_blame) if isinstance(to_blame, Entry) else to_blame
+                    app = present(to_blame) if self.app is None else self.app
                     app.host.failed(app, error, "answer")
                 self._give_up(Response("500: Internal Server Error\n", 500))
         finally:
+            self._leave()
             if self.upgraded is None:
                 self.app = None  # an exchange and its request refer to each other
 
-    def _end_with(self, response: Response | None) -> None:
+    def _end_with(self, response: Response | Upgrade | None) -> None:
         if self.upgraded is not None:
             self.upgraded.session.over(None)
+        elif isinstance(response, Upgrade):  # it was held, and other code was asked again
+            self.let_go()
+            self.upgrade(response)
         elif response is not None:
             self.respond(response)
         elif self.phase is Phase.STARTED:

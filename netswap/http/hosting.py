@@ -32,7 +32,7 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from netswap.http.app import App
 from netswap.http.channel import Channel
@@ -40,6 +40,9 @@ from netswap.http.keeping import INSTALLATION, Keeper, abandon
 from netswap.http.message import Request, Response
 from netswap.stack import Host
 from netswap.transfer import State
+
+if TYPE_CHECKING:
+    from netswap.http.exchange import Exchange
 
 __all__ = [
     "FACTORIES",
@@ -177,6 +180,16 @@ class _Hosted(App[Hosting]):
     def answer(self, request: Request) -> Answer:
         """What the application's adapter says."""
         return self.started.answer(request)  # type: ignore[union-attr, no-any-return]
+
+    def coroutine_comes(
+        self, exchange: Exchange, answer: Coroutine[Any, Any, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Its adapter counts it; what an application remembers is its own, and no swap's."""
+        return answer
+
+    def must_rest(self, new: type[Any]) -> bool:
+        """Never: nothing of a hosted application crosses a swap."""
+        return False
 
     def socket_resumes(self, channel: Channel) -> bool:
         """Whether its adapter goes on with sessions of other code."""

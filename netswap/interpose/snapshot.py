@@ -51,6 +51,7 @@ class Snapshot:
         if is_service:
             target.on_stop()
         target.state = state
+        target.state_replaced()
         for name, value in self._flags.items():
             setattr(target, name, value)
         if is_service:

@@ -146,6 +146,13 @@ class Implementation(Generic[S], metaclass=ImplementationMeta):
     def discard(self) -> None:
         """This successor will not take over: undo what building it did."""
 
+    def must_rest(self, new: type[Implementation[Any]]) -> bool:  # noqa: ARG002
+        """Whether no suspended call may be inside when an object of ``new`` follows this one."""
+        return self.may_suspend
+
+    def state_replaced(self) -> None:
+        """``state`` is another object than it was: whoever shares it is told. Can't fail."""
+
     def at_rest(self) -> bool:
         """Whether no suspended call is inside the object."""
         return True
