@@ -5,6 +5,7 @@
     NetswapError
     ├── CallerError            the operator or the calling program
     │   ├── CallCancelledError an operator ended a suspended call of a service
+    │   ├── StateMovedError    old code used a state that has gone on in another shape
     │   └── UsageError         a wrong word in a command, a flag or the configuration
     ├── AuthorError            the author of a pushed module; carries a Refusal
     │   └── BundleError        the files do not make a bundle that can be loaded

@@ -18,6 +18,11 @@ SENTENCES = [
         "refused at load: it raised (v2.py:3)",
     ),
     (
+        errors.StateMovedError("http.app", 1, 2),
+        "the state of http.app has gone from version 1 to 2: "
+        "what code of version 1 wrote would be lost, it is not present any more",
+    ),
+    (
         errors.CallCancelledError("kv.store", "scan"),
         "an operator cancelled scan() of kv.store",
     ),
