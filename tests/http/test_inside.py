@@ -12,6 +12,7 @@ import pytest
 
 from netswap import State, migration
 from netswap.errors import StateMovedError
+from netswap.events import Refusal, Stage
 from netswap.hotswap import Phase
 from netswap.http import App, Request, Response, route
 from netswap.mediator import present
@@ -268,3 +269,27 @@ async def test_code_of_the_past_has_no_state_of_another_shape(serve):
     await server.swap(load(counter("back")))
     old.state.count += 1
     assert app_of(server).state == Count(4)
+
+
+async def test_the_way_back_waits_for_what_new_code_has_begun(serve):
+    """At once it is refused, for then a write would be lost; in its turn it is made."""
+    server = await served(serve, counter("old"))
+    DOORS["a"] = asyncio.get_running_loop().create_future()
+    client = await server.connect()
+    old = server.host.present["http.app"]
+    swap = server.prepare(load(totaller("new")))
+    driver = Driver(server.host, swap)
+    await driver.run(5)
+    await client.send(get("/wait/a"))
+    await until(app_of(server).inside.open)
+    entry = server.host.service("http.app")
+    assert swap.take_back_now({entry: app_of(server).state}) is not None
+    assert type(app_of(server)) is server.host.present["http.app"]
+    server.host.present["http.app"] = old
+    driver.give_up(Refusal(Stage.WATCH, "the watch has failed"))
+    run = asyncio.create_task(driver.run(5))
+    await until(lambda: app_of(server).inside.holding)
+    DOORS["a"].set_result(None)
+    await run
+    assert await body(client) == "new"
+    assert (swap.phase, app_of(server).state) == (Phase.RESTORED, Count(1))
