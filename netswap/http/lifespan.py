@@ -14,12 +14,14 @@ without; one that has said ``lifespan.startup.failed`` refuses the push.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum, auto
 from typing import Any, Final
 
 from netswap.blame import blame, describe
-from netswap.errors import TransitionError
+from netswap.errors import DeadlinePassed, TransitionError
 from netswap.stack import Host
 
 __all__ = ["TRANSITIONS", "Application", "Event", "Lifespan", "Phase"]
@@ -84,14 +86,14 @@ class Lifespan:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
         }
-        task = self._task = self._host.loop.create_task(self._run(scope))
+        task = self._task = self._host.loop.create_task(self._bounded(self._run(scope)))
         await self._answered.wait()
         if self.phase is Phase.FAILED:
             await asyncio.wait({task}, timeout=LAST_WORDS_S)
         error = self._failure(task)
         if error is not None:  # there is nothing left to stop
             self._task = None
-        if self.phase is Phase.STARTING:
+        if self.phase is Phase.STARTING and not isinstance(error, DeadlinePassed):
             self._without(error)
         else:
             self._check(error)
@@ -115,13 +117,38 @@ class Lifespan:
             error = await self._end(task)
         self._check(error)
 
+    async def _bounded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Each step of the start is bounded as a push wants it: one that hangs holds the loop."""
+        try:
+            await self._in_steps(work, self._host.step_limit)
+        finally:
+            work.close()
+            self._answered.set()
+
+    @types.coroutine
+    def _in_steps(
+        self, work: Coroutine[Any, Any, None], limit: Callable[[], AbstractContextManager[Any]]
+    ) -> Generator[Any, Any, None]:
+        call: Callable[[Any], Any] = work.send
+        value: Any = None
+        while True:
+            try:
+                with limit() if self.phase is Phase.STARTING else nullcontext():
+                    yielded = call(value)
+            except StopIteration:
+                return
+            try:
+                value = yield yielded
+            except BaseException as error:  # thrown on into the application
+                call, value = work.throw, error
+            else:
+                call = work.send
+
     async def _run(self, scope: Message) -> None:
         try:
             await self._application(scope, self._receive, self._send)
         except SystemExit as error:  # out of a task it would end the worker
             raise RuntimeError(f"it called sys.exit({error.code!r})") from error
-        finally:
-            self._answered.set()
 
     async def _receive(self) -> Message:
         if not self._asked:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netswap.blame import blame, describe
@@ -128,6 +129,8 @@ class Host:
         self.births: list[Callable[[Entry], None]] = []
         self.failures: list[Callable[[Any, BaseException], None]] = []
         self.started: dict[type, Started] = {}
+        self.step_limit: Callable[[], AbstractContextManager[Any]] = nullcontext
+        """What bounds one step of a start that runs in a task of its own."""
         self.settings: Mapping[str, Any] = {}
         self.access: Any = None
         """The log of what was asked for, if there is one."""

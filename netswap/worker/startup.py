@@ -220,6 +220,7 @@ class Startups:
 
     async def _live(self, life: _Life, seconds: float) -> None:
         """From the start to the stop: the only place where either happens."""
+        self._host.step_limit = lambda: Deadline(max(seconds, 0.01))
         life.starting = life.cls.on_prepare(self._host)
         try:
             life.started = await _in_steps(life.starting, seconds)

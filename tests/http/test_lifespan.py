@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
 import pytest
 
-from netswap.errors import TransitionError
+from netswap.errors import DeadlinePassed, TransitionError
 from netswap.http.lifespan import TRANSITIONS, Event, Lifespan, Phase
 from netswap.stack import Host
 
@@ -170,3 +172,33 @@ async def test_one_that_has_returned_is_stopped_in_silence() -> None:
     one = lifespan(saying(Event.STARTED))
     await one.start()
     await one.stop()
+
+
+async def test_a_step_of_a_start_is_bounded_and_one_of_the_stop_is_not() -> None:
+    """What holds the loop too long is a failure, not a sign that it knows no lifespans."""
+    entered: list[str] = []
+    one = lifespan(saying(Event.STARTED, Event.STOPPED))
+
+    @contextmanager
+    def limit() -> Iterator[None]:
+        entered.append(str(one.phase))
+        yield
+
+    one._host.step_limit = limit
+    await one.start()
+    await one.stop()
+    assert set(entered) == {"starting"}
+
+    @contextmanager
+    def passed() -> Iterator[None]:
+        yield
+        raise DeadlinePassed
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+
+    two = lifespan(waits)
+    two._host.step_limit = passed
+    with pytest.raises(DeadlinePassed):
+        await two.start()
+    await two.stop()
