@@ -457,6 +457,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             self._end()
         elif state.queue or wire.failure is not None or wire.rest is not None:
             self.host.call_soon(self.entry, "proceed")
+        elif state.ending == NEXT and not wire.begun:  # its head was out before the server stopped
+            self.close()
         elif self.reading_paused:
             self._look_at_flow()
 

@@ -206,6 +206,17 @@ async def test_a_drain_closes_the_idle_and_makes_the_next_answer_the_last(serve)
     assert b"connection: close" in await half.read_all()
 
 
+async def test_a_drain_closes_behind_an_answer_whose_head_is_out(serve):
+    """It could not say that it is the last, and there will be no other."""
+    _, client = await client_of(serve)
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    await client.send(head + b"3\r\nabc\r\n")
+    await client.read(len(b"HTTP/1.1 200 OK\r\n"))
+    client.entry.target.on_drain()
+    await client.send(b"0\r\n\r\n")
+    assert (await client.read_all()).endswith(b"abc\r\n0\r\n\r\n")
+
+
 async def test_pushed_limits_are_in_force_for_live_connections(serve):
     """They are asked for when they are needed, not when a connection begins."""
     server, client = await client_of(serve)
