@@ -1,7 +1,8 @@
 # Everything here needs Python 3.11 or newer and make; the rest is installed into $(VENV).
 #
 #   make demo       see it work, in a minute
-#   make test       all that CI runs: ruff, mypy, the tests with coverage
+#   make test       all that CI runs: ruff, mypy, the tests
+#   make coverage   the tests once more, counting lines
 #   make proof      the agreement: every search, model and kill -9, the long ones too (spin, gcc)
 #   make test-all   the tests on every Python 3.11 to 3.14 that this machine has
 
@@ -16,7 +17,7 @@ TYPED = $(wildcard netswap protocols loadgen benchmarks)
 COVERAGE_FLOOR = 80
 PYTEST_OPTIONS ?=
 
-.PHONY: help demo test proof test-all lint unit bench gallery history soak fuzz lock clean
+.PHONY: help demo test coverage proof test-all lint unit bench gallery history soak fuzz lock clean
 .DEFAULT_GOAL := help
 
 help:

@@ -174,8 +174,10 @@ class Supervisor:
 
     def _greeting(self, active: Mapping[str, str]) -> set[str]:
         """http.app, if it only greets and there are files to be served in its place."""
-        greets = bundle_of(bundled_modules() / "welcome/v1.py").sha256 == active.get(APP)
-        return {APP} if self.config.static and greets else set()
+        if not self.config.static or APP not in active:
+            return set()
+        greets = bundle_of(bundled_modules() / "welcome/v1.py").sha256 == active[APP]
+        return {APP} if greets else set()
 
     def _application(self) -> Bundle | None:
         """The application of the command line, unless what is active has followed it.

@@ -82,6 +82,7 @@ async def test_status_has_the_keys_that_programs_rely_on(api: Api) -> None:
         "sha256": bundle(1).sha256,
         "objects": 4,
         "by_version": {"1": 4},
+        "pinned": 0,
     }
     (listener,) = page["listeners"]
     assert (listener["name"], listener["protocol"]) == ("echo", "echo")

@@ -549,8 +549,8 @@ def test_what_does_not_rest_fails_the_hold_and_all_is_served(either: OneWorker) 
     client, stuck = served(either).connect(), either.connect("busy")
     say(client, b"a\n")
     say(stuck, b"stay\n")
-    new = either.put(talk2())
-    either.prepare(1, messages.Prepared, timeout=1.0, talk_connection=new)
+    new = {"talk_connection": either.put(talk2()), "busy_connection": either.put(busy(2))}
+    either.prepare(1, messages.Prepared, timeout=1.0, **new)
     either.send(messages.Hold(1))
     refusal = either.expect(messages.SwapFailed).refusal
     assert "not quiescent in time: busy.connection" in refusal.reason
@@ -558,7 +558,7 @@ def test_what_does_not_rest_fails_the_hold_and_all_is_served(either: OneWorker) 
     assert say(client, b"b\n") == b"v1 2\n"
     either.send(messages.Revert(1))
     either.expect(messages.Reverted)
-    either.prepare(2, messages.Prepared, talk_connection=new)
+    either.prepare(2, messages.Prepared, **new)
     either.send(messages.Hold(2), messages.Revert(2))
     assert "the supervisor ended" in either.expect(messages.SwapFailed).refusal.reason
     either.expect(messages.Reverted)
