@@ -145,6 +145,7 @@ class Gate:
         self._callers = callers
         self._alarm: asyncio.TimerHandle | None = None
         self._given_up: Refusal | None = None
+        self._settling: Settling | None = None
         self._busy: list[Entry] = []
         self._queue: deque[Played] = deque()
         self._held: dict[Entry, Held] = {}
@@ -180,6 +181,7 @@ class Gate:
         Returns what was in the way for ``timeout`` seconds; then it is as closed as before. A gate
         that has opened alone meanwhile is not ``shut`` afterwards.
         """
+        self._settling = settling
         deadline = self._host.clock.monotonic_ns() + int(timeout * 1e9)
         while not settling.over:
             await asyncio.sleep(0)  # what was called soon before the last turn is done
@@ -238,7 +240,8 @@ class Gate:
     @property
     def settling(self) -> bool:
         """Whether what other workers ask, and what follows from it, is still done."""
-        return self.stage is Stage.CLOSED
+        ended = self._settling is not None and self._settling.ended
+        return self.stage is Stage.CLOSED and not ended
 
     @property
     def bars(self) -> bool:

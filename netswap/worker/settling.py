@@ -102,11 +102,20 @@ class Settling:
 
     def heard_all(self) -> bool:
         """Whether all others have taken this turn too; ``over`` says whether it was the last."""
-        idle = [self._turns.idle(slot, self._turns.mine) for slot in self._others]
-        if None in idle:
+        if self.missing:
             return False
-        self.over = self._idle and all(idle)
+        self.over = self.ended
         return True
+
+    @property
+    def ended(self) -> bool:
+        """Whether all were idle in this turn: what is heard now was said after the last.
+
+        True from the message on that says so, before anybody waiting for it has woken: the next one
+        of the same read may be of a worker that has flipped already.
+        """
+        turns = self._turns
+        return self._idle and all(turns.idle(slot, turns.mine) for slot in self._others)
 
     @property
     def missing(self) -> list[int]:

@@ -69,7 +69,6 @@ def test_rolling_is_passed_through_and_mixes_them(server: Server) -> None:
     raise AssertionError(f"{ATTEMPTS} rolling swaps under load, and no part was asked wrongly")
 
 
-@pytest.mark.slow  # a known fault: docs/safety.md, "Sets and `--atomic`"
 def test_the_way_back_from_a_watch_mixes_nothing_either(server: Server) -> None:
     """All hold once more before the first goes back: no question is left for the other version."""
     with crowd(server, "tally") as asking:

@@ -133,3 +133,21 @@ def test_a_turn_that_was_not_idle_is_not_the_last() -> None:
         peer.hear(slot, 0)
         peer.go_on()
         assert not peer.over, "it was asked in the turn before"
+
+
+def test_what_comes_behind_the_last_word_is_of_after():
+    """Seen at the message itself: the next one of the same read may be of code that has flipped."""
+    links: dict[tuple[int, int], deque[Quiet | int]] = {(0, 1): deque(), (1, 0): deque()}
+    one, other = Peer(0, links), Peer(1, links)
+    for peer in (one, other):
+        peer.settling = Settling(peer, peer.slot, (0, 1), 1)
+    for _ in range(2):  # the first turn of anybody is never idle
+        for peer in (one, other):
+            peer.settling.take_turn(0)
+        assert not one.settling.ended
+        one.hear(1, 1)
+        other.hear(0, 0)
+        other.settling.heard_all()
+    assert other.over
+    assert one.settling.ended, "before it has looked"
+    assert not one.over
