@@ -164,17 +164,21 @@ async def whole(client: Client, expected: bytes = b"version ") -> None:
 
 
 async def undisturbed(client: Client) -> None:
-    """The server sends nothing and does not close."""
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            data = await client.reader.read(1000)
-    except TimeoutError:
-        return
-    if not data:
-        raise Broken("closed")
-    if data[:1] == bytes((FINAL | CLOSE,)):
-        raise Broken(f"WebSocket closed with {int.from_bytes(data[2:4], 'big')}")
-    raise Broken(f"was sent {data[:40]!r}")
+    """The server does not close, and sends nothing but pings, which are answered."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            async with asyncio.timeout(max(until - time.monotonic(), 0)):
+                data = await client.reader.read(1000)
+        except TimeoutError:
+            return
+        if not data:
+            raise Broken("closed")
+        if data[:1] == bytes((FINAL | CLOSE,)):
+            raise Broken(f"WebSocket closed with {int.from_bytes(data[2:4], 'big')}")
+        if data[:1] != bytes((FINAL | PING,)):
+            raise Broken(f"was sent {data[:40]!r}")
+        client.send(masked(FINAL | PONG, data[2 : 2 + data[1]]))
 
 
 # -- the classes --
