@@ -12,10 +12,14 @@ PLAIN = [(b"content-type", b"text/plain"), (b"x-version", b"%d" % VERSION)]
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Serve one request, one WebSocket or the lifespan."""
+    """Serve one request, one WebSocket or the lifespan.
+
+    Of a WebSocket nothing has to be carried to other code, so it may go on there.
+    """
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "websocket":
+        scope.get("extensions", {}).get("netswap", {}).setdefault("carry", {})
         await websocket(receive, send)
     else:
         await http(scope["path"], receive, send)
