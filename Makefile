@@ -43,11 +43,15 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict $(TYPED)
 
-# two at a time, a file as a whole: most of the time is waiting for processes of the tests' own;
-# in the order of conftest.py, which has the long files first, and not by the number of tests;
-# the floor is checked inside pytest, so that pytest's own closing line is the last one
+# three at a time, a file as a whole: much of the time is waiting for processes of the tests' own;
+# in the order of conftest.py, which has the long files first, and not by the number of tests
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 unit: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(PYTEST_OPTIONS)
+	$(PYTEST) $(PYTEST_OPTIONS)
+
+# counting lines takes as long again
+coverage: $(STAMP)
+	$(PYTEST) --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(PYTEST_OPTIONS)
 
 test-all:
 	@set -e; sh .ci/pythons | while read -r version python; do \

@@ -86,6 +86,10 @@ async def test_work_that_hangs_is_interrupted_at_its_deadline() -> None:
             await asyncio.sleep(0)
 
 
+@pytest.mark.skipif(
+    sys.gettrace() is not None,
+    reason="CPython 3.11 turns on the spot when it traces while such an exception waits",
+)
 async def test_work_that_can_not_be_interrupted_is_left_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
