@@ -64,7 +64,7 @@ class Transaction:
         self._stopped: Refusal | None = None
         self._stopping = asyncio.Event()
         self._limit_s = 0.25
-        self._stall_ns = 0
+        self._stall_us = 0.0
         self._installation = Installation(host, self._changes, ask.canary, ask.only is not None)
         self._policy: Any = None
         self._watch: Watch | None = None
@@ -100,7 +100,7 @@ class Transaction:
         if self.ask.rehearse:
             rehearsed = await rehearse(self._play, self._slowly.left(until))
         report = rehearsed.report
-        self._stall_ns = max(self._stall_ns, int(report.fork_us * 1e3))
+        self._stall_us = max(self._stall_us, report.fork_us)
         if rehearsed.refusal is None:
             self._limit_s = max(self._limit_s, 4 * report.slowest_us / 1e6)
             self._library.use_compiled(rehearsed.compiled)
@@ -150,7 +150,8 @@ class Transaction:
         for step in self._steps():
             started = self._host.clock.monotonic_ns()
             outcome = step()
-            self._stall_ns = max(self._stall_ns, self._host.clock.monotonic_ns() - started)
+            loading_us = (self._host.clock.monotonic_ns() - started) / 1e3
+            self._stall_us = max(self._stall_us, loading_us)
             if isinstance(outcome, Refusal):
                 return replace(rehearsed, refusal=outcome)
             if isinstance(outcome, Judgement):
@@ -171,8 +172,8 @@ class Transaction:
     def _expected(self, report: Rehearsal) -> Rehearsal:
         """The report, with the longest time that the loop is expected to be held."""
         slice_us = SLICE_NS / 1e3 + report.slowest_us if report.objects else 0.0
-        self._stall_ns = max(self._stall_ns, self._slowly.stall_ns)
-        stall_us = max(self._stall_ns / 1e3, slice_us)
+        self._stall_us = max(self._stall_us, self._slowly.stall_ns / 1e3)
+        stall_us = max(self._stall_us, slice_us)
         return msgspec.structs.replace(report, worker=self._host.slot, stall_us=stall_us)
 
     async def hold(self) -> messages.Held | messages.SwapFailed:
@@ -447,13 +448,14 @@ class Transaction:
         assert self._driver is not None
         driver, host = self._driver, self._host
         held_ns = self._holding.held_ns
-        longest = max(driver.longest_ns, host.longest_hold_ns, self._stall_ns, held_ns)
+        stall_us = max(driver.longest_ns / 1e3, self._stall_us)
+        hold_us = max(host.longest_hold_ns, held_ns) / 1e3
         return WorkerReceipt(
             worker=host.slot,
             objects=dict(self._swap.counts),
             gone=self._swap.gone,
-            blackout_us=longest / 1e3,
-            stall_us=max(driver.longest_ns, self._stall_ns) / 1e3,
+            blackout_us=max(stall_us, hold_us),
+            stall_us=stall_us,
             convert_us=driver.cpu_ns / 1e3,
             slices=driver.slices,
             held_us=held_ns / 1e3,
