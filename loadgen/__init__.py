@@ -11,7 +11,9 @@ In reading order:
 - ``traffic``     sockets: the lines of one process, closed loop or open loop
 - ``worker``      a process that carries a share of the lines; it speaks ``messages``
 - ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly
-- ``report``      what is derived afterwards from the raw times, the ``samples``
+- ``samples``     the data model: raw facts, a row an operation
+- ``windows``     what was open around each event, and when nothing happened (no I/O)
+- ``report``      what is derived afterwards from the raw facts; ``spread`` are its percentiles
 - ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``
 - ``summary``     the report for a person; ``cli`` the command
 

@@ -51,13 +51,17 @@ _EXAMPLES_KEPT = 8
 _STRIDES = 256
 
 
-class Operation(msgspec.Struct, frozen=True, gc=False):
-    """One question, open until its answer came. Times are nanoseconds on CLOCK_MONOTONIC."""
+class Operation(msgspec.Struct, gc=False):
+    """One question, open until its answer came. Times are nanoseconds on CLOCK_MONOTONIC.
+
+    ``version`` is that of the code that answered, set by who judges the answer: -1 names none.
+    """
 
     sequence: int
     intended: int
     sent: int
     body: bytes
+    version: int = -1
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -130,6 +134,12 @@ class Continuity:
             self.answered += 1
             return pending.popleft()
         return self._settle_out_of_turn(sequence)
+
+    def answered_by(self, operation: Operation, version: int) -> None:
+        """This version of the server's code made the answer."""
+        operation.version = version
+        versions = self.tally.by_version
+        versions[version] = versions.get(version, 0) + 1
 
     def outstanding(self) -> int:
         """Operations without an answer so far."""

@@ -13,6 +13,7 @@ import msgspec
 
 from loadgen.continuity import Tally
 from loadgen.plan import Plan
+from loadgen.samples import Columns
 
 __all__ = [
     "Assignment",
@@ -70,7 +71,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     """
 
     tally: Tally
-    samples: tuple[bytes, bytes, bytes]
+    samples: Columns
     due: int
     busy_ns: int
 

@@ -1,13 +1,13 @@
 """Everything that is derived from the raw times, after the run.
 
 Latency is done minus intended, service time is done minus sent, lateness (ours) is sent minus
-intended. All are told in microseconds.
+intended. All are told in microseconds. ``windows`` says what stands around an event.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,17 +18,12 @@ from loadgen.continuity import CONNECTION_FAULTS, FAULTS, Tally
 from loadgen.events import EventRecord
 from loadgen.plan import Plan
 from loadgen.samples import Samples
+from loadgen.spread import PERCENTILES, Spread, spread
+from loadgen.windows import Span, Window, Windows, event_spans, sort_out
 
 __all__ = ["PERCENTILES", "EventReport", "Rate", "Report", "Spread", "build_report", "spread"]
 
-PERCENTILES = (("p50", 0.50), ("p90", 0.90), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
-
 _SECOND = 1_000_000_000
-_BEFORE_EVENT = 100_000_000
-_AFTER_EVENT = 500_000_000
-
-Spread = dict[str, float | None]
-"""Percentile name to microseconds; None when there was nothing to measure."""
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -40,9 +35,10 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class EventReport(msgspec.Struct, frozen=True):
-    """An event, and the latency of what was open around it beside all the rest.
+    """An event, and the latency of what was open around it beside all that was near no event.
 
-    The window is from 0.1 s before its start to 0.5 s after its end; times are seconds of the run.
+    Times are seconds of the run. ``around`` is the window itself: from when to when, and how many
+    operations; ``window`` is its latency.
     """
 
     record: EventRecord
@@ -50,6 +46,7 @@ class EventReport(msgspec.Struct, frozen=True):
     end_s: float
     window: Spread
     rest: Spread
+    around: Window | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -66,6 +63,19 @@ class Report(msgspec.Struct, frozen=True):
     cpu_s: list[float]
     events: list[EventReport]
     trouble: list[str]
+    nulls: list[Window] = []
+
+    @property
+    def worst_event(self) -> EventReport | None:
+        """The event whose window has the highest p99, by the maximum where two are equal."""
+        measured = [event for event in self.events if event.window["max"] is not None]
+        return max(measured, key=lambda event: _badness(event.window), default=None)
+
+    @property
+    def worst_null(self) -> Window | None:
+        """The worst null window, in the same order."""
+        measured = [null for null in self.nulls if null.operations]
+        return max(measured, key=lambda null: _badness(null.latency), default=None)
 
     @property
     def cpu_share(self) -> float:
@@ -94,6 +104,7 @@ class Report(msgspec.Struct, frozen=True):
             "late_us": self.late,
             "by_version": {str(version): n for version, n in sorted(tally.by_version.items())},
             "events": [_event_json(event) for event in self.events],
+            "null_windows": [_window_json(null) for null in self.nulls],
             "cpu_s": self.cpu_s,
             "cpu_share": round(self.cpu_share, 3),
             "examples": msgspec.to_builtins(tally.examples),
@@ -105,6 +116,8 @@ def build_report(seen: Observation) -> Report:
     samples, seconds = seen.samples, seen.plan.duration_ns / _SECOND
     start = seen.start or 0
     end = start + seen.plan.duration_ns
+    records = sorted(seen.events, key=lambda record: record.start)
+    windows = _windows(records, samples, Span(start, end))
     return Report(
         plan=seen.plan,
         started=seen.start is not None,
@@ -119,35 +132,33 @@ def build_report(seen: Observation) -> Report:
         ),
         due=seen.due,
         cpu_s=[round(busy / _SECOND, 3) for busy in seen.busy_ns],
-        events=[_event_report(record, samples, start) for record in seen.events],
+        events=[
+            _event_report(record, window, windows.rest, start)
+            for record, window in zip(records, windows.events, strict=True)
+        ],
         trouble=seen.trouble,
+        nulls=windows.nulls,
     )
 
 
-def spread(durations_ns: Iterable[int]) -> Spread:
-    """Percentiles by nearest rank: each is a time that was really measured."""
-    ordered = sorted(durations_ns)
-    if not ordered:
-        return {name: None for name, _ in PERCENTILES}
-    last = len(ordered)
-    return {
-        name: round(ordered[max(0, math.ceil(last * share) - 1)] / 1000, 1)
-        for name, share in PERCENTILES
-    }
+def _badness(latency: Spread) -> tuple[float, float]:
+    return latency["p99"] or 0.0, latency["max"] or 0.0
 
 
 def _differences(later: Iterable[int], earlier: Iterable[int]) -> Iterable[int]:
-    return (after - before for after, before in zip(later, earlier, strict=True))
+    return map(operator.sub, later, earlier)
 
 
-def _event_report(record: EventRecord, samples: Samples, start: int) -> EventReport:
-    opens, closes = record.start - _BEFORE_EVENT, record.end + _AFTER_EVENT
-    window: list[int] = []
-    rest: list[int] = []
-    for intended, done in zip(samples.intended, samples.done, strict=True):
-        (window if intended <= closes and done >= opens else rest).append(done - intended)
+def _windows(records: list[EventRecord], samples: Samples, run: Span) -> Windows:
+    if not records:
+        return Windows([], [], {})
+    deeds = [Span(record.start, record.end) for record in records]
+    return sort_out(samples, event_spans(deeds), run)
+
+
+def _event_report(record: EventRecord, window: Window, rest: Spread, start: int) -> EventReport:
     began, ended = (round((at - start) / _SECOND, 3) for at in (record.start, record.end))
-    return EventReport(record, began, ended, spread(window), spread(rest))
+    return EventReport(record, began, ended, window.latency, rest, window)
 
 
 def _event_json(event: EventReport) -> dict[str, Any]:
@@ -163,6 +174,16 @@ def _event_json(event: EventReport) -> dict[str, Any]:
         "stderr": record.stderr,
         "window_us": event.window,
         "rest_us": event.rest,
+        **({"window": _window_json(event.around)} if event.around else {}),
+    }
+
+
+def _window_json(window: Window) -> dict[str, Any]:
+    return {
+        "opens_s": window.opens_s,
+        "closes_s": window.closes_s,
+        "operations": window.operations,
+        "latency_us": window.latency,
     }
 
 

@@ -1,30 +1,59 @@
-"""Raw times, one row an answered operation, in three arrays of nanoseconds."""
+"""Raw facts, one row an answered operation, in parallel arrays; the data model of a run.
+
+A row is written once, when its answer was judged, and nothing is derived while the run goes on:
+
+========== ======= ==============================================================================
+column     type    what
+========== ======= ==============================================================================
+intended   int64   when it was due, ns on CLOCK_MONOTONIC: a closed loop's is when it was sent
+sent       int64   when its last byte was given to the kernel
+done       int64   when its whole answer was there
+version    int32   which version of the server's code answered; -1: the answer names none
+connection int32   the number of its connection; rows of one connection stand in order of arrival
+========== ======= ==============================================================================
+
+All else is derived afterwards: latency (done - intended), service time (done - sent), lateness of
+our own (sent - intended), windows around events (``windows``), changes of version (``versions``),
+histograms. Times are comparable with every other process of the machine, the server's too.
+
+Processes are merged by appending their rows: exact, because no row was ever rounded. Between
+processes the order of rows means nothing; a connection is of one process only.
+
+The last two columns are as long as the others, or both empty: then nobody said.
+"""
 
 from __future__ import annotations
 
 from array import array
 from typing import NamedTuple
 
-__all__ = ["Samples"]
+__all__ = ["UNVERSIONED", "Columns", "Samples"]
+
+UNVERSIONED = -1
+
+Columns = tuple[bytes, bytes, bytes, bytes, bytes]
 
 
 class Samples(NamedTuple):
-    """Intended, sent and done times; nothing is derived while the run goes on."""
+    """The columns; see above."""
 
     intended: array[int]
     sent: array[int]
     done: array[int]
+    version: array[int]
+    connection: array[int]
 
     @classmethod
     def empty(cls) -> Samples:
         """No rows yet."""
-        return cls(array("q"), array("q"), array("q"))
+        return cls(array("q"), array("q"), array("q"), array("i"), array("i"))
 
-    def to_bytes(self) -> tuple[bytes, bytes, bytes]:
+    def to_bytes(self) -> Columns:
         """For the way between processes of one machine."""
-        return self.intended.tobytes(), self.sent.tobytes(), self.done.tobytes()
+        intended, sent, done, version, connection = (column.tobytes() for column in self)
+        return intended, sent, done, version, connection
 
-    def add_bytes(self, columns: tuple[bytes, bytes, bytes]) -> None:
+    def add_bytes(self, columns: Columns) -> None:
         """Append what another process saw."""
         for mine, theirs in zip(self, columns, strict=True):
             mine.frombytes(theirs)

@@ -11,6 +11,7 @@ import msgspec
 from loadgen.continuity import FAULTS
 from loadgen.plan import PlanError
 from loadgen.report import PERCENTILES, EventReport, Report
+from loadgen.windows import NULLS_NEEDED
 
 __all__ = ["METRICS", "Threshold", "parse_threshold"]
 
@@ -21,7 +22,9 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_EXPRESSION = re.compile(r"([a-z_]\w*(?:\.\d)?)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)")
+_EXPRESSION = re.compile(
+    r"([a-z_]\w*(?:\.(?:max|p?\d\w*))*)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)"
+)
 _UNITS_US = {"us": 1.0, "": 1.0, "ms": 1e3, "s": 1e6}
 
 _Metric = Callable[[Report], float | None]
@@ -78,6 +81,26 @@ def _worst_event(name: str) -> _Metric:
     return metric
 
 
+def _worst_null(name: str) -> _Metric:
+    """The highest of the null windows, of which there must be enough to say."""
+
+    def metric(report: Report) -> float | None:
+        values = [value for null in report.nulls if (value := null.latency[name]) is not None]
+        return max(values) if len(values) >= NULLS_NEEDED else None
+
+    return metric
+
+
+def _excess(name: str) -> _Metric:
+    """By how much the worst window of an event is above the worst null window; 0 when it isn't."""
+
+    def metric(report: Report) -> float | None:
+        event, null = _worst_event(name)(report), _worst_null(name)(report)
+        return None if event is None or null is None else max(0.0, round(event - null, 1))
+
+    return metric
+
+
 def _failed(events: list[EventReport]) -> int:
     return sum(event.record.failed for event in events)
 
@@ -88,6 +111,9 @@ _TIMES: dict[str, _Metric] = {
     **{f"service_{name}": _time("service", name) for name in _NAMES},
     **{f"late_{name}": _time("late", name) for name in _NAMES},
     **{f"event_{name}": _worst_event(name) for name in _NAMES},
+    **{f"window.{name}": _worst_event(name) for name in _NAMES},
+    **{f"null.{name}": _worst_null(name) for name in _NAMES},
+    **{f"excess.{name}": _excess(name) for name in _NAMES},
 }
 METRICS: dict[str, _Metric] = {
     **{name: _count(name) for name in ("issued", "answered", "connected", *FAULTS)},

@@ -44,6 +44,7 @@ class _Line(asyncio.Protocol):
         plan = traffic.plan
         opening = Opening(connection, plan.payload, traffic.nonce, traffic.tally)
         self._traffic = traffic
+        self._connection = connection
         self._conversation = DIALECTS[plan.protocol](opening)
         self._receive = self._conversation.receive
         self._request = self._conversation.request
@@ -73,11 +74,13 @@ class _Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Judge, record, and in a closed loop ask on."""
         now = _now()
-        intended, sent, done = self._record
+        intended, sent, done, version, connection = self._record
         for operation in self._receive(data):
             intended(operation.intended)
             sent(operation.sent)
             done(now)
+            version(operation.version)
+            connection(self._connection)
         if now < self._traffic.end:
             self.fill(now)
         elif not self.owed:

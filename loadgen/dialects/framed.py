@@ -152,8 +152,7 @@ class Verify(_Framed):
         return operation
 
     def _follow(self, operation: Operation, version: int, operations: int, digest: int) -> None:
-        versions = self.continuity.tally.by_version
-        versions[version] = versions.get(version, 0) + 1
+        self.continuity.answered_by(operation, version)
         sequence = operation.sequence
         if sequence < self._followed:
             return

@@ -96,8 +96,7 @@ class Http:
             detail = f"{body[:40]!r} came back for {operation.body[:40]!r}"
             line.fault("corrupted", operation.sequence, detail)
         if version is not None and _NUMBER.fullmatch(version):
-            versions = line.tally.by_version
-            versions[int(version)] = versions.get(int(version), 0) + 1
+            line.answered_by(operation, int(version))
         return operation
 
 

@@ -24,12 +24,13 @@ SECOND = 1_000_000_000
 
 def observed(**changes: Any) -> Observation:
     """A good open-loop run of one second: 1,000 operations of 1 ms, each sent 10 us late."""
-    rate = changes.pop("rate", 1000.0)
-    plan = Plan(protocol="verify", host="h", port=1, connections=1, duration_ns=SECOND, rate=rate)
-    tally = Tally(issued=1000, answered=1000, connected=1, **changes.pop("tally", {}))
-    seen = Observation(plan, 0, tally, due=1000, busy_ns=[SECOND // 2])
+    rate, seconds = changes.pop("rate", 1000.0), changes.pop("seconds", 1)
+    count, long = 1000 * seconds, SECOND * seconds
+    plan = Plan(protocol="verify", host="h", port=1, connections=1, duration_ns=long, rate=rate)
+    tally = Tally(issued=count, answered=count, connected=1, **changes.pop("tally", {}))
+    seen = Observation(plan, 0, tally, due=count, busy_ns=[long // 2])
     late = changes.pop("late", 10_000)
-    for number in range(1000):
+    for number in range(count):
         seen.samples.intended.append(number * MS)
         seen.samples.sent.append(number * MS + late)
         seen.samples.done.append(number * MS + MS)
@@ -148,7 +149,7 @@ def test_an_operation_open_across_the_window_belongs_to_it() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_can_be_a_threshold(metric: str) -> None:
     """Each metric is read from a report, missed below it and kept above it."""
-    report = build_report(observed(events=pushed(0)))
+    report = build_report(observed(events=pushed(0), seconds=6))
     assert judge(report, [parse_threshold(f"{metric}>=0")]).exit_code == 11
     assert judge(report, [parse_threshold(f"{metric}>1000000000")]).exit_code == 0
 
@@ -157,3 +158,24 @@ def test_a_threshold_on_nothing_is_missed() -> None:
     """A limit on events fails a run in which none happened."""
     verdict = judge(build_report(observed()), [parse_threshold("event_max>5ms")])
     assert verdict.exit_code == 11
+
+
+def test_the_worst_window_is_held_against_the_worst_null_window() -> None:
+    """An event is only as bad as it is beyond what the same run did when nothing happened."""
+    seen = observed(events=pushed(0), seconds=6)
+    seen.samples.done[450] += 5 * MS
+    seen.samples.done[4000] += 3 * MS
+    report = build_report(seen)
+    assert report.worst_event is report.events[0]
+    assert report.worst_null is not None
+    assert report.worst_null.latency["max"] == 4000.0
+    assert len(report.nulls) >= 5
+    (reason,) = judge(report, [parse_threshold("excess.max>1ms")]).reasons
+    assert "it is 2000 us" in reason
+    assert judge(report, [parse_threshold("window.p99.9>7ms")]).exit_code == 0
+
+
+def test_too_few_null_windows_say_nothing() -> None:
+    """A second with a push in it has no room for five: what is asked of them is missed."""
+    report = build_report(observed(events=pushed(0)))
+    assert judge(report, [parse_threshold("excess.max>1s")]).exit_code == 11
