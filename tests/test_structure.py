@@ -25,7 +25,7 @@ LAYERS = [
     {"config"},
     {"ott", "quiescence", "mediator", "transfer"},
     {"canary", "hotswap"},
-    {"stack"},
+    {"options", "stack"},
     {"http"},
     {"netswap"},  # the front door, for authors: no room of the house comes in by it
     {"autonomic", "interpose"},

@@ -20,26 +20,24 @@ from netswap.admin.requests import (
     BODY_LIMIT,
     BlockersRequest,
     CertificatesRequest,
-    Choices,
     PromoteRequest,
     PushRequest,
     RollbackRequest,
     SwapRequest,
 )
 from netswap.admin.socket import bind_admin_socket, may_speak
-from netswap.canary import Canary
 from netswap.errors import AuthorError, UsageError
 from netswap.modules import Bundle
-from netswap.ott import Selector
+from netswap.options import Options
 from netswap.outcome import Outcome
-from netswap.supervisor import SCHEMA, Options, Progress, Result, Supervisor
+from netswap.supervisor import SCHEMA, Progress, Result, Supervisor
 from netswap.unixsocket import peer_of
 
 __all__ = ["AdminServer"]
 
 log = structlog.get_logger("netswap.admin")
 
-R = TypeVar("R", bound=Choices | PromoteRequest | BlockersRequest | CertificatesRequest)
+R = TypeVar("R", bound=Options | PromoteRequest | BlockersRequest | CertificatesRequest)
 Tell = Callable[[Progress], None]
 Run = Callable[[Tell], Awaitable[Result]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -113,23 +111,20 @@ class AdminServer:
         if not bundles:
             raise UsageError("a push without bundles")
         operations = self._supervisor.operations
-        options = _of(body)
-        return await self._stream(request, lambda tell: operations.push(bundles, options, tell))
+        return await self._stream(request, lambda tell: operations.push(bundles, body, tell))
 
     async def _swap(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, SwapRequest)
-        swap, options = self._supervisor.operations.swap, _of(body)
-        return await self._stream(
-            request, lambda tell: swap(body.kind, body.revision, options, tell)
-        )
+        swap = self._supervisor.operations.swap
+        return await self._stream(request, lambda tell: swap(body.kind, body.revision, body, tell))
 
     async def _rollback(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request, RollbackRequest)
         if body.revision is not None and body.kind is None:
             raise UsageError("a revision without a kind", "", "netswap rollback KIND --to REV")
-        rollback, options = self._supervisor.operations.rollback, _of(body)
+        rollback = self._supervisor.operations.rollback
         return await self._stream(
-            request, lambda tell: rollback(body.kind, body.revision, options, tell)
+            request, lambda tell: rollback(body.kind, body.revision, body, tell)
         )
 
     async def _promote(self, request: web.Request) -> web.StreamResponse:
@@ -198,45 +193,13 @@ def _look(look: Callable[[], Awaitable[dict[str, Any]]]) -> Handler:
     return handler
 
 
-def _of(choices: Choices) -> Options:
-    if choices.by_hand is not None and choices.canary is None:
-        raise UsageError("by hand without a canary", "", "netswap push --canary 10% --by-hand 10m")
-    if choices.atomic and choices.canary is not None:
-        raise UsageError("atomic with a canary, which serves beside the old code", "", "leave one")
-    if choices.atomic and choices.rolling:
-        raise UsageError("atomic and rolling exclude each other", "", "leave one")
-    if choices.only is not None:
-        Selector(choices.only)  # raises UsageError here and not in a worker
-    return Options(
-        dry_run=choices.dry_run,
-        timeout=choices.timeout,
-        only=choices.only,
-        allow_lossy=choices.allow_lossy,
-        canary=None if choices.canary is None else Canary.parse(choices.canary),
-        watch=choices.watch or 0.0,
-        by_hand=choices.by_hand or 0.0,
-        guard=choices.guard,
-        shadow=choices.shadow or 0.0,
-        expect_diff=choices.expect_diff,
-        rehearse=choices.rehearse,
-        allow_stale=choices.allow_stale,
-        atomic=choices.atomic,
-        rolling=choices.rolling,
-    )
-
-
-_SECONDS = ("timeout", "watch", "by_hand", "shadow")
-
-
 async def _body(request: web.Request, kind: type[R]) -> R:
     try:
         body = msgspec.json.decode(await request.read() or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the request is not understood: {error}") from error
-    for name in _SECONDS:
-        seconds = getattr(body, name, None)
-        if seconds is not None and not 0 < seconds <= 3600:
-            raise UsageError(f"{name} is more than 0 and at most 3600 seconds")
+    if isinstance(body, Options):
+        body.check()
     return body
 
 

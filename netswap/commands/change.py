@@ -14,6 +14,7 @@ from netswap.commands import render
 from netswap.commands.ending import fail, failing, write_json
 from netswap.commands.options import SECONDS, Link, for_all
 from netswap.errors import UsageError
+from netswap.options import Options
 from netswap.outcome import Outcome
 
 __all__ = ["change", "promote", "push", "rollback", "swap"]
@@ -77,7 +78,6 @@ def push(paths: tuple[Path, ...], named: str, link: Link, **choices: Any) -> Non
     app(request), becomes http.app.
     """
     with failing(link):
-        _agreeing(choices)
         if named and len(paths) > 1:
             raise UsageError("--app is about one PATH", "", "push the others by themselves")
         from netswap.modules.application import bundle_of
@@ -93,7 +93,6 @@ def swap(target: str, link: Link, **choices: Any) -> None:
     """Bring a revision of KIND that the server already has; REV is a number or part of a hash."""
     kind, at, revision = target.rpartition("@")
     with failing(link):
-        _agreeing(choices)
         if not (at and kind and revision):
             raise UsageError(f"{target!r} is not KIND@REV", "", "`netswap versions` lists both")
     request = SwapRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
@@ -110,7 +109,6 @@ def rollback(kind: str | None, revision: str | None, link: Link, **choices: Any)
     While something is on probation, that is taken back instead.
     """
     with failing(link):
-        _agreeing(choices)
         if revision is not None and kind is None:
             raise UsageError("--to needs a KIND", "", "netswap rollback KIND --to REV")
     request = RollbackRequest(kind=kind, revision=revision, timeout=link.timeout, **choices)
@@ -124,22 +122,6 @@ def promote(link: Link) -> None:
     change(link, "promote", PromoteRequest())
 
 
-def _agreeing(choices: dict[str, Any]) -> None:
-    """Raises UsageError before anything is sent."""
-    canary, by_hand, atomic = choices["canary"], choices["by_hand"], choices["atomic"]
-    if atomic and choices["rolling"]:
-        raise UsageError("--atomic and --rolling exclude each other", "", "leave one of them out")
-    if atomic and canary is not None:
-        what = "--atomic and --canary exclude each other: a canary serves beside the old code"
-        raise UsageError(what, "", "--watch goes with both")
-    if canary is not None:
-        from netswap.canary import Canary
-
-        Canary.parse(canary)
-    elif by_hand is not None:
-        raise UsageError("--by-hand needs a canary", "", "netswap push --canary 10% --by-hand 10m")
-
-
 def change(link: Link, resource: str, request: msgspec.Struct) -> None:
     """Post ``request``, show the lines of its progress, and end as its result says."""
     shadow = getattr(request, "shadow", None) or 0.0
@@ -147,6 +129,8 @@ def change(link: Link, resource: str, request: msgspec.Struct) -> None:
     client = AdminClient(link.socket, link.timeout + played + PATIENCE)
     result: dict[str, Any] = {}
     with failing(link):
+        if isinstance(request, Options):
+            request.check()
         for line in client.post(resource, request):
             if "outcome" in line:
                 result = line

@@ -17,8 +17,9 @@ from pathlib import Path
 import click
 
 from netswap.errors import BundleError, UsageError
+from netswap.options import Options
 from netswap.outcome import Outcome
-from netswap.supervisor import Options, Result, Supervisor
+from netswap.supervisor import Result, Supervisor
 from netswap.supervisor.application import APP, Found, find_application, look_at
 
 __all__ = ["reloading"]

@@ -11,7 +11,6 @@ It never imports an author's code and is never in the data path.
 
 from netswap.supervisor.listening import ListenError
 from netswap.supervisor.looks import SCHEMA
-from netswap.supervisor.operations import Options
 from netswap.supervisor.results import Progress, Result
 from netswap.supervisor.state import StateDirectoryBusy
 from netswap.supervisor.supervisor import StartFailed, Supervisor
@@ -19,7 +18,6 @@ from netswap.supervisor.supervisor import StartFailed, Supervisor
 __all__ = [
     "SCHEMA",
     "ListenError",
-    "Options",
     "Progress",
     "Result",
     "StartFailed",

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 import structlog
 
-from netswap.canary import Canary
 from netswap.errors import BundleError, UsageError
 from netswap.events import Refusal, Stage
 from netswap.modules import Bundle
 from netswap.modules.application import as_application, inheriting
+from netswap.options import Options
 from netswap.outcome import Outcome
 from netswap.probe import Probed, run_probe
 from netswap.supervisor.agreement import Agreement, Decision
@@ -38,33 +38,9 @@ from netswap.supervisor.state import StateDirectory
 from netswap.supervisor.transaction import Plan, Transaction
 from netswap.supervisor.versions import Change
 
-__all__ = ["Operations", "Options"]
+__all__ = ["Operations"]
 
 log = structlog.get_logger("netswap.supervisor")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a push, swap or rollback may be told; ``timeout`` None means the configured one.
-
-    ``watch``, ``by_hand``, ``shadow``, ``rehearse``, ``allow_stale``, ``atomic`` and ``rolling`` as
-    in ``Plan``.
-    """
-
-    dry_run: bool = False
-    timeout: float | None = None
-    only: str | None = None
-    allow_lossy: bool = False
-    canary: Canary | None = None
-    watch: float = 0.0
-    by_hand: float = 0.0
-    guard: bool = True
-    shadow: float = 0.0
-    expect_diff: bool = False
-    rehearse: bool = True
-    allow_stale: bool = False
-    atomic: bool = False
-    rolling: bool = False
 
 
 class Operations:
@@ -262,25 +238,9 @@ class Operations:
         options: Options,
         bundles: Mapping[str, str] | None = None,
     ) -> Plan:
-        return Plan(
-            command,
-            changes,
-            bundles=bundles or {},
-            timeout=self._timeout(options),
-            only=options.only,
-            allow_lossy=options.allow_lossy,
-            dry_run=options.dry_run,
-            canary=options.canary,
-            watch=options.watch,
-            by_hand=options.by_hand,
-            guard=options.guard,
-            shadow=options.shadow,
-            expect_diff=options.expect_diff,
-            rehearse=options.rehearse,
-            allow_stale=options.allow_stale or not bundles,  # what ran before may run again
-            atomic=options.atomic,
-            rolling=options.rolling,
-        )
+        if not bundles:  # what ran before may run again
+            options = msgspec.structs.replace(options, allow_stale=True)
+        return Plan(command, changes, self._timeout(options), options, bundles=bundles or {})
 
     def new_tx(self) -> int:
         """The number of the next transaction; a dry run uses one up."""
@@ -297,9 +257,8 @@ class Operations:
         refusal = self._no_probation(plan, live)
         if refusal is not None:
             return failure(Outcome.REFUSED, [refusal])
-        agreement = Agreement(
-            self.new_tx(), live, plan.dry_run, plan.only is not None, plan.probation
-        )
+        dry_run, is_partial = plan.options.dry_run, plan.options.only is not None
+        agreement = Agreement(self.new_tx(), live, dry_run, is_partial, plan.probation)
         before = self._lines(plan)
         tell(Progress("preparing", f"preparing in {len(live)} workers"))
         transaction = Transaction(agreement, plan, self._fleet.send, self._state.append, tell)
@@ -347,7 +306,7 @@ class Operations:
     def _result(self, transaction: Transaction, before: list[ChangeLine]) -> Result:
         agreement, plan = transaction.agreement, transaction.plan
         result = _ending(agreement, plan)
-        result.dry_run, result.only = plan.dry_run, plan.only
+        result.dry_run, result.only = plan.options.dry_run, plan.options.only
         result.atomic, result.remarks = agreement.atomic, transaction.remarks
         result.verdicts, result.watch = verdicts_of(agreement), figures_of(agreement)
         result.rehearsal = [agreement.rehearsals[slot] for slot in sorted(agreement.rehearsals)]
@@ -362,7 +321,7 @@ class Operations:
 def _ending(agreement: Agreement, plan: Plan) -> Result:
     if agreement.outcome is not Outcome.DONE:
         return failure(agreement.outcome, agreement.refusals, agreement.tx)
-    if plan.dry_run:
+    if plan.options.dry_run:
         receipt = prepared_of(agreement)
         nothing = "nothing was changed: a dry run"
         return Result(Outcome.DONE, "this would work", state=nothing, receipt=receipt)

@@ -8,12 +8,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import msgspec
 import structlog
 
 from netswap.canary import Canary
 from netswap.channel import messages
+from netswap.options import Options
 from netswap.outcome import Outcome
 from netswap.supervisor.agreement import (
     Act,
@@ -55,36 +57,24 @@ _GLOBAL_ID = re.compile(r"(?<![a-z_])id\s*=\s*(\d+)\.(\d+)")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be swapped and how; ``timeout`` in seconds, ``only`` a selector.
-
-    ``watch`` is how long all of it is on probation, ``by_hand`` how long a canary waits for an
-    operator to promote it; both in seconds, 0 for not at all. ``guard``: a call that fails
-    meanwhile is answered by the old code. ``shadow`` is how long connections are recorded before
-    old and new code are asked the same; ``expect_diff``: they may answer differently.
-    Without ``rehearse`` only a sample is tried; ``allow_stale``: a library that has changed on
-    disk is no reason to refuse. ``atomic``: nothing is served while the workers swap, which is so
-    by itself when a kind with a part in every worker changes, or kinds that ask each other and are
-    too many for one stroke, unless it is ``rolling``.
-    """
+    """What is to be swapped and how; ``timeout`` in seconds, whatever ``options`` say of it."""
 
     command: str
     changes: Sequence[Change]
+    timeout: float = 10.0
+    options: Options = field(default_factory=Options)
     undoes: Sequence[Undo] = ()
     bundles: Mapping[str, str] = field(default_factory=dict)
-    timeout: float = 10.0
-    only: str | None = None
-    allow_lossy: bool = False
-    dry_run: bool = False
-    canary: Canary | None = None
-    watch: float = 0.0
-    by_hand: float = 0.0
-    guard: bool = True
-    shadow: float = 0.0
-    expect_diff: bool = False
-    rehearse: bool = True
-    allow_stale: bool = False
-    atomic: bool = False
-    rolling: bool = False
+
+    @cached_property
+    def canary(self) -> Canary | None:
+        """What goes first."""
+        return None if self.options.canary is None else Canary.parse(self.options.canary)
+
+    @property
+    def watch(self) -> float:
+        """Seconds that all of it is on probation, 0.0 for not at all."""
+        return self.options.watch or 0.0
 
     @property
     def on_probation(self) -> bool:
@@ -94,15 +84,16 @@ class Plan:
     @property
     def probation(self) -> Probation:
         """What it has to stand before it is committed."""
-        canary, watch, by_hand = self.canary is not None, self.watch > 0, self.by_hand > 0
-        whole = not (canary or self.rolling or self.only is not None)
+        options, canary = self.options, self.canary is not None
+        whole = not (canary or options.rolling or options.only is not None)
         chosen = self.canary is not None and self.canary.selector is not None
-        return Probation(canary, watch, by_hand, self.atomic, whole, chosen)
+        by_hand = bool(options.by_hand)
+        return Probation(canary, self.watch > 0, by_hand, options.atomic, whole, chosen)
 
     @property
     def canary_watch(self) -> float:
         """Seconds that the canary is on probation."""
-        return self.by_hand or self.watch or CANARY_WATCH
+        return self.options.by_hand or self.watch or CANARY_WATCH
 
     @property
     def target(self) -> dict[str, str]:
@@ -198,9 +189,9 @@ class Transaction:
                 self._kept = event  # it came too late for one watch, and counts for the next
 
     def _seconds(self, phase: Phase) -> float:
-        plan = self.plan
+        plan, shadow = self.plan, self.plan.options.shadow
         asked = {
-            Phase.PREPARING: plan.timeout + (plan.shadow and plan.shadow + plan.timeout),
+            Phase.PREPARING: plan.timeout + (shadow + plan.timeout if shadow else 0.0),
             Phase.CANARY: plan.timeout,
             Phase.PROBATION: plan.canary_watch,
             Phase.HOLDING: plan.timeout,
@@ -243,22 +234,22 @@ class Transaction:
         return special(self, slot) if special is not None else _MESSAGES[act](self.agreement.tx)
 
     def _prepare(self, slot: int) -> messages.Message:
-        plan = self.plan
+        plan, options = self.plan, self.plan.options
         return messages.Prepare(
             self.agreement.tx,
             plan.target,
-            None if plan.only is None else local_selector(plan.only, slot),
+            None if options.only is None else local_selector(options.only, slot),
             plan.timeout,
-            plan.allow_lossy,
-            plan.dry_run,
+            options.allow_lossy,
+            options.dry_run,
             None if plan.canary is None else _local_canary(plan.canary, slot),
             plan.on_probation,
-            guard=plan.guard,
-            shadow=plan.shadow,
-            expect_diff=plan.expect_diff,
-            rehearse=plan.rehearse,
-            allow_stale=plan.allow_stale,
-            rolling=plan.rolling,
+            guard=options.guard,
+            shadow=options.shadow or 0.0,
+            expect_diff=options.expect_diff,
+            rehearse=options.rehearse,
+            allow_stale=options.allow_stale,
+            rolling=options.rolling,
         )
 
     def _swap_canary(self, slot: int) -> messages.Message:
@@ -305,7 +296,7 @@ class Transaction:
                 time.time(),
                 command=plan.command,
                 changes=list(plan.changes),
-                only=plan.only,
+                only=plan.options.only,
                 undoes=list(plan.undoes),
                 bundles=dict(plan.bundles),
             )
@@ -319,10 +310,10 @@ class Transaction:
     @property
     def remarks(self) -> list[str]:
         """What is special about how this one swaps, once all are prepared."""
-        agreement, plan = self.agreement, self.plan
-        if plan.atomic:
+        agreement, options = self.agreement, self.plan.options
+        if options.atomic:
             return []
-        ways = {"canary": plan.canary is not None, "only": plan.only is not None}
+        ways = {"canary": options.canary is not None, "only": options.only is not None}
         way = next((name for name, is_so in ways.items() if is_so), "")
         way = way or ("atomic" if agreement.atomic else "rolling")
         return apart(agreement.clustered, agreement.asking, way)

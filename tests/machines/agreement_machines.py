@@ -24,7 +24,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from netswap.canary import Canary
 from netswap.outcome import Outcome
 from netswap.supervisor.agreement import Deadline, Decision, Phase, Probation, Stopped
 from netswap.worker.participant import Ask, Result, State
@@ -66,7 +65,7 @@ class ReliableChannel(RuleBasedStateMachine):
         self.world.close()
         self.folder.cleanup()
         self.folder = tempfile.TemporaryDirectory()
-        self.world = World(Path(self.folder.name), slots, Canary.parse("10%"))
+        self.world = World(Path(self.folder.name), slots, "10%")
         if booted:
             self.world.settle()
 

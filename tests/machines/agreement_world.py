@@ -22,6 +22,7 @@ import msgspec
 from netswap.channel import messages
 from netswap.events import Refusal, WorkerReceipt
 from netswap.modules import Journal
+from netswap.options import Options
 from netswap.outcome import Outcome
 from netswap.supervisor.agreement import Agreement, Deadline, Event, Lost, Phase, Probation
 from netswap.supervisor.transaction import Plan, Transaction
@@ -210,7 +211,8 @@ class Supervisor:
         self.sent, self.heard, self.slots = [], [], tuple(sorted(self.serving))
         canary = self.world.canary if probation.canary else None
         watch, by_hand = float(probation.watch), float(probation.by_hand)
-        plan = Plan("push", [change], canary=canary, watch=watch, by_hand=by_hand)
+        options = Options(canary=canary, watch=watch, by_hand=by_hand)
+        plan = Plan("push", [change], options=options)
         self.transaction = Transaction(agreement, plan, self.send, self.append, lambda _: None)
         self.transaction.begin()
         self._look()
@@ -293,7 +295,7 @@ class World:
 
     boots_at_any_time = False
 
-    def __init__(self, folder: Path, slots: int, canary: Any) -> None:
+    def __init__(self, folder: Path, slots: int, canary: str | None) -> None:
         self.path = folder / "journal"
         self.canary = canary
         self.refuses = 0

@@ -17,7 +17,8 @@ import pytest
 
 from netswap.config import Address, load_config
 from netswap.modules import Bundle
-from netswap.supervisor import Options, Progress, Result, Supervisor, supervisor
+from netswap.options import Options
+from netswap.supervisor import Progress, Result, Supervisor, supervisor
 
 ROOT = Path(__file__).parents[2]
 MODULE = """

@@ -13,6 +13,7 @@ import pytest
 from netswap.canary import WHOLE, Canary
 from netswap.channel import messages
 from netswap.events import WorkerReceipt
+from netswap.options import Options
 from netswap.outcome import Outcome
 from netswap.supervisor.agreement import Agreement
 from netswap.supervisor.transaction import Plan, Transaction
@@ -21,7 +22,7 @@ from tests.supervisor.conftest import Serve, bundle
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
 
-TENTH = Canary.parse("10%")
+TENTH = "10%"
 
 
 async def test_a_canary_that_stands_its_watch_is_committed(serve: Serve) -> None:
@@ -159,7 +160,7 @@ async def test_a_server_that_stops_takes_back_what_is_on_probation(serve: Serve)
 async def test_a_probation_needs_every_worker(serve: Serve) -> None:
     """One that is not there could not boot before it ends, and one that is not at all is named."""
     async with serve() as server:
-        result = await server.push(bundle(), canary=Canary.parse("worker=7"))
+        result = await server.push(bundle(), canary="worker=7")
         assert (result.outcome, result.what) == (Outcome.REFUSED, "there is no worker 7")
         slot = server.supervisor.fleet.slots[1]
         assert slot.pid is not None
@@ -172,11 +173,12 @@ async def test_a_probation_needs_every_worker(serve: Serve) -> None:
         assert "workers [1] do not serve" in result.what or "still starting" in result.what
 
 
-def told(canary: Canary | None, *connections: int, **plan: Any) -> list[messages.Message]:
+def told(canary: str | None, *connections: int, **options: Any) -> list[messages.Message]:
     """What the workers hear of a plan that goes through."""
     heard: list[messages.Message] = []
     slots = range(len(connections))
-    what = Plan("push", [Change("k", None, "b", 2)], canary=canary, **plan)
+    chosen = Options(canary=canary, **options)
+    what = Plan("push", [Change("k", None, "b", 2)], options=chosen)
     agreement = Agreement(1, slots, probation=what.probation)
     transaction = Transaction(
         agreement, what, lambda _slot, message: heard.append(message), lambda _record: None, print
@@ -198,7 +200,7 @@ async def test_each_worker_hears_its_own_part_of_the_canary() -> None:
     """Where the share of the ones before it ended, or that it has no part in it."""
     heard = told(TENTH, 27, 23, watch=5.0)
     prepares = [one for one in heard if isinstance(one, messages.Prepare)]
-    assert [one.canary for one in prepares] == [TENTH, TENTH]
+    assert [one.canary for one in prepares] == [Canary.parse(TENTH)] * 2
     assert all(one.probation for one in prepares)
     swaps = [one for one in heard if isinstance(one, messages.Swap)]
     assert [(one.canary, one.carry) for one in swaps] == [
@@ -211,7 +213,7 @@ async def test_each_worker_hears_its_own_part_of_the_canary() -> None:
     assert [(one.canary, one.seconds) for one in watches] == [(True, 5.0)] * 2 + [(False, 5.0)] * 2
     first, second = [
         one.canary
-        for one in told(Canary.parse("worker=1,id=1.7"), 3, 3, by_hand=60.0)
+        for one in told("worker=1,id=1.7", 3, 3, by_hand=60.0)
         if isinstance(one, messages.Prepare)
     ]
     assert first is not None
