@@ -15,7 +15,9 @@ In reading order:
 - ``windows``     what was open around each event, and when nothing happened (no I/O)
 - ``report``      what is derived afterwards from the raw facts; ``spread`` are its percentiles
 - ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``
-- ``summary``     the report for a person; ``cli`` the command
+- ``summary``     the report for a person, in the words of ``wording``; ``cli`` the command
+- ``timeline``    the run by time, in buckets that lose no spike (no I/O)
+- ``page``        the report as one file for a browser
 
 Latency is counted from the intended time of an operation, not from when it could be sent: a server
 that stalls can't slow the clock that measures it. The service time stands apart.

@@ -7,12 +7,14 @@ import json
 import ssl
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from loadgen.conductor import conduct
 from loadgen.events import push_command
+from loadgen.page import write_page
 from loadgen.plan import PORTS, Event, Plan, PlanError, parse_duration, parse_event, parse_target
 from loadgen.report import build_report
 from loadgen.summary import render
@@ -112,6 +114,10 @@ def main() -> None:
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
     help="Seconds for one connect, and for an event after the end.",
 )  # fmt: skip
+@click.option(
+    "--report", "page", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the report as a page here: one file, which opens offline.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the summary.")
 @click.pass_context
 def run(context: click.Context, /, **asked: Any) -> None:
@@ -131,6 +137,8 @@ def run(context: click.Context, /, **asked: Any) -> None:
         context.exit(_INTERRUPTED)
     report = build_report(seen)
     verdict = judge(report, asked["thresholds"])
+    if asked["page"]:
+        write_page(asked["page"], seen, report, verdict)
     if asked["as_json"]:
         head = {"schema": _SCHEMA, "verdict": verdict.name, "exit_code": verdict.exit_code}
         click.echo(json.dumps({**head, "reasons": verdict.reasons, **report.to_json()}))

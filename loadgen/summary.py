@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from loadgen.continuity import OPERATION_FAULTS
-from loadgen.report import EventReport, Report, Spread
+from loadgen.report import EventReport, Report
 from loadgen.verdict import Verdict
+from loadgen.wording import ending, spread_words, what_happened
 
 __all__ = ["render"]
 
@@ -31,9 +32,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield _line("faults", ", ".join(counts))
     yield _line("connections", f"{tally.connected:,} of {plan.connections:,} connected, "
                 f"refused {tally.refused:,}, dropped {tally.dropped:,}")  # fmt: skip
-    yield _line("latency", f"{_spread(report.latency)}  from the intended time")
+    yield _line("latency", f"{spread_words(report.latency)}  from the intended time")
     if plan.rate is not None:  # in a closed loop both are the same
-        yield _line("service", f"{_spread(report.service)}  from the send")
+        yield _line("service", f"{spread_words(report.service)}  from the send")
     if tally.by_version:
         versions = sorted(tally.by_version.items())
         yield _line("versions", ", ".join(f"v{number}: {count:,}" for number, count in versions))
@@ -41,18 +42,14 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _event(event)
     own = f"{report.cpu_share:.0%} of a core in the busiest process"
     if plan.rate is not None:
-        own += f", sent late: {_spread(report.late)}"
+        own += f", sent late: {spread_words(report.late)}"
     yield _line("generator", own)
 
 
 def _event(event: EventReport) -> Iterator[str]:
-    record = event.record
-    code = "no exit" if record.exit_code is None else f"exit {record.exit_code}"
-    what = " ".join((record.event.kind, *record.event.words))
-    took = event.end_s - event.start_s
-    yield _line(f"at {event.start_s:.2f} s", f"{what}: {code} after {took:.2f} s")
+    yield _line(f"at {event.start_s:.2f} s", f"{what_happened(event)}: {ending(event)}")
     for name, spread in (("around it", event.window), ("the rest", event.rest)):
-        yield _line("", f"{name:<10}{_spread(spread)}")
+        yield _line("", f"{name:<10}{spread_words(spread)}")
 
 
 def _examples(report: Report) -> Iterator[str]:
@@ -69,16 +66,3 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
 
 def _line(label: str, text: str) -> str:
     return f"  {label:<{_LABEL}}{text}"
-
-
-def _spread(spread: Spread) -> str:
-    return "  ".join(f"{name} {_time(value)}" for name, value in spread.items())
-
-
-def _time(us: float | None) -> str:
-    if us is None:
-        return "-"
-    for limit, scale, unit in ((1e3, 1, "us"), (1e6, 1e3, "ms")):
-        if us < limit:
-            return f"{us / scale:.3g} {unit}"
-    return f"{us / 1e6:.3g} s"

@@ -1,0 +1,40 @@
+"""Elements of a page, built as a tree so that every text is escaped by the library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from xml.etree.ElementTree import Element, tostring
+
+__all__ = ["Child", "el", "html", "table"]
+
+Child = Element | str
+
+
+def el(tag: str, *children: Child, **attributes: str) -> Element:
+    """An element; ``class_`` and ``aria_label`` are the attributes ``class`` and ``aria-label``."""
+    names = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
+    made = Element(tag, names)
+    for child in children:
+        if isinstance(child, Element):
+            made.append(child)
+        elif len(made):
+            made[-1].tail = (made[-1].tail or "") + child
+        else:
+            made.text = (made.text or "") + child
+    return made
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Child]], caption: str = "") -> Element:
+    """A table whose first column heads its rows; a box around it scrolls where it is too wide."""
+    body = el("tbody")
+    for first, *others in rows:
+        row = el("tr", el("th", first, scope="row"), *(el("td", cell) for cell in others))
+        body.append(row)
+    top = el("thead", el("tr", *(el("th", name, scope="col") for name in head)))
+    caption_ = [el("caption", caption)] if caption else []
+    return el("div", el("table", *caption_, top, body), class_="scrolls", tabindex="0")
+
+
+def html(element: Element) -> str:
+    """The text of a tree."""
+    return tostring(element, encoding="unicode", method="html")

@@ -1,0 +1,136 @@
+"""A run by time, in buckets, for whoever draws it. Pure arithmetic.
+
+A bucket tells the least, the most and percentiles of all that is in it, so that however wide it is
+no spike is lost: nothing is thinned. Latencies stand where their operation was *due*, which shows a
+stall as the slope that its victims saw; answers, versions and the rate stand where they *came*.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import msgspec
+
+__all__ = ["Buckets", "Facts", "curve", "fill", "gather", "nice_width"]
+
+_SECOND = 1_000_000_000
+_MOST = 300  # buckets of a run: about as many as a screen shows apart
+_FULL = 50  # operations that a bucket has on the average, so that its percentiles mean something
+_STEPS = (1, 2, 5)
+_POINTS_A_DECADE = 12
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What is put into buckets, in order of time (ns): made by ``gather``.
+
+    ``due`` and ``latency`` belong together, an operation a row; ``done`` are the times of answers,
+    ``versions`` the same apart by the version that an answer told; ``faults`` are the times at
+    which something went wrong.
+    """
+
+    due: array[int]
+    latency: array[int]
+    done: array[int]
+    versions: dict[int, array[int]]
+    faults: array[int]
+
+
+class Buckets(msgspec.Struct, frozen=True):
+    """A stretch of a run in columns, one value a bucket; bucket ``k`` begins ``k`` widths later.
+
+    ``begin_s`` is in seconds of the run. Latencies are in microseconds, None where no operation was
+    due. ``by_version`` has the answers of each version that was seen.
+    """
+
+    begin_s: float
+    width_s: float
+    answered: list[int]
+    min_us: list[float | None]
+    p50_us: list[float | None]
+    p99_us: list[float | None]
+    max_us: list[float | None]
+    faults: list[int]
+    by_version: dict[str, list[int]]
+
+
+def nice_width(span: int, operations: int | None = None, most: int = _MOST) -> int:
+    """A width (ns) of 1, 2 or 5 times a power of ten, not under 1 ms.
+
+    It makes at most ``most`` buckets of ``span`` ns; when their number is given, each has some
+    operations on the average.
+    """
+    full = 0.0 if operations is None else span * _FULL / max(operations, _FULL)
+    least = max(span / most, full, 1_000_000)
+    power = 10 ** math.floor(math.log10(least))
+    return next(int(step * power) for step in (*_STEPS, 10) if step * power >= least)
+
+
+def gather(
+    intended: Sequence[int],
+    done: Sequence[int],
+    versions: Sequence[int] = (),
+    faults: Iterable[int] = (),
+) -> Facts:
+    """Rows of answered operations, put in order once; ``versions`` may be empty: not told."""
+    rows = sorted(zip(intended, done, strict=True))
+    apart: dict[int, list[int]] = {}
+    for version, at in zip(versions, done, strict=True) if versions else ():
+        apart.setdefault(version, []).append(at)
+    return Facts(
+        due=array("q", (due for due, _ in rows)),
+        latency=array("q", (at - due for due, at in rows)),
+        done=array("q", sorted(done)),
+        versions={version: array("q", sorted(apart[version])) for version in sorted(apart)},
+        faults=array("q", sorted(faults)),
+    )
+
+
+def fill(facts: Facts, start: int, begin: int, end: int, width: int) -> Buckets:
+    """All of ``facts`` from ``begin`` to ``end`` (ns; ``start`` is when the run began)."""
+    edges = [*range(begin, max(end, begin + 1), width), end]
+    due = _cut(facts.due, edges)
+    ordered = [sorted(facts.latency[a:b]) for a, b in pairwise(due)]
+    return Buckets(
+        begin_s=(begin - start) / _SECOND,
+        width_s=width / _SECOND,
+        answered=_counts(facts.done, edges),
+        min_us=[_rank(bucket, 0.0) for bucket in ordered],
+        p50_us=[_rank(bucket, 0.5) for bucket in ordered],
+        p99_us=[_rank(bucket, 0.99) for bucket in ordered],
+        max_us=[_rank(bucket, 1.0) for bucket in ordered],
+        faults=_counts(facts.faults, edges),
+        by_version={str(number): _counts(at, edges) for number, at in facts.versions.items()},
+    )
+
+
+def curve(durations_ns: Iterable[int]) -> list[tuple[float, float]]:
+    """Shares and the microseconds that they were within, denser towards the end: 0 to 1 - 1/n.
+
+    Each is a measured time, by nearest rank; the last is that of the slowest.
+    """
+    ordered = sorted(durations_ns)
+    if not ordered:
+        return []
+    decades = math.log10(len(ordered))
+    steps = range(math.floor(decades * _POINTS_A_DECADE) + 1)
+    shares = [1 - 10 ** (-step / _POINTS_A_DECADE) for step in steps] + [1 - 1 / len(ordered)]
+    points = [(share, _rank(ordered, share) or 0.0) for share in shares[:-1]]
+    return [*points, (shares[-1], round(ordered[-1] / 1000, 1))]
+
+
+def _rank(ordered: Sequence[int], share: float) -> float | None:
+    if not ordered:
+        return None
+    return round(ordered[max(0, math.ceil(len(ordered) * share) - 1)] / 1000, 1)
+
+
+def _cut(times: array[int], edges: Sequence[int]) -> list[int]:
+    return [bisect_left(times, edge) for edge in edges]
+
+
+def _counts(times: array[int], edges: Sequence[int]) -> list[int]:
+    return [b - a for a, b in pairwise(_cut(times, edges))]

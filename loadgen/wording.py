@@ -1,0 +1,34 @@
+"""Figures as a person reads them; the same words on the terminal and on the page."""
+
+from __future__ import annotations
+
+from loadgen.report import EventReport, Spread
+
+__all__ = ["ending", "spread_words", "time_words", "what_happened"]
+
+
+def time_words(us: float | None) -> str:
+    """Microseconds in the unit that suits them, with three digits."""
+    if us is None:
+        return "-"
+    for limit, scale, unit in ((1e3, 1, "us"), (1e6, 1e3, "ms")):
+        if us < limit:
+            return f"{us / scale:.3g} {unit}"
+    return f"{us / 1e6:.3g} s"
+
+
+def spread_words(spread: Spread) -> str:
+    """All percentiles in a line."""
+    return "  ".join(f"{name} {time_words(value)}" for name, value in spread.items())
+
+
+def what_happened(event: EventReport) -> str:
+    """The deed of an event."""
+    return " ".join((event.record.event.kind, *event.record.event.words))
+
+
+def ending(event: EventReport) -> str:
+    """How an event ended, and after how long."""
+    code = event.record.exit_code
+    took = event.end_s - event.start_s
+    return f"{'no exit' if code is None else f'exit {code}'} after {took:.2f} s"

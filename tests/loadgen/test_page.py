@@ -1,0 +1,112 @@
+"""The page: whole, escaped, and nothing in it is from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import loadgen
+from loadgen.conductor import Observation
+from loadgen.page import render_page
+from loadgen.report import build_report
+from loadgen.verdict import judge
+from tests.loadgen.seen import pushed_at, steady_run
+
+VENDOR = Path(loadgen.__file__).parent / "page" / "vendor"
+NASTY = "</script><img src=x onerror=alert(1)>"
+
+
+def page(seen: Observation) -> str:
+    report = build_report(seen)
+    return render_page(seen, report, judge(report))
+
+
+class Reader(HTMLParser):
+    """What a browser would see: elements with their attributes, and the text of each kind."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.elements:
+            last = self.elements[-1][0]
+            self.texts[last] = self.texts.get(last, "") + data
+
+
+def test_what_is_vendored_is_what_was_published() -> None:
+    """The library is the npm package's, byte for byte, with its licence and version beside it."""
+    lines = (VENDOR / "SHA256SUMS").read_text().split("\n")
+    sums = dict(reversed(line.split()) for line in lines if line)
+    assert {*sums} == {"LICENSE", "uPlot.iife.min.js", "uPlot.min.css"}
+    for name, digest in sums.items():
+        assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest, name
+    (version,) = re.findall(r"uPlot\]\(\S+\) (\S+),", (VENDOR / "README.md").read_text())
+    assert f"(v{version})" in (VENDOR / "uPlot.iife.min.js").read_text()
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    """No element names a file, and the policy forbids what a script would fetch."""
+    elements = Reader(page(steady_run(1, pushed_at(300)))).elements
+    links = [
+        value
+        for _, attributes in elements
+        for name, value in attributes.items()
+        if name in {"src", "href", "action", "data", "srcset"}
+    ]
+    assert all(link and link.startswith("#") for link in links), links
+    policy = next(a["content"] for tag, a in elements if tag == "meta" and "content" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-inline" not in policy.split("style-src")[0]
+
+
+def test_what_a_command_said_can_not_become_part_of_the_page() -> None:
+    """A server's or a command's words are text, in the body and in the embedded data."""
+    shown = Reader(page(steady_run(1, pushed_at(300, said=NASTY))))
+    assert not [tag for tag, _ in shown.elements if tag == "img"]
+    assert NASTY in shown.texts["pre"]
+
+
+def test_the_text_is_whole_without_a_script() -> None:
+    """Verdict, reasons, each event with what it printed, and tables are there as text."""
+    seen = steady_run(2, pushed_at(500, 20, '{"outcome": "rejected"}'), slow={600: 40})
+    text = page(seen)
+    for words in ("swap failed", "exit 13", "push of v2.py ended with 20", "push v2.py",
+                  "&quot;outcome&quot;: &quot;rejected&quot;", "40 ms", "2,000"):  # fmt: skip
+        assert words in text or words.replace("&quot;", '"') in text, words
+    assert text.count("<table>") >= 5
+
+
+def test_the_drawing_has_every_event_and_every_operation() -> None:
+    """The embedded data is JSON, with the spike in its bucket and a window for each event."""
+    seen = steady_run(6, pushed_at(2000), pushed_at(4000, 20), slow={2100: 77})
+    script = re.search(r'<script type="application/json" id="data">(.*?)</script>', page(seen))
+    assert script is not None
+    drawing = json.loads(script[1])
+    assert sum(drawing["line"]["answered"]) == 6000
+    assert max(filter(None, drawing["line"]["max_us"])) == 77_000
+    assert [(mark["number"], mark["failed"]) for mark in drawing["marks"]] == [
+        (1, False),
+        (2, True),
+    ]
+    first, second = (max(filter(None, mark["window"]["max_us"])) for mark in drawing["marks"])
+    assert (first, second) == (77_000, 1000)
+
+
+@pytest.mark.parametrize("seen", [Observation(steady_run(1).plan, None), steady_run(1)])
+def test_a_run_without_events_or_without_anything_has_a_page(seen: Observation) -> None:
+    """Nothing measured is told as such."""
+    text = page(seen)
+    assert "<h2>Events</h2>" not in text
+    assert "<h2>Percentiles</h2>" in text

@@ -1,0 +1,128 @@
+"""The page in a real browser, offline: charts with their marks are drawn, in light and in dark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loadgen.page import write_page
+from loadgen.report import build_report
+from loadgen.verdict import judge
+from tests.loadgen.chromium import Tab, browsing
+from tests.loadgen.seen import pushed_at, steady_run
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium here: NO PAGE WAS LOOKED AT (apt-get install chromium)"
+)
+
+COPY = """
+var copy = (canvas) => {
+  const { width, height } = canvas;
+  const made = Object.assign(document.createElement("canvas"), { width, height });
+  const context = made.getContext("2d", { willReadFrequently: true });
+  context.drawImage(canvas, 0, 0);
+  return context;
+};
+"""
+PIXELS = """
+[...document.querySelectorAll(".chart canvas")].map((canvas) => {
+  const { data } = copy(canvas).getImageData(0, 0, canvas.width, canvas.height);
+  const seen = new Set();
+  let inked = 0;
+  for (let k = 0; k < data.length; k += 4)
+    if (data[k + 3]) { inked++; seen.add((data[k] << 16) | (data[k + 1] << 8) | data[k + 2]); }
+  return { inked, colours: seen.size };
+})
+"""
+MARK_COLUMNS = """
+drawn.marked.filter((mark) => mark.chart === "chart-latency").map((mark) => {
+  const chart = drawn.charts.get(document.getElementById(mark.chart));
+  const { left, top, height } = chart.bbox;
+  const column = (x) => copy(chart.ctx.canvas).getImageData(x, top + 2, 1, height - 4).data;
+  let inked = 0;
+  const on = column(mark.x), off = column(mark.x - 5);
+  for (let k = 3; k < on.length; k += 4) if (on[k] > 200 && off[k] < 200) inked++;
+  return [mark.number, inked / (on.length / 4)];
+})
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six seconds with two pushes, of which one failed, and a slow operation."""
+    seen = steady_run(6, pushed_at(2000), pushed_at(4000, 20), slow={2100: 77})
+    report = build_report(seen)
+    written = tmp_path_factory.mktemp("page") / "report.html"
+    write_page(written, seen, report, judge(report))
+    return written
+
+
+@pytest.fixture(scope="module")
+def tab(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    """The page, open."""
+    assert CHROMIUM is not None
+    with browsing(CHROMIUM, tmp_path_factory.mktemp("chromium")) as opened:
+        opened.open(file)
+        yield opened
+
+
+def test_every_chart_is_drawn(tab: Tab) -> None:
+    """Latency, rate, faults, a window for each event, percentiles: lines in several colours."""
+    canvases = tab.evaluate(COPY + PIXELS)
+    assert len(canvases) == tab.evaluate("document.querySelectorAll('.chart').length") == 6
+    assert all(canvas["inked"] > 500 and canvas["colours"] > 2 for canvas in canvases), canvases
+
+
+def test_every_event_is_marked(tab: Tab) -> None:
+    """A line from top to bottom in the chart, and a flag above it that leads to the event."""
+    columns = dict(tab.evaluate(COPY + MARK_COLUMNS))
+    assert {*columns} == {1, 2}
+    assert all(share > 0.9 for share in columns.values()), columns
+    flags = "[...document.querySelectorAll('#chart-latency .flag')]"
+    assert tab.evaluate(f"{flags}.map((flag) => flag.textContent)") == ["1", "2"]
+    assert tab.evaluate(f"{flags}.map((flag) => flag.matches('.failed'))") == [False, True]
+    assert tab.evaluate(f"{flags}.every((flag) => document.querySelector(flag.hash))")
+
+
+def test_nothing_jumps(tab: Tab) -> None:
+    """What is there first stays where it is: the charts' places are kept for them."""
+    shifts = "(list) => done(list.getEntries().reduce((sum, shift) => sum + shift.value, 0))"
+    watch = f"new PerformanceObserver({shifts}).observe({{type: 'layout-shift', buffered: true}})"
+    none = "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(0), 50)))"
+    assert tab.evaluate(f"new Promise((done) => {{ {watch}; {none}; }})") == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_fits(tab: Tab, width: int) -> None:
+    """No sideways scrolling on a desk or on a telephone, and the charts are as wide as they can."""
+    tab.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1,
+             mobile=False)  # fmt: skip
+    tab.wait("[...drawn.charts].every(([holder, chart]) => chart.width === holder.clientWidth)")
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_it_is_drawn_anew_in_the_dark(tab: Tab) -> None:
+    """Where a reader prefers dark colours, page and charts have them."""
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light, before = tab.evaluate(ground), tab.evaluate("drawn.charts.size")
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    tab.call("Emulation.setEmulatedMedia", features=dark)
+    assert tab.evaluate(ground) != light
+    assert tab.evaluate("drawn.charts.size") == before
+    assert all(canvas["inked"] > 500 for canvas in tab.evaluate(COPY + PIXELS))
+
+
+def test_nothing_was_asked_of_a_network_and_nothing_went_wrong(tab: Tab, file: Path) -> None:
+    """The file itself is all that was loaded; no error, no warning."""
+    asked = [p["request"]["url"] for name, p in tab.events if name == "Network.requestWillBeSent"]
+    assert asked == [file.as_uri()]
+    wrong = [
+        (name, told)
+        for name, told in tab.events
+        if name in {"Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"}
+    ]
+    assert not wrong
