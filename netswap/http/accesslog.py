@@ -26,6 +26,7 @@ import msgspec
 from netswap.transfer.state import BUNDLED
 
 if TYPE_CHECKING:
+    from netswap.http.exchange import Exchange
     from netswap.http.message import Head
 
 __all__ = ["FORMATS", "MOST", "AccessLog", "Record"]
@@ -35,6 +36,8 @@ MOST: Final = 20_000
 FLUSH_S: Final = 0.5
 LINES: Final = 1000
 """So many go out in one write."""
+NOT_AWAITED: Final = 499
+"""The status of a client that has gone before there was an answer."""
 
 
 Answerer = tuple[int, str]
@@ -98,6 +101,12 @@ class AccessLog:
         records.append((now, connection.peername, head, status, size, seconds, who, app))
         if self._alarm is None:
             self._alarm = self._loop.call_later(FLUSH_S, self._flush)
+
+    def note_parts(self, connection: Any, exchange: Exchange) -> None:
+        """An answer in parts is over, or the client has not waited for it."""
+        framing = exchange.framing
+        status, size = framing.get("status", NOT_AWAITED), framing.get("sent", 0)
+        self.note(connection, exchange.request.head, status, size, exchange.began)
 
     def begin(self, app: Any) -> tuple[float, Answerer]:
         """What is to be remembered of an answer that takes time."""

@@ -6,7 +6,14 @@ added at the end, with a default.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+from netswap.errors import HttpError
+
+if TYPE_CHECKING:
+    from netswap.http.message import Request
 
 __all__ = ["Limits"]
 
@@ -33,3 +40,12 @@ class Limits(msgspec.Struct, frozen=True):
     queue: int = 32
     waiting: int = 65_536
     drain: int = 65_536
+
+    def check_length(self, request: Request) -> None:
+        """Raises HttpError (413) for a body that is, or says that it is, too long."""
+        self.check_size(max(int(request.header(b"content-length") or 0), request.body.seen))
+
+    def check_size(self, size: int) -> None:
+        """Raises HttpError (413) for so many bytes of one body, if they are too many."""
+        if size > self.body:
+            raise HttpError(413, f"the body is longer than {self.body} bytes")

@@ -34,8 +34,6 @@ IDLE_S: Final = 75.0
 HEAD_S: Final = 20.0
 """So long a client may take for one head."""
 
-NOT_AWAITED: Final = 499
-"""What the access log says of a client that has gone before there was an answer."""
 NO_BODY: Final = frozenset({204, 304})
 CHUNKED, LENGTH, TO_THE_END, NOTHING = "chunked", "length", "to the end", "nothing"
 OWN_HEADERS: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive"})
@@ -81,7 +79,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
     def on_eof(self) -> bool:
         """The client sends no more; what it has asked is still answered."""
         state = self.state
-        state.closing = True
+        state.closing = state.closing or not (state.queue or state.wire.rest)
         state.wire.cut()
         if state.current is not None:
             state.current.leave()
@@ -120,7 +118,11 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         """A client that sends its head byte by byte holds a connection for nothing."""
         wire = self.state.wire
         if wire.begun and wire.receiving is None:
-            self._refuse(HttpError(408, f"the head has not come within {HEAD_S:g} s"))
+            error = HttpError(408, f"the head has not come within {HEAD_S:g} s")
+            if self._owes():  # it is said behind that
+                wire.failure, wire.ended = error, True
+            else:
+                self._refuse(error)
 
     # what comes
 
@@ -220,10 +222,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
 
     def _note(self, exchange: Exchange) -> None:
         """An answer in parts is over, or the client has not waited for its end."""
-        access, framing = self.host.access, exchange.framing
-        if access is not None:
-            status, size = framing.get("status", NOT_AWAITED), framing.get("sent", 0)
-            access.note(self, exchange.request.head, status, size, exchange.began)
+        if self.host.access is not None:
+            self.host.access.note_parts(self, exchange)
 
     def _whole(self, request: Request, response: Response, began: Any = None) -> bytes:
         """The bytes of a whole answer."""
@@ -377,6 +377,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             or state.wire.failure is not None
             or state.wire.rest is not None
             or self.reading_paused
+            or self.half_closed
         ):
             self.host.call_soon(self.entry, "proceed")
 
@@ -397,3 +398,5 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             self._take(state.wire.resume())
         else:
             self._look_at_flow()
+        if self.half_closed and not self._owes():
+            self.close()

@@ -8,11 +8,9 @@ to one chunk of input go out in one write.
 What is new since version 1:
 
 - The answer to HEAD, when it is a stream, has no last chunk.
-- How a connection ends has four stages instead of two. After the last answer our side is closed
-  and what still comes is read and dropped for a while: a socket that is closed over unread bytes
-  resets the connection, and the client may never see the answer.
-- A body that nobody wanted is read to its end if it is short; else the answer says that it is the
-  last one.
+- A connection ends in four stages instead of two: after the last answer our side is closed, and
+  what still comes is dropped for a while, since a close over unread bytes resets the connection.
+- A body that nobody wanted is read to its end if it is short; else the answer is the last.
 - The limits are those of ``http.limits``; bodies have a time and a least rate, and the time of a
   head begins with its first byte.
 - What an application says of itself is looked at: a line break or NUL in a header, a status that
@@ -46,8 +44,6 @@ NEXT: Final = "next"
 OWED: Final = "owed"
 LINGERING: Final = "lingering"
 
-NOT_AWAITED: Final = 499
-"""What the access log says of a client that has gone before there was an answer."""
 KEEP_ALIVE: Final = b"connection: keep-alive\r\n\r\n"
 CLOSE: Final = b"connection: close\r\n\r\n"
 
@@ -111,7 +107,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
     def on_eof(self) -> bool:
         """The client sends no more; what it has asked is still answered."""
         state = self.state
-        state.ending = OWED
+        if not (state.queue or state.wire.rest):
+            state.ending = OWED
         state.wire.cut()
         if state.current is not None:
             state.current.leave()
@@ -169,11 +166,15 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         receiving = state.wire.receiving
         limits = self.limits.present()
         if receiving is None:
-            self._refuse(HttpError(408, f"the head has not come within {limits.head_s:g} s"))
+            error = HttpError(408, f"the head has not come within {limits.head_s:g} s")
+            if self._owes():  # it is said behind that
+                state.wire.failure, state.wire.ended = error, True
+            else:
+                self._refuse(error)
             return
-        body = receiving.body
-        if self.reading_paused or body.seen - state.mark >= limits.body_least:
-            state.mark = body.seen
+        seen = receiving.body.seen
+        if self.reading_paused or seen - state.mark >= limits.body_least:
+            state.mark = seen
             self.timers.arm("head_late", limits.body_s)
             return
         text = f"less than {limits.body_least} bytes of the body have come in {limits.body_s:g} s"
@@ -207,12 +208,14 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         app = self.app
         out: list[bytes] = []
         for number, request in enumerate(requests):
-            if state.current or self.writing_paused or state.ending in (OWED, LINGERING):
+            if state.ending in (OWED, LINGERING):  # the answer before was the last
+                break
+            if state.current or self.writing_paused:
                 state.queue += requests[number:]
                 break
             try:
                 if request.head.has_body:
-                    self._check_length(request)
+                    self.limits.present().check_length(request)
                 answer = app.answer(request)
                 if type(answer) is Response:
                     answer = self._whole(request, answer)
@@ -230,11 +233,6 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             self.write(out[0] if len(out) == 1 else b"".join(out))
         if state.current is None and (state.ending == OWED or state.wire.rest is not None):
             self._go_on()
-
-    def _check_length(self, request: Request) -> None:
-        most = self.limits.present().body
-        if max(int(request.header(b"content-length") or 0), request.body.seen) > most:
-            raise _too_long(most)
 
     def _begin(self, request: Request, answer: Any) -> None:
         exchange = request.exchange = self.state.current = Exchange(request, self.entry)
@@ -262,9 +260,10 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             return
         receiving = wire.receiving
         if receiving is not None and not receiving.body.failed:
-            most = self.limits.present().body
-            if receiving.body.seen > most:
-                self._give_up(_too_long(most))
+            try:
+                self.limits.present().check_size(receiving.body.seen)
+            except HttpError as error:
+                self._give_up(error)
         self._look_at_time()
         self._look_at_flow()
 
@@ -273,7 +272,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         state = self.state
         receiving = state.wire.receiving
         state.wire.ended = True
-        state.ending = OWED
+        if not state.queue:
+            state.ending = OWED
         if receiving is not None:
             receiving.body.fail(error)
         if not self._owes():
@@ -400,10 +400,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
 
     def _note(self, exchange: Exchange) -> None:
         """An answer in parts is over, or the client has not waited for its end."""
-        access, framing = self.host.access, exchange.framing
-        if access is not None:
-            status, size = framing.get("status", NOT_AWAITED), framing.get("sent", 0)
-            access.note(self, exchange.request.head, status, size, exchange.began)
+        if self.host.access is not None:
+            self.host.access.note_parts(self, exchange)
 
     def answer_aborted(self, exchange: Exchange) -> None:
         """What answers has failed in the middle: the client must not take it for whole."""
@@ -455,7 +453,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         wire = state.wire
         if state.ending == OWED:
             self._end()
-        elif state.queue or wire.failure is not None or wire.rest is not None:
+        elif state.queue or wire.failure or wire.rest is not None or self.half_closed:
             self.host.call_soon(self.entry, "proceed")
         elif state.ending == NEXT and not wire.begun:  # its head was out before the server stopped
             self.close()
@@ -469,6 +467,10 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             self._look_at_flow()
             return
         waiting, state.queue = state.queue, []
+        if self.half_closed:  # one by one, since the last answer says that it is the last
+            waiting, state.queue = waiting[:1], waiting[1:]
+            if state.ending == OPEN and not (state.queue or state.wire.rest or state.wire.failure):
+                state.ending = NEXT
         if waiting and state.ending in (OPEN, NEXT):
             self._take(waiting)
         self._go_on()
@@ -477,18 +479,22 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         """Nobody waits for a turn, or all have had it: end, or take what came behind."""
         state = self.state
         wire = state.wire
-        if self._owes() or state.ending == LINGERING:
+        if state.current is not None or state.ending == LINGERING:
             self._look_at_flow()
-        elif wire.failure is not None and wire.receiving is None and state.ending in (OPEN, NEXT):
-            self._refuse(wire.failure)
-        elif state.ending == OWED or wire.ended:
+        elif state.ending == OWED:
             self._end()
-        elif wire.rest is not None:
+        elif state.queue:
+            self._look_at_flow()
+            if self.half_closed and not self.writing_paused:
+                self.host.call_soon(self.entry, "proceed")
+        elif wire.failure is not None and wire.receiving is None:
+            self._refuse(wire.failure)
+        elif wire.rest is not None and not wire.ended:
             self._take(wire.resume())
             self._look_at_input()
+            if self.half_closed:
+                self._go_on()
+        elif wire.ended or self.half_closed:
+            self._end()
         else:
             self._look_at_flow()
-
-
-def _too_long(most: int) -> HttpError:
-    return HttpError(413, f"the body is longer than {most} bytes")

@@ -6,6 +6,7 @@ import httptools
 import pytest
 
 from protocols.http import limits, v1, v2
+from tests.protocols.conftest import until
 from tests.protocols.http import answering
 
 module = answering
@@ -101,3 +102,40 @@ async def test_a_body_that_ends_too_early_is_refused(serve, version):
     await client.finish()
     assert [status for status, _ in parsed(await client.read_all())] == [400]
     assert not server.log.errors
+
+
+PIPELINED = {
+    "coroutines": [b"/item/a", b"/item/b", b"/item/c"],
+    "mixed": [b"/item/a", b"/", b"/item/b", b"/"],
+    "in parts": [b"/long", b"/item/a", b"/"],
+}
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["", "swapped"])
+@pytest.mark.parametrize("paths", PIPELINED.values(), ids=list(PIPELINED))
+async def test_who_ends_its_side_behind_pipelined_requests_gets_every_answer(
+    serve, version, paths, swapped
+):
+    """And the end of the stream behind the last; of what has come by halves, nothing."""
+    server, client = await client_of(serve, version)
+    asked = b"".join(map(get, paths))
+    await client.send(asked * 14 + b"GET /half HTT", read=False)
+    await client.finish()
+    if swapped:
+        entry = client.entry
+        await until(lambda: entry.target is None or entry.target.half_closed)
+        await server.swap(v2 if version is v1 else v1)
+    found = parsed(await client.read_all())
+    assert [status for status, _ in found] == [200] * 14 * len(paths)
+    assert found == found[: len(paths)] * 14
+
+
+async def test_who_ends_its_side_behind_an_upgrade_that_nobody_makes_gets_every_answer(
+    serve, version
+):
+    """What came behind it are requests after all."""
+    _, client = await client_of(serve, version)
+    asks = b"Connection: upgrade\r\nUpgrade: x\r\n"
+    await client.send(get(b"/item/a", asks) + get(b"/item/b") + get(b"/item/c"), read=False)
+    await client.finish()
+    assert [body for _, body in parsed(await client.read_all())] == [b"a", b"b", b"c"]

@@ -51,6 +51,11 @@ class BadApp(App[Bad]):
         """In parts."""
         request.exchange.start(200, [(b"x\n", b"y")])
 
+    @route("GET", "/last")
+    def last(self, request: Request) -> Response:
+        """With the end of the connection."""
+        return Response("x", 200, [(b"connection", b"close")])
+
 
 STRICT = SimpleNamespace(StrictLimits=StrictLimits)
 BAD = SimpleNamespace(BadApp=BadApp)
@@ -223,3 +228,25 @@ async def test_pushed_limits_are_in_force_for_live_connections(serve):
     await server.swap(STRICT)
     found = await talk(client, get(b"/"), post(b"/length", 1001))
     assert [status for status, _ in found] == [200, 413]
+
+
+async def test_behind_an_answer_that_says_that_it_is_the_last_the_connection_ends(serve):
+    """Requests that had come behind it do not hold it open."""
+    _, client = await client_of(serve, limits, BAD)
+    assert len(await talk(client, get(b"/last") * 3)) == 1
+
+
+async def test_a_body_that_is_too_long_is_refused_behind_the_answers_that_are_owed(serve):
+    """It waits in the queue, and what waits before it is answered."""
+    _, client = await client_of(serve, STRICT, answering)
+    chunked = b"POST /length HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    asked = get(b"/slow/0.01") + get(b"/item/a") + chunked
+    found = await talk(client, asked, b"800\r\n" + bytes(0x800) + b"\r\n")
+    assert [status for status, _ in found] == [200, 200, 413]
+
+
+async def test_a_late_head_is_refused_behind_the_answers_that_are_owed(serve):
+    """Never before them, or inside of one."""
+    _, client = await client_of(serve, STRICT, answering)
+    found = await talk(client, get(b"/slow/0.2") * 2 + b"GET / HTT")
+    assert [status for status, _ in found] == [200, 200, 408]
