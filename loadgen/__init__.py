@@ -13,6 +13,7 @@ In reading order:
 - ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly
 - ``samples``     the data model: raw facts, a row an operation
 - ``windows``     what was open around each event, and when nothing happened (no I/O)
+- ``versions``    whether a connection went back to older code; ``counter`` the shared one (no I/O)
 - ``report``      what is derived afterwards from the raw facts; ``spread`` are its percentiles
 - ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``
 - ``summary``     the report for a person, in the words of ``wording``; ``cli`` the command

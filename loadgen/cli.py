@@ -15,7 +15,17 @@ import click
 from loadgen.conductor import conduct
 from loadgen.events import push_command
 from loadgen.page import write_page
-from loadgen.plan import PORTS, Event, Plan, PlanError, parse_duration, parse_event, parse_target
+from loadgen.plan import (
+    PORTS,
+    Event,
+    Plan,
+    PlanError,
+    every,
+    parse_command,
+    parse_duration,
+    parse_event,
+    parse_target,
+)
 from loadgen.report import build_report
 from loadgen.summary import render
 from loadgen.thresholds import parse_threshold
@@ -99,6 +109,18 @@ def main() -> None:
     type=_Parsed("time=command", lambda text: parse_event("run", text)),
     help="Run a command (no shell) at this time; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--every", type=_DURATION, metavar="PERIOD",
+    help="Do what --push and --run name, in turn, each period until the end.",
+)  # fmt: skip
+@click.option(
+    "--push", "row_pushes", multiple=True, metavar="PATH", help="A push of --every's row."
+)
+@click.option(
+    "--run", "row_runs", multiple=True, metavar="COMMAND",
+    type=_Parsed("command", parse_command),
+    help="A command (no shell) of --every's row, after its pushes.",
+)  # fmt: skip
 @click.option("--netswap", "pusher", metavar="COMMAND", help="The netswap command of --push-at.")
 @click.option("--socket", metavar="PATH", help="The server's admin socket, for --push-at.")
 @click.option(
@@ -156,7 +178,7 @@ def _plan(asked: dict[str, Any]) -> Plan:
         _check_trust(asked["ca"])
     if not asked["duration"]:
         raise click.UsageError("a run of no duration proves nothing: write --duration 10s")
-    events: tuple[Event, ...] = (*asked["pushes"], *asked["runs"])
+    events: tuple[Event, ...] = (*asked["pushes"], *asked["runs"], *_row(asked))
     for event in events:
         if event.at_ns >= asked["duration"]:
             words = " ".join(event.words)
@@ -179,6 +201,21 @@ def _plan(asked: dict[str, Any]) -> Plan:
         progress=sys.stderr.isatty(),
         events=tuple(sorted(events, key=lambda event: event.at_ns)),
     )
+
+
+def _row(asked: dict[str, Any]) -> tuple[Event, ...]:
+    pushes = [Event("push", 0, (path,)) for path in asked["row_pushes"]]
+    deeds = [*pushes, *(Event("run", 0, words) for words in asked["row_runs"])]
+    if bool(asked["every"]) != bool(deeds):
+        raise click.UsageError(
+            "--every says when, --run or --push what: write --every 1s --run CMD"
+        )
+    if not deeds:
+        return ()
+    try:
+        return every(asked["every"], deeds, asked["duration"])
+    except PlanError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _check_trust(file: str) -> None:

@@ -10,13 +10,14 @@ import secrets
 import signal
 import sys
 import time
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from loadgen.continuity import Tally
-from loadgen.events import EventRecord, carry_out
+from loadgen.events import EventRecord, carry_out, wait_for
 from loadgen.messages import Assignment, Outcome, Progress, Ready, Start, Stop, encode, receive
 from loadgen.plan import Event, Plan, PlanError
 from loadgen.samples import Samples
@@ -35,7 +36,8 @@ class Observation(msgspec.Struct):
     """All that was seen, before anything is derived from it.
 
     ``start`` is None when nothing was sent, because nobody could connect. ``trouble`` are sentences
-    about ourselves: what makes the run invalid whatever the server did.
+    about ourselves: what makes the run invalid whatever the server did. ``counted`` are the values
+    that the shared counter gave, from 0.
     """
 
     plan: Plan
@@ -46,6 +48,7 @@ class Observation(msgspec.Struct):
     busy_ns: list[int] = msgspec.field(default_factory=list)
     events: list[EventRecord] = msgspec.field(default_factory=list)
     trouble: list[str] = msgspec.field(default_factory=list)
+    counted: array[int] = msgspec.field(default_factory=lambda: array("q"))
 
 
 class _Worker:
@@ -137,7 +140,10 @@ async def _run(
 ) -> None:
     plan, start = seen.plan, seen.start or 0
     telling = asyncio.create_task(_tell_progress(start, workers, on_progress))
-    happening = [asyncio.create_task(_happen(event, plan, pushing, start)) for event in plan.events]
+    row = asyncio.Lock()
+    happening = [
+        asyncio.create_task(_happen(event, plan, pushing, start, row)) for event in plan.events
+    ]
     try:
         await _all(worker.hear(Outcome) for worker in workers)
         reached = [
@@ -145,22 +151,33 @@ async def _run(
             for event, task in zip(plan.events, happening, strict=True)
             if event.at_ns < seen.plan.duration_ns
         ]
-        seen.events.extend(await asyncio.gather(*reached))
+        records = await asyncio.gather(*reached)
+        seen.events.extend(record for record in records if record is not None)
     finally:
         for task in (telling, *happening):
             task.cancel()
         await asyncio.gather(telling, *happening, return_exceptions=True)
 
 
-async def _happen(event: Event, plan: Plan, pushing: list[str], start: int) -> EventRecord:
+async def _happen(
+    event: Event, plan: Plan, pushing: list[str], start: int, row: asyncio.Lock
+) -> EventRecord | None:
+    """In a row one waits for the other (the lock lets them in as they come, which is in order); one
+    whose turn comes after the end does not happen.
+    """
     limit_s = _seconds(plan.duration_ns - event.at_ns) + plan.timeout_s
-    return await carry_out(event, pushing, start, limit_s)
+    await wait_for(start + event.at_ns)
+    async with row if event.in_row else contextlib.nullcontext():
+        if event.in_row and time.monotonic_ns() > start + plan.duration_ns:
+            return None
+        return await carry_out(event, pushing, limit_s)
 
 
 def _merge(seen: Observation, worker: _Worker) -> None:
     seen.tally.add(worker.tally)
     if worker.outcome is not None:
         seen.samples.add_bytes(worker.outcome.samples)
+        seen.counted.frombytes(worker.outcome.counted)
         seen.due += worker.outcome.due
         seen.busy_ns.append(worker.outcome.busy_ns)
     elif seen.start is not None or not worker.ready:

@@ -12,6 +12,14 @@ Rules. Operations of a connection are numbered from 0 and are answered in that o
 So at the end ``issued == answered + lost + unknown``, whatever the server did.
 What an answer holds is judged by the dialects, with ``Tally.fault``. One mistake of the server is
 counted once: after a fault the model goes on from what the server says.
+
+============== =================================================================================
+not carried    state that an answer shows is not that of the answer before it
+mixed version  parts of one answer name different versions of the server's code
+early          a timer's answer came before its time
+not monotone   a connection went back to older code without a reason (afterwards: ``versions``)
+miscounted     a value of the counter that all share came twice or never (afterwards: ``counter``)
+============== =================================================================================
 """
 
 from __future__ import annotations
@@ -35,7 +43,18 @@ __all__ = [
 ]
 
 FaultName = Literal[
-    "lost", "duplicated", "reordered", "corrupted", "not_carried", "unknown", "dropped", "refused"
+    "lost",
+    "duplicated",
+    "reordered",
+    "corrupted",
+    "not_carried",
+    "unknown",
+    "dropped",
+    "refused",
+    "not_monotone",
+    "mixed_version",
+    "miscounted",
+    "early",
 ]
 OPERATION_FAULTS: Final[tuple[FaultName, ...]] = (
     "lost",
@@ -44,6 +63,10 @@ OPERATION_FAULTS: Final[tuple[FaultName, ...]] = (
     "corrupted",
     "not_carried",
     "unknown",
+    "not_monotone",
+    "mixed_version",
+    "miscounted",
+    "early",
 )
 CONNECTION_FAULTS: Final[tuple[FaultName, ...]] = ("refused", "dropped")
 FAULTS: Final = OPERATION_FAULTS + CONNECTION_FAULTS
@@ -89,6 +112,10 @@ class Tally(msgspec.Struct):
     refused: int = 0
     by_version: dict[int, int] = msgspec.field(default_factory=dict)
     examples: list[Fault] = msgspec.field(default_factory=list)
+    not_monotone: int = 0
+    mixed_version: int = 0
+    miscounted: int = 0
+    early: int = 0
 
     def fault(self, what: FaultName, connection: int, sequence: int, detail: str) -> None:
         """Count one fault; the first few are kept as examples."""
@@ -135,9 +162,14 @@ class Continuity:
             return pending.popleft()
         return self._settle_out_of_turn(sequence)
 
-    def answered_by(self, operation: Operation, version: int) -> None:
-        """This version of the server's code made the answer."""
+    def answered_by(self, operation: Operation, version: int, *others: int) -> None:
+        """The version of the server's code that answered; ``others`` are what parts of it say."""
         operation.version = version
+        for other in others:
+            if other != version:
+                detail = f"version {version} and version {other} in one answer"
+                self.fault("mixed_version", operation.sequence, detail)
+                break
         versions = self.tally.by_version
         versions[version] = versions.get(version, 0) + 1
 

@@ -13,7 +13,7 @@ import msgspec
 
 from loadgen.plan import Event
 
-__all__ = ["EventRecord", "carry_out", "push_command"]
+__all__ = ["EventRecord", "carry_out", "push_command", "wait_for"]
 
 _SECOND = 1_000_000_000
 _OUTPUT_KEPT = 65_536
@@ -49,9 +49,13 @@ def push_command(named: str | None, socket: str | None) -> list[str]:
     return [*words, "push", "--json", *(["--socket", socket] if socket else [])]
 
 
-async def carry_out(event: Event, pushing: list[str], start: int, limit_s: float) -> EventRecord:
-    """Wait for its time, run it, keep what it said. ``limit_s`` bounds the process's life."""
-    await asyncio.sleep((start + event.at_ns - time.monotonic_ns()) / _SECOND)
+async def wait_for(moment: int) -> None:
+    """Until this time (ns, CLOCK_MONOTONIC)."""
+    await asyncio.sleep((moment - time.monotonic_ns()) / _SECOND)
+
+
+async def carry_out(event: Event, pushing: list[str], limit_s: float) -> EventRecord:
+    """Run it now and keep what it said. ``limit_s`` bounds the process's life."""
     command = [*(pushing if event.kind == "push" else ()), *event.words]
     began = time.monotonic_ns()
     exit_code, stdout, stderr = await _execute(command, limit_s)

@@ -67,13 +67,14 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     """All that a worker saw. ``samples`` are raw: see ``samples``.
 
     ``due`` is how many operations an open loop had to send; ``busy_ns`` the processor time of the
-    window in which was sent.
+    window in which was sent; ``counted`` are int64: the values that a shared counter gave.
     """
 
     tally: Tally
     samples: Columns
     due: int
     busy_ns: int
+    counted: bytes = b""
 
 
 Message = Assignment | Start | Stop | Ready | Progress | Outcome

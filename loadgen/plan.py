@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
-__all__ = ["PORTS", "Event", "Plan", "PlanError", "parse_duration", "parse_event", "parse_target"]
+__all__ = [
+    "PORTS",
+    "Event",
+    "Plan",
+    "PlanError",
+    "every",
+    "parse_command",
+    "parse_duration",
+    "parse_event",
+    "parse_target",
+]
 
 PORTS = {"echo": 7000, "http": 8080, "kv": 6380, "verify": 7002, "websocket": 8080}
 
@@ -18,6 +29,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|)")
 EventKind = Literal["push", "run"]
 
 
+_EVENTS_MOST = 10_000
 _DEEDS: dict[EventKind, str] = {"push": "PATH", "run": "COMMAND"}
 
 
@@ -28,12 +40,24 @@ class PlanError(ValueError):
 class Event(msgspec.Struct, frozen=True):
     """Something that happens to the server at a set time of the run.
 
-    ``words`` is the path of a push, or the command of a run, already split.
+    ``words`` is the path of a push, or the command of a run, already split. One of a row
+    (``--every``) waits for the one before it, however late that makes it.
     """
 
     kind: EventKind
     at_ns: int
     words: tuple[str, ...]
+    in_row: bool = False
+
+
+def every(period_ns: int, deeds: Sequence[Event], duration_ns: int) -> tuple[Event, ...]:
+    """One deed each period until the end, in turn."""
+    if period_ns * _EVENTS_MOST < duration_ns:
+        raise PlanError(f"more than {_EVENTS_MOST:,} events: use a longer --every")
+    return tuple(
+        msgspec.structs.replace(deeds[number % len(deeds)], at_ns=at_ns, in_row=True)
+        for number, at_ns in enumerate(range(period_ns, duration_ns, period_ns))
+    )
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +68,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ``timeout_s`` the longest wait for one connect, and for an event after the end of the run. A
     ``path`` is that of a Unix socket, instead of host and port. With ``tls`` the server's
     certificate has to be of ``host``, signed by one of the file ``ca``, or of the system's.
+
+    ``scenario`` is a row of the table in ``scenarios``; without one it is steady when there is a
+    rate, closed when there is none. ``rates`` are the corners of a ramp or the levels of steps,
+    ``requests`` how many operations a passing connection asks, ``hold_ns`` how long a request is
+    left half sent, answers are left unread, or an answer is asked to wait. ``url`` is for http.
     """
 
     protocol: str
@@ -62,6 +91,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool = False
     ca: str = ""
     events: tuple[Event, ...] = ()
+    scenario: str = ""
+    rates: tuple[float, ...] = ()
+    requests: int = 10
+    hold_ns: int = 1_000_000_000
+    url: str = "/echo"
 
     @property
     def target(self) -> str:
@@ -88,11 +122,14 @@ def parse_event(kind: EventKind, text: str) -> Event:
     when, equals, what = text.partition("=")
     if not equals or not what.strip():
         raise PlanError(f"{text!r} names no time and deed: write 3s={_DEEDS[kind]}")
-    words = (what,) if kind == "push" else _split(what)
+    words = (what,) if kind == "push" else parse_command(what)
     return Event(kind, parse_duration(when), words)
 
 
-def _split(command: str) -> tuple[str, ...]:
+def parse_command(command: str) -> tuple[str, ...]:
+    """The words of a command, split as a shell would; no shell runs it."""
+    if not command.strip():
+        raise PlanError("an empty command does nothing: write --run 'COMMAND WITH WORDS'")
     try:
         return tuple(shlex.split(command))
     except ValueError as error:

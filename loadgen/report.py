@@ -15,10 +15,12 @@ import msgspec
 
 from loadgen.conductor import Observation
 from loadgen.continuity import CONNECTION_FAULTS, FAULTS, Tally
+from loadgen.counter import miscounted
 from loadgen.events import EventRecord
 from loadgen.plan import Plan
 from loadgen.samples import Samples
 from loadgen.spread import PERCENTILES, Spread, spread
+from loadgen.versions import changes, unexcused
 from loadgen.windows import Span, Window, Windows, event_spans, sort_out
 
 __all__ = ["PERCENTILES", "EventReport", "Rate", "Report", "Spread", "build_report", "spread"]
@@ -121,7 +123,7 @@ def build_report(seen: Observation) -> Report:
     return Report(
         plan=seen.plan,
         started=seen.start is not None,
-        tally=seen.tally,
+        tally=_tally(seen, records),
         latency=spread(_differences(samples.done, samples.intended)),
         service=spread(_differences(samples.done, samples.sent)),
         late=spread(_differences(samples.sent, samples.intended)),
@@ -139,6 +141,19 @@ def build_report(seen: Observation) -> Report:
         trouble=seen.trouble,
         nulls=windows.nulls,
     )
+
+
+def _tally(seen: Observation, records: list[EventRecord]) -> Tally:
+    """The counts of the connections, and what only all of them and the events together show."""
+    tally = Tally()
+    tally.add(seen.tally)
+    events = [(record.start, record.end, record.failed) for record in records]
+    for change in unexcused(changes(seen.samples), events):
+        detail = f"from version {change.old} to {change.new}, and no event is a reason for it"
+        tally.fault("not_monotone", change.connection, -1, detail)
+    for value, why in miscounted(seen.counted, tally.unknown + tally.lost + tally.corrupted):
+        tally.fault("miscounted", -1, value, f"value {value} of the shared counter {why}")
+    return tally
 
 
 def _badness(latency: Spread) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from array import array
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import cast
@@ -42,7 +43,9 @@ class _Line(asyncio.Protocol):
 
     def __init__(self, traffic: Traffic, connection: int) -> None:
         plan = traffic.plan
-        opening = Opening(connection, plan.payload, traffic.nonce, traffic.tally)
+        opening = Opening(
+            connection, plan.payload, traffic.nonce, traffic.tally, traffic.counted, plan.url
+        )
         self._traffic = traffic
         self._connection = connection
         self._conversation = DIALECTS[plan.protocol](opening)
@@ -144,6 +147,7 @@ class Traffic:
         self.nonce = nonce
         self.tally = Tally()
         self.samples = Samples.empty()
+        self.counted = array("q")
         self.end = 0
         self.due = 0
         self.busy_ns = 0

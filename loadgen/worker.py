@@ -76,8 +76,8 @@ async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
     reporting = asyncio.create_task(_report_progress(traffic))
     await traffic.run(start)
     reporting.cancel()
-    columns = traffic.samples.to_bytes()
-    _tell(Outcome(traffic.tally, columns, traffic.due, traffic.busy_ns))
+    columns, counted = traffic.samples.to_bytes(), traffic.counted.tobytes()
+    _tell(Outcome(traffic.tally, columns, traffic.due, traffic.busy_ns, counted))
 
 
 async def _report_progress(traffic: Traffic) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -16,12 +17,16 @@ class Opening(msgspec.Struct, frozen=True):
     """What a conversation is told: its number, the bytes of payload, where to count.
 
     ``nonce`` sets the names of this run apart from those of another one on the same server.
+    ``counted`` takes the values of a counter that all connections share, from 0; ``url`` is what
+    http asks for.
     """
 
     connection: int
     payload: int
     nonce: str
     tally: Tally
+    counted: array[int] = msgspec.field(default_factory=lambda: array("q"))
+    url: str = "/echo"
 
 
 class Conversation(Protocol):

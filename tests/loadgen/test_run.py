@@ -162,6 +162,21 @@ def test_other_commands_fail_a_run_only_when_asked(server: Serve, load: Load) ->
     assert load(*line, "--fail-on", "events_failed>0").exit_code == 11
 
 
+def test_a_row_of_events(server: Serve, load: Load) -> None:
+    """--every does its deeds in turn, one after the other, each marked with what it said."""
+    done = load(
+        "--protocol", "verify", "--port", server("verify", "none"), *OPEN,
+        "--every", "80ms", "--run", "echo one", "--run", "echo two",
+    )  # fmt: skip
+    events = done.report["events"]
+    assert done.exit_code == 0
+    assert [event["answer"] for event in events] == ["one", "two", "one"][: len(events)]
+    assert [event["at_s"] for event in events] == [0.08, 0.16, 0.24][: len(events)]
+    assert events[0]["window"]["operations"] > 0
+    ends = [event["end_s"] for event in events]
+    assert all(event["start_s"] >= end for event, end in zip(events[1:], ends, strict=False))
+
+
 def test_an_event_that_does_not_end_is_ended(server: Serve, load: Load) -> None:
     """After the run an event has --timeout seconds left."""
     line = ("--protocol", "echo", "--port", server("echo", "none"), *CLOSED)
@@ -179,6 +194,11 @@ def test_an_event_that_does_not_end_is_ended(server: Serve, load: Load) -> None:
         ("--protocol", "echo", "--duration", "0s"),
         ("--protocol", "echo", "--duration", "1s", "--push-at", "2s=v2.py"),
         ("--protocol", "echo", "--fail-on", "happiness<1"),
+        ("--protocol", "echo", "--every", "1s"),
+        ("--protocol", "echo", "--run", "true"),
+        ("--protocol", "echo", "--every", "0s", "--run", "true"),
+        ("--protocol", "echo", "--every", "1us", "--run", "true"),
+        ("--protocol", "echo", "--every", "1s", "--run", ""),
     ],
 )
 def test_usage(load: Load, words: tuple[object, ...]) -> None:
