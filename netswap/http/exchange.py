@@ -218,7 +218,8 @@ class Exchange:
         """An operator ends the coroutine: 503 for the client, or the end if an answer has begun."""
         if self.task is not None:
             self._cancelled = True
-            self.task.cancel()
+            # behind its first step, without which it could not say so
+            self.task.get_loop().call_soon(self.task.cancel)
 
     def _leave(self) -> None:
         if self.app is not None:
@@ -265,9 +266,10 @@ class Exchange:
         try:
             self._end_with(await answer)
         except asyncio.CancelledError:
+            if self.upgraded is None:  # else its session ends with the task
+                self._give_up(Response("503: Service Unavailable\n", 503))
             if not self._cancelled:
                 raise
-            self._give_up(Response("503: Service Unavailable\n", 503))
         except Exception as error:
             if self.upgraded is not None:
                 self.upgraded.session.over(error)

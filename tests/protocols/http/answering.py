@@ -67,6 +67,20 @@ class Site(App[Nothing]):
             await request.exchange.write(b"line %d" % number)
             await asyncio.sleep(1)
 
+    @route("GET", "/cancelled")
+    async def cancelled(self, request: Request) -> Response:
+        """Waits for what somebody else has cancelled."""
+        asyncio.get_running_loop().call_soon(request.exchange.task.cancel)
+        await asyncio.Event().wait()
+        return Response("never")
+
+    @route("GET", "/cancelled/late")
+    async def cancelled_late(self, request: Request) -> Response:
+        """When its answer has begun."""
+        request.exchange.start(200, [(b"content-length", b"9")])
+        request.exchange.write_nowait(b"begun")
+        return await self.cancelled(request)
+
     @route("GET", "/fails")
     async def fails(self, request: Request) -> Response:
         """Not at all."""

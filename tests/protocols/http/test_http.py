@@ -5,6 +5,7 @@ from __future__ import annotations
 import httptools
 import pytest
 
+from netswap.http import Exchange
 from protocols.http import limits, v1, v2
 from tests.protocols.conftest import until
 from tests.protocols.http import answering
@@ -86,6 +87,42 @@ async def test_a_failing_coroutine_is_a_500_and_the_connection_goes_on(serve, ve
     found = await talk(client, get(b"/fails") + get(b"/", LAST))
     assert found == [(500, b"500: Internal Server Error\n"), (200, b"hello")]
     assert server.log.errors.pop()["event"] == "callback_failed"
+
+
+async def test_a_cancelled_coroutine_leaves_no_client_waiting(serve, version):
+    """Whoever has cancelled it: 503 when nothing was said, and the connection goes on."""
+    _, client = await client_of(serve, version)
+    found = await talk(client, get(b"/cancelled") + get(b"/", LAST))
+    assert found == [(503, b"503: Service Unavailable\n"), (200, b"hello")]
+
+
+async def test_the_answer_of_a_cancelled_coroutine_ends_when_it_has_begun(serve, version):
+    """The client sees that it is not whole."""
+    _, client = await client_of(serve, version)
+    await client.send(get(b"/cancelled/late"))
+    head, _, body = (await client.read_all()).partition(b"\r\n\r\n")
+    assert b"content-length: 9" in head
+    assert body in {b"", b"begun"}
+
+
+async def test_a_coroutine_that_is_cancelled_before_its_first_step_leaves_no_client_waiting(
+    serve, version
+):
+    """An operator may come in between."""
+    server, client = await client_of(serve, version)
+    begin = Exchange.carry_out
+
+    def begin_and_cancel(exchange, *words):
+        begin(exchange, *words)
+        exchange.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Exchange, "carry_out", begin_and_cancel)
+        await client.send(get(b"/item/a"))
+        await until(lambda: client.entry.target.state.current is None)
+        patch.setattr(Exchange, "carry_out", begin)
+        found = await talk(client, get(b"/", LAST))
+    assert [status for status, _ in found] == [503, 200]
 
 
 async def test_what_is_no_http_is_refused_behind_the_answers_that_are_owed(serve, version):
