@@ -71,6 +71,7 @@ OPERATION_FAULTS: Final[tuple[FaultName, ...]] = (
 CONNECTION_FAULTS: Final[tuple[FaultName, ...]] = ("refused", "dropped")
 FAULTS: Final = OPERATION_FAULTS + CONNECTION_FAULTS
 _EXAMPLES_KEPT = 8
+_TIMES_KEPT = 100_000
 _STRIDES = 256
 
 
@@ -97,7 +98,11 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct):
-    """The counts of many connections; tallies of several processes add up exactly."""
+    """The counts of many connections; tallies of several processes add up exactly.
+
+    ``now`` is set by who has a clock before it asks for a judgement (ns, CLOCK_MONOTONIC): the
+    ``fault_times`` are of it, in no order, 0 when nobody said; kept up to a hundred thousand.
+    """
 
     issued: int = 0
     answered: int = 0
@@ -116,10 +121,14 @@ class Tally(msgspec.Struct):
     mixed_version: int = 0
     miscounted: int = 0
     early: int = 0
+    now: int = 0
+    fault_times: list[int] = msgspec.field(default_factory=list)
 
     def fault(self, what: FaultName, connection: int, sequence: int, detail: str) -> None:
         """Count one fault; the first few are kept as examples."""
         setattr(self, what, getattr(self, what) + 1)
+        if len(self.fault_times) < _TIMES_KEPT:
+            self.fault_times.append(self.now)
         if len(self.examples) < _EXAMPLES_KEPT:
             self.examples.append(Fault(what, connection, sequence, detail))
 
@@ -134,6 +143,7 @@ class Tally(msgspec.Struct):
         for version, count in other.by_version.items():
             self.by_version[version] = self.by_version.get(version, 0) + count
         self.examples = (self.examples + other.examples)[:_EXAMPLES_KEPT]
+        self.fault_times = (self.fault_times + other.fault_times)[:_TIMES_KEPT]
 
 
 class Continuity:
@@ -182,10 +192,12 @@ class Continuity:
         self.tally.fault(what, self.connection, sequence, detail)
 
     def close(self, *, dropped: bool) -> None:
-        """The connection is over; called once."""
-        for sequence in self.missing:
+        """The connection is over; called once. What is lost is so from when it was due."""
+        for sequence, operation in self.missing.items():
+            self.tally.now = operation.intended
             self.fault("lost", sequence, "a later answer came, this one never")
         for operation in self.pending:
+            self.tally.now = operation.intended
             if dropped:
                 self.fault("unknown", operation.sequence, "the connection ended before the answer")
             else:

@@ -47,6 +47,7 @@ class _Line(asyncio.Protocol):
             connection, plan.payload, traffic.nonce, traffic.tally, traffic.counted, plan.url
         )
         self._traffic = traffic
+        self._tally = traffic.tally
         self._connection = connection
         self._conversation = DIALECTS[plan.protocol](opening)
         self._receive = self._conversation.receive
@@ -76,7 +77,7 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Judge, record, and in a closed loop ask on."""
-        now = _now()
+        now = self._tally.now = _now()
         intended, sent, done, version, connection = self._record
         for operation in self._receive(data):
             intended(operation.intended)
@@ -93,6 +94,7 @@ class _Line(asyncio.Protocol):
         """A drop, unless the line was leaving."""
         self._transport = None
         if not self._leaving:
+            self._tally.now = _now()
             why = str(error or "") or "the server closed the connection"
             self._continuity.fault("dropped", -1, why)
             self._count(dropped=True)
@@ -232,6 +234,7 @@ class Traffic:
                 async with asyncio.timeout(self.plan.timeout_s):
                     line = await self._connect(factory)
             except OSError as error:
+                self.tally.now = _now()
                 self.tally.fault("refused", number, -1, str(error) or "no answer to the connect")
             else:
                 self._lines.append(line)

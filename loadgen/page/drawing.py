@@ -6,6 +6,7 @@ import msgspec
 
 from loadgen.conductor import Observation
 from loadgen.report import EventReport, Report
+from loadgen.samples import UNVERSIONED
 from loadgen.timeline import Buckets, Facts, curve, fill, gather, nice_width
 from loadgen.wording import what_happened
 
@@ -45,7 +46,8 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
 def build_drawing(seen: Observation, report: Report) -> Drawing:
     """Derive it; takes about 2 s for a million operations."""
     samples, start = seen.samples, seen.start or 0
-    facts = gather(samples.intended, samples.done)
+    told = samples.version if set(samples.version) - {UNVERSIONED} else ()
+    facts = gather(samples.intended, samples.done, told, seen.tally.fault_times)
     width = nice_width(seen.plan.duration_ns, len(facts.due))
     last = max([start + seen.plan.duration_ns, *(at + 1 for at in facts.done[-1:])])
     end = start + -(-(last - start) // width) * width  # whole buckets, the grace's too

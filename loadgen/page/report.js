@@ -132,14 +132,14 @@
 
   function drawLatency(range) {
     const line = data.line;
-    chart(document.getElementById("chart-latency"), [middles(line), line.max_us, line.p99_us, line.p50_us], {
+    chart(document.getElementById("chart-latency"), [middles(line), line.p99_us, line.max_us, line.p50_us], {
       flags: true,
       bare: true,
       across: { values: () => [] },
       y: latencyScale(range),
       up: latencyAxis(),
-      series: [stroke("max", 1), stroke("p99"), stroke("p50", 2)],
-      bands: [{ series: [1, 3], fill: colour("band") }],
+      series: [stroke("p99", 2), stroke("max", 1), stroke("p50", 2)],
+      bands: [{ series: [2, 3], fill: colour("band") }],
       cursor: together,
       plugins: [
         marks(data.marks, { flags: true }),

@@ -12,6 +12,7 @@ from loadgen.page.drawing import Drawing, Mark
 from loadgen.page.markup import Child, el, table
 from loadgen.report import PERCENTILES, EventReport, Report, Spread
 from loadgen.verdict import Verdict
+from loadgen.windows import Window
 from loadgen.wording import ending, spread_words, time_words, what_happened
 
 __all__ = ["body", "title"]
@@ -121,15 +122,33 @@ def _line(report: Report, drawing: Drawing) -> Element:
 
 
 def _events(report: Report, drawing: Drawing) -> Element:
-    cards = map(_event, report.events, drawing.marks)
-    return el("section", el("h2", "Events"), el("div", *cards, class_="grid"))
+    pairs = zip(report.events, drawing.marks, strict=True)
+    cards = [_event(event, mark, report.worst_null) for event, mark in pairs]
+    section = el("section", el("h2", "Events"), _about_the_windows(report))
+    section.append(el("div", *cards, class_="grid"))
+    return section
 
 
-def _event(event: EventReport, mark: Mark) -> Element:
-    rows: list[tuple[Child, ...]] = [
-        (name, *_times(spread))
-        for name, spread in (("around it", event.window), ("the rest", event.rest))
-    ]
+def _about_the_windows(report: Report) -> Element:
+    parts: list[Child] = []
+    if report.worst_event is not None:
+        number = report.events.index(report.worst_event) + 1
+        worst = time_words(report.worst_event.window["p99"])
+        link = el("a", f"event {number}", href=f"#event-{number}")
+        parts += ["The worst window is that of ", link, f", p99 {worst}. "]
+    if report.worst_null is None:
+        parts.append("The run is too short to say how it is when nothing happens.")
+    else:
+        quiet = time_words(report.worst_null.latency["p99"])
+        parts.append(f"When nothing happened, {quiet} in the worst of {len(report.nulls)} as long.")
+    return el("p", *parts, class_="quiet")
+
+
+def _event(event: EventReport, mark: Mark, quiet: Window | None) -> Element:
+    beside = [("around it", event.window), ("the rest", event.rest)]
+    if quiet is not None:
+        beside.insert(1, ("quiet, worst", quiet.latency))
+    rows = [(name, *(time_words(spread[each]) for each in _SHORT)) for name, spread in beside]
     label = f"Latency around event {mark.number}: slowest {time_words(event.window['max'])}"
     number = el("span", str(mark.number), class_="flag failed" if mark.failed else "flag")
     return el(

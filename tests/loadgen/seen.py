@@ -28,6 +28,8 @@ def steady_run(
         seen.samples.intended.append(number * MS)
         seen.samples.sent.append(number * MS + 10_000)
         seen.samples.done.append(number * MS + took * MS)
+        seen.samples.version.append(1 if number < count // 2 else 2)
+        seen.samples.connection.append(number % 2)
     return seen
 
 

@@ -13,9 +13,10 @@ import pytest
 import loadgen
 from loadgen.conductor import Observation
 from loadgen.page import render_page
+from loadgen.page.drawing import build_drawing
 from loadgen.report import build_report
 from loadgen.verdict import judge
-from tests.loadgen.seen import pushed_at, steady_run
+from tests.loadgen.seen import MS, pushed_at, steady_run
 
 VENDOR = Path(loadgen.__file__).parent / "page" / "vendor"
 NASTY = "</script><img src=x onerror=alert(1)>"
@@ -102,6 +103,25 @@ def test_the_drawing_has_every_event_and_every_operation() -> None:
     ]
     first, second = (max(filter(None, mark["window"]["max_us"])) for mark in drawing["marks"])
     assert (first, second) == (77_000, 1000)
+
+
+def test_answers_are_drawn_by_version_and_faults_by_time() -> None:
+    """Each version has its answers, and each fault is in the bucket of its time."""
+    seen = steady_run(6, pushed_at(3000))
+    seen.tally.lost = 2
+    seen.tally.fault_times = [0, 3_100 * MS, 3_100 * MS]
+    line = build_drawing(seen, build_report(seen)).line
+    assert {name: sum(counts) for name, counts in line.by_version.items()} == {"1": 3000, "2": 3000}
+    assert line.faults[int(3.1 / line.width_s)] == 2
+
+
+def test_each_event_is_set_beside_the_worst_of_the_quiet() -> None:
+    """The page names the worst window, and says what the same run does when nothing happens."""
+    text = page(steady_run(9, pushed_at(2000), pushed_at(6000), slow={6100: 30, 8000: 5}))
+    words = re.sub(r"<[^>]*>", "", text)
+    assert "The worst window is that of event 2" in words
+    assert words.count("quiet, worst") == 2
+    assert re.search(r"When nothing happened, 1 ms in the worst of \d+ as long", words)
 
 
 @pytest.mark.parametrize("seen", [Observation(steady_run(1).plan, None), steady_run(1)])

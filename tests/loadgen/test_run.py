@@ -246,6 +246,18 @@ def test_progress_is_told_each_second(server: Serve) -> None:
     assert seen.tally.answered == 130
 
 
+def test_faults_have_their_times(server: Serve) -> None:
+    """What goes wrong does so at a time of the run: when it was heard, or was due and lost."""
+    plan = Plan(
+        protocol="verify", host="127.0.0.1", port=server("verify", "corrupt"), connections=2,
+        duration_ns=300_000_000, rate=400,
+    )  # fmt: skip
+    seen = asyncio.run(conduct(plan, []))
+    assert len(seen.tally.fault_times) == seen.tally.faults() == 2
+    assert seen.start is not None
+    assert all(0 < at - seen.start < 2_000_000_000 for at in seen.tally.fault_times)
+
+
 def test_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one process can't hold is refused before the run, with the number that can."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1064))
