@@ -25,6 +25,7 @@ import asyncio
 import os
 from collections.abc import Generator, Iterable
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 from netswap.errors import HttpError
 from netswap.http.message import Headers, Request
@@ -46,6 +47,19 @@ class OpenFile:
         seen = os.fstat(number)
         self.size = seen.st_size
         self.changed = seen.st_mtime_ns
+
+    @staticmethod
+    def name_of(request: Request, path: str) -> str:
+        """``path``, which is the end of the request's path, as the file system has it.
+
+        A name there is bytes. Those that are no UTF-8 are lost in a text, but not in the target.
+        """
+        if "\ufffd" not in path:
+            return path
+        whole = os.fsdecode(unquote_to_bytes(request.target.partition(b"?")[0]))
+        before = request.path.removesuffix(path)
+        known = request.path.endswith(path) and whole.startswith(before)
+        return whole.removeprefix(before) if known else path
 
     def is_same(self) -> bool:
         """Whether what it had when it was opened can still be read from it."""

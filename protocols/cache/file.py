@@ -96,6 +96,8 @@ class Seen(State, kind="cache.file", version=1):
     modified: bytes = b""
     content_type: bytes = b""
     content: bytes | None = reference(lambda: None, _nothing)
+    name: bytes = b""
+    """The path as the disk has it, if it is no text."""
 
 
 class CachedFile(Part[Seen]):
@@ -103,8 +105,14 @@ class CachedFile(Part[Seen]):
 
     def begin(self, root: str, path: str) -> bool:
         """Be the file at ``path`` below the folder ``root``; False when there is none."""
-        self.state.root, self.state.path = root, path
+        name = os.fsencode(path)
+        self.state.root, self.state.path = root, name.decode(errors="replace")
+        self.state.name = name if self.state.path != path else b""
         return self.read()
+
+    @property
+    def _path(self) -> str:
+        return os.fsdecode(self.state.name) if self.state.name else self.state.path
 
     def is_fresh(self) -> bool:
         """Whether what is known is what the disk has; asked of the disk once in a while."""
@@ -113,7 +121,7 @@ class CachedFile(Part[Seen]):
         if now - state.looked < LOOK_NS:
             return True
         try:
-            seen = os.stat(os.path.join(state.root, state.path))
+            seen = os.stat(os.path.join(state.root, self._path))
         except OSError:
             return False
         state.looked = now
@@ -130,7 +138,7 @@ class CachedFile(Part[Seen]):
     def open(self) -> OpenFile | None:
         """The file, open, and what is known of it is of this one; None when none may be shown."""
         state = self.state
-        file = opened(state.root, state.path)
+        file = opened(state.root, self._path)
         if file is not None:
             state.looked = self.host.clock.monotonic_ns()
             if (file.size, file.changed) != (state.size, state.changed):

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from netswap import Service, State, reference
-from netswap.http import Request, Response, Sending
+from netswap.http import OpenFile, Request, Response, Sending
 
 CONDITIONS: Final = frozenset(
     {
@@ -86,6 +86,7 @@ class StaticFiles(Service[Files], uses={"policy": "cache.policy"}):
         """The file at ``path`` below the folder, a part of it, or why there is none."""
         if request.method not in METHODS:
             return Response("405: Method Not Allowed\n", 405, [(b"allow", b"GET, HEAD")])
+        path = OpenFile.name_of(request, path)
         key = _safe(path) if root == "main" else None  # there is no other
         file = None if key is None else self._found(key)
         if file is not None:
@@ -200,7 +201,7 @@ def _safe(path: str) -> str | None:
 
 def _moved(key: str, query: bytes) -> Response:
     """To the same name with a slash behind it, seen from where it is: no host can be in that."""
-    place = f"./{quote(key.rpartition('/')[2])}/".encode() + (b"?" + query if query else b"")
+    place = f"./{quote(os.fsencode(key.rpartition('/')[2]))}/".encode() + (b"?" + query if query else b"")
     return Response(b"", 308, [(b"location", place)])
 
 

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from netswap import Service, State, migration, reference
-from netswap.http import Request, Response, Sending
+from netswap.http import OpenFile, Request, Response, Sending
 
 CONDITIONS: Final = frozenset(
     {
@@ -134,7 +134,7 @@ class StaticFiles(Service[Files], uses={"policy": "cache.policy"}):
         """The file at ``path`` below a folder, a part of it, or why there is none."""
         if request.method not in METHODS:
             return Response("405: Method Not Allowed\n", 405, [(b"allow", b"GET, HEAD")])
-        path = _safe(path) or ""
+        path = _safe(OpenFile.name_of(request, path)) or ""
         key = path if root == "main" else f"{root}\0{path}"
         file = self._found(key) if path else None
         if file is not None:
@@ -321,7 +321,7 @@ def _safe(path: str) -> str | None:
 
 def _moved(key: str, query: bytes) -> Response:
     """To the same name with a slash behind it, seen from where it is: no host can be in that."""
-    place = f"./{quote(key.rpartition('/')[2])}/".encode() + (b"?" + query if query else b"")
+    place = f"./{quote(os.fsencode(key.rpartition('/')[2]))}/".encode() + (b"?" + query if query else b"")
     return Response(b"", 308, [(b"location", place)])
 
 

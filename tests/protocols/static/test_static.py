@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from netswap.http import Sending
+from netswap.transfer import decode, encode
 from protocols.cache import file as cached_file
 from protocols.cache import lru
 from protocols.http import limits
@@ -39,6 +40,30 @@ async def test_a_large_file_is_sent_exactly_and_its_connection_goes_on(serve_fol
     assert [status for status, _, _ in found] == [200, 200, 200]
     assert digest(found[1][2]) == digest(large)
     assert found[2][2] == b"<p>docs</p>"
+
+
+FILES = pytest.mark.parametrize("files", [v1, v2], ids=["v1", "v2"])
+
+
+@FILES
+async def test_a_file_whose_name_is_no_text_is_reached_by_its_bytes(serve_folder, folder, files):
+    """And crosses a swap, whose canonical form knows only text."""
+    latin = folder / os.fsdecode(b"caf\xe9")
+    latin.mkdir()
+    (latin / os.fsdecode(b"\xff.txt")).write_bytes(b"no text")
+    (latin / "index.html").write_bytes(b"<p>index")
+    (folder / "caf\ufffd.txt").write_bytes(b"text")
+    server = await serve_folder(limits, http_v2, files, cached_file, lru, site)
+    asked = [get("/caf%E9/%ff.txt?x=%e9"), get("/caf%E9/"), get("/caf%E9"), get("/caf%EF%BF%BD.txt")]
+    found = await ask(server, *asked, get("/caf%FF/"))
+    assert [status for status, _, _ in found] == [200, 200, 308, 200, 404]
+    assert [body for _, _, body in found[:2]] == [b"no text", b"<p>index"]
+    assert found[2][1]["location"] == "./caf%E9/"
+    for entry in server.host.table.of_kind("cache.file"):
+        state = decode(encode(entry.target.state), cached_file.Seen)
+        assert (state.path, state.name) == (entry.target.state.path, entry.target.state.name)
+    await server.swap(cached_file)
+    assert (await ask(server, get("/caf%E9/%ff.txt")))[0][2] == b"no text"
 
 
 VERSIONS = pytest.mark.parametrize("connection", [http, http_v2], ids=["http v1", "http v2"])
