@@ -321,7 +321,8 @@ def _safe(path: str) -> str | None:
 
 def _moved(key: str, query: bytes) -> Response:
     """To the same name with a slash behind it, seen from where it is: no host can be in that."""
-    place = f"./{quote(os.fsencode(key.rpartition('/')[2]))}/".encode() + (b"?" + query if query else b"")
+    name = quote(os.fsencode(key.rpartition("/")[2]))
+    place = f"./{name}/".encode() + (b"?" + query if query else b"")
     return Response(b"", 308, [(b"location", place)])
 
 

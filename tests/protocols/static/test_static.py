@@ -54,7 +54,12 @@ async def test_a_file_whose_name_is_no_text_is_reached_by_its_bytes(serve_folder
     (latin / "index.html").write_bytes(b"<p>index")
     (folder / "caf\ufffd.txt").write_bytes(b"text")
     server = await serve_folder(limits, http_v2, files, cached_file, lru, site)
-    asked = [get("/caf%E9/%ff.txt?x=%e9"), get("/caf%E9/"), get("/caf%E9"), get("/caf%EF%BF%BD.txt")]
+    asked = [
+        get("/caf%E9/%ff.txt?x=%e9"),
+        get("/caf%E9/"),
+        get("/caf%E9"),
+        get("/caf%EF%BF%BD.txt"),
+    ]
     found = await ask(server, *asked, get("/caf%FF/"))
     assert [status for status, _, _ in found] == [200, 200, 308, 200, 404]
     assert [body for _, _, body in found[:2]] == [b"no text", b"<p>index"]
