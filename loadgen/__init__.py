@@ -18,6 +18,7 @@ In reading order:
 - ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``
 - ``summary``     the report for a person, in the words of ``wording``; ``cli`` the command
 - ``timeline``    the run by time, in buckets that lose no spike (no I/O)
+- ``result``      the run as JSON, with its schema; ``comparison`` sets two side by side
 - ``page``        the report as one file for a browser
 
 Latency is counted from the intended time of an operation, not from when it could be sent: a server

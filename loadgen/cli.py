@@ -12,6 +12,13 @@ from typing import Any
 
 import click
 
+from loadgen.comparison import (
+    Limit,
+    compare,
+    comparison_json,
+    parse_limit,
+    render_comparison,
+)
 from loadgen.conductor import conduct
 from loadgen.events import push_command
 from loadgen.page import write_page
@@ -27,13 +34,13 @@ from loadgen.plan import (
     parse_target,
 )
 from loadgen.report import build_report
+from loadgen.result import build_result, json_schema, read_result
 from loadgen.summary import render
 from loadgen.thresholds import parse_threshold
 from loadgen.verdict import judge
 
 __all__ = ["main"]
 
-_SCHEMA = "netswap/1"
 _INTERRUPTED = 130
 
 
@@ -140,6 +147,10 @@ def main() -> None:
     "--report", "page", type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the report as a page here: one file, which opens offline.",
 )  # fmt: skip
+@click.option(
+    "--save", "saved", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Keep what --json prints in this file, for compare.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the summary.")
 @click.pass_context
 def run(context: click.Context, /, **asked: Any) -> None:
@@ -161,12 +172,45 @@ def run(context: click.Context, /, **asked: Any) -> None:
     verdict = judge(report, asked["thresholds"])
     if asked["page"]:
         write_page(asked["page"], seen, report, verdict)
+    if asked["saved"]:
+        asked["saved"].write_text(json.dumps(build_result(seen, report, verdict)) + "\n")
     if asked["as_json"]:
-        head = {"schema": _SCHEMA, "verdict": verdict.name, "exit_code": verdict.exit_code}
-        click.echo(json.dumps({**head, "reasons": verdict.reasons, **report.to_json()}))
+        click.echo(json.dumps(build_result(seen, report, verdict)))
     else:
         click.echo(render(report, verdict))
     context.exit(verdict.exit_code)
+
+
+@main.command(name="compare")
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-on", "limits", multiple=True, metavar="EXPRESSION",
+    type=_Parsed("limit", parse_limit),
+    help="Exit 11 when the ratio of the second to the first is so: 'p99>1.2', 'rate<0.9'.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
+@click.pass_context
+def compare_runs(
+    context: click.Context, first: Path, second: Path, limits: tuple[Limit, ...], as_json: bool
+) -> None:
+    """Set two runs that were saved with --save side by side: the second to the first.
+
+    Exit codes: 0 comparable, no limit missed; 2 usage; 10 and 13 as the second run's own; 11 a
+    limit missed; 12 one of them is invalid, or they asked for different things.
+    """
+    try:
+        comparison = compare(read_result(first), read_result(second), limits)
+    except PlanError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(comparison_json(comparison) if as_json else render_comparison(comparison))
+    context.exit(comparison.verdict.exit_code)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of what run prints with --json."""
+    click.echo(json_schema(), nl=False)
 
 
 def _plan(asked: dict[str, Any]) -> Plan:

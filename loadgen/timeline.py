@@ -15,7 +15,10 @@ from itertools import pairwise
 
 import msgspec
 
-__all__ = ["Buckets", "Facts", "curve", "fill", "gather", "nice_width"]
+from loadgen.conductor import Observation
+from loadgen.samples import UNVERSIONED
+
+__all__ = ["Buckets", "Facts", "curve", "fill", "gather", "nice_width", "whole_run"]
 
 _SECOND = 1_000_000_000
 _MOST = 300  # buckets of a run: about as many as a screen shows apart
@@ -105,6 +108,17 @@ def fill(facts: Facts, start: int, begin: int, end: int, width: int) -> Buckets:
         faults=_counts(facts.faults, edges),
         by_version={str(number): _counts(at, edges) for number, at in facts.versions.items()},
     )
+
+
+def whole_run(seen: Observation) -> tuple[Facts, Buckets]:
+    """The facts of a run, and its line from the start to the end, or to the last late answer."""
+    samples, start = seen.samples, seen.start or 0
+    told = samples.version if set(samples.version) - {UNVERSIONED} else ()
+    facts = gather(samples.intended, samples.done, told, seen.tally.fault_times)
+    width = nice_width(seen.plan.duration_ns, len(facts.due))
+    last = max([start + seen.plan.duration_ns, *(at + 1 for at in facts.done[-1:])])
+    end = start + -(-(last - start) // width) * width  # whole buckets, the grace's too
+    return facts, fill(facts, start, start, end, width)
 
 
 def curve(durations_ns: Iterable[int]) -> list[tuple[float, float]]:

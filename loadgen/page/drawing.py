@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
+
 import msgspec
 
 from loadgen.conductor import Observation
 from loadgen.report import EventReport, Report
-from loadgen.samples import UNVERSIONED
-from loadgen.timeline import Buckets, Facts, curve, fill, gather, nice_width
+from loadgen.timeline import Buckets, Facts, curve, fill, nice_width, whole_run
 from loadgen.wording import what_happened
 
 __all__ = ["Drawing", "Mark", "build_drawing"]
@@ -46,20 +47,15 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
 def build_drawing(seen: Observation, report: Report) -> Drawing:
     """Derive it; takes about 2 s for a million operations."""
     samples, start = seen.samples, seen.start or 0
-    told = samples.version if set(samples.version) - {UNVERSIONED} else ()
-    facts = gather(samples.intended, samples.done, told, seen.tally.fault_times)
-    width = nice_width(seen.plan.duration_ns, len(facts.due))
-    last = max([start + seen.plan.duration_ns, *(at + 1 for at in facts.done[-1:])])
-    end = start + -(-(last - start) // width) * width  # whole buckets, the grace's too
+    facts, line = whole_run(seen)
+    end = start + round(len(line.answered) * line.width_s * _SECOND)
     return Drawing(
         duration_s=seen.plan.duration_ns / _SECOND,
-        line=fill(facts, start, start, end, width),
+        line=line,
         marks=[_mark(n, event, facts, start, end) for n, event in enumerate(report.events, 1)],
         latency=curve(facts.latency),
-        service=curve(
-            done - sent for done, sent in zip(samples.done, samples.sent, strict=True)
-        ),
-    )  # fmt: skip
+        service=curve(map(operator.sub, samples.done, samples.sent)),
+    )
 
 
 def _mark(number: int, event: EventReport, facts: Facts, start: int, end: int) -> Mark:

@@ -1,0 +1,129 @@
+"""A run as JSON: what ``--json`` prints and ``--save`` keeps, one documented shape.
+
+The structs below are the documentation; ``result.schema.json`` is made from them, and a test holds
+the two and real runs together. Times end in ``_s`` (seconds of the run) or ``_us`` (microseconds);
+a percentile is null when there was nothing to measure. Fields may be added; none changes meaning
+under the same ``schema``.
+"""
+
+from __future__ import annotations
+
+import operator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from loadgen.conductor import Observation
+from loadgen.plan import PlanError
+from loadgen.report import Rate, Report, Spread
+from loadgen.timeline import Buckets, curve, whole_run
+from loadgen.verdict import Verdict
+
+__all__ = ["SCHEMA", "EventResult", "Result", "build_result", "json_schema", "read_result"]
+
+SCHEMA = "netswap/1"
+
+
+class WindowResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What was open in a stretch of the run, and its latency."""
+
+    opens_s: float
+    closes_s: float
+    operations: int
+    latency_us: Spread
+
+
+class EventResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to the server: when, how it ended, and what was around it.
+
+    ``answer`` is what the command printed: as data when it is JSON, else as text. ``exit_code`` is
+    null when it had to be ended.
+    """
+
+    kind: Literal["push", "run"]
+    at_s: float
+    command: list[str]
+    start_s: float
+    end_s: float
+    exit_code: int | None
+    answer: Any
+    stderr: str
+    window_us: Spread
+    rest_us: Spread
+    window: WindowResult | None = None
+
+
+class ExampleResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault of those that were counted; ``sequence`` is -1 when it is about no operation."""
+
+    what: str
+    connection: int
+    sequence: int
+    detail: str
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run.
+
+    ``connections`` has those asked, connected, refused and dropped; ``counts`` the operations
+    issued and answered, and every fault by name. Latency counts from the intended time, service
+    time from the send; late is how late we sent. ``latency_curve`` has pairs of a share and the us
+    that they were within. ``null_windows`` are stretches in which nothing happened, as long as
+    those of events. ``timeline`` has columns, one value a bucket.
+    """
+
+    schema: Literal["netswap/1"]
+    verdict: str
+    exit_code: int
+    reasons: list[str]
+    protocol: str
+    target: str
+    loop: Literal["open", "closed"]
+    duration_s: float
+    processes: int
+    payload: int
+    connections: dict[str, int]
+    counts: dict[str, int]
+    rate: Rate
+    latency_us: Spread
+    service_us: Spread
+    late_us: Spread
+    by_version: dict[str, int]
+    events: list[EventResult]
+    null_windows: list[WindowResult]
+    cpu_s: list[float]
+    cpu_share: float
+    examples: list[ExampleResult]
+    timeline: Buckets
+    latency_curve: list[list[float]]
+    service_curve: list[list[float]]
+
+
+def build_result(seen: Observation, report: Report, verdict: Verdict) -> dict[str, Any]:
+    """The plain data of a run, in the shape of ``Result``."""
+    samples = seen.samples
+    head = {"schema": SCHEMA, "verdict": verdict.name, "exit_code": verdict.exit_code}
+    derived = {
+        "timeline": whole_run(seen)[1],
+        "latency_curve": curve(map(operator.sub, samples.done, samples.intended)),
+        "service_curve": curve(map(operator.sub, samples.done, samples.sent)),
+    }
+    plain: dict[str, Any] = msgspec.to_builtins(derived)
+    return {**head, "reasons": verdict.reasons, **report.to_json(), **plain}
+
+
+def json_schema() -> str:
+    """The JSON Schema of a result, for ``result.schema.json``."""
+    schema = msgspec.json.schema(Result)
+    return (
+        msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=1).decode() + "\n"
+    )
+
+
+def read_result(path: Path) -> Result:
+    """A result that was saved. Raises PlanError, with what is wrong in the file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Result)
+    except (OSError, msgspec.DecodeError) as error:
+        raise PlanError(f"{path} is no saved run: {error}; write one with --save") from error
