@@ -9,8 +9,9 @@ Between the first flip and the last nothing is served, by old code or by new.
     Resting ──▶ Emptying ──▶ Closed ──▶ Still ──▶ Opening ──▶ Open
        └────────────┴───────────┴ late, given up ────▲
 
-*Resting*: sessions stop at their next swap point and stay there; everything else is served, as a
-session may need more input, or an answer, to come to one. *Emptying*: the transports are taken,
+*Resting*: sessions stop at their next swap point and stay there, and what is to be swapped at rest
+lets its coroutines end and holds new ones; everything else is served, as a session or a coroutine
+may need more input, or an answer, to come to that. *Emptying*: the transports are taken,
 so clients wait; calls that are inside of services end, for which timers, other workers and replies
 still come through. *Closed*: only what other workers ask is done, and what follows from it, so that
 no question of one version is left for the other (``settling``). *Still*: that is held too, and
@@ -136,13 +137,21 @@ class Gate:
     """Of one worker, once. ``patience`` in seconds is for how long it stays closed at most.
 
     It waits for objects of the kinds in ``callers``, or for all: no others can call what changes.
+    Services in ``ending`` have coroutines inside whose clients have to be heard until they end.
     """
 
-    def __init__(self, host: Host, patience: float, callers: Container[str] | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        patience: float,
+        callers: Container[str] | None = None,
+        ending: Iterable[Entry] = (),
+    ) -> None:
         self.stage = Stage.RESTING
         self._host = host
         self._patience = patience
         self._callers = callers
+        self._ending = tuple(ending)
         self._alarm: asyncio.TimerHandle | None = None
         self._given_up: Refusal | None = None
         self._settling: Settling | None = None
@@ -162,6 +171,8 @@ class Gate:
         deadline = host.clock.monotonic_ns() + int(timeout * 1e9)
         self._alarm = host.loop.call_later(self._patience, self._open_alone)
         host.gate = self
+        for entry in self._ending:
+            present(entry).bring_to_rest(_nothing)
         await self._in_slices(list(host.table), self._look)
         if await self._until(self._sessions_rest, deadline):
             self._began_ns = host.clock.monotonic_ns()
@@ -310,7 +321,11 @@ class Gate:
     def _sessions_rest(self) -> bool:
         """None goes on while the gate is there, so those that rest need no second look."""
         self._busy = [entry for entry in self._busy if not self._rests(entry)]
-        return not self._busy
+        return not self._busy and not self._inside()
+
+    def _inside(self) -> list[Entry]:
+        rows = [row for row in self._ending if row in self._host.table]
+        return [row for row in rows if not present(row).at_rest()]
 
     def _all_rest(self) -> bool:
         """Whether no call is inside of any service, all of them looked at in this moment."""
@@ -345,7 +360,8 @@ class Gate:
     def _blockers(self) -> list[Blocker]:
         """What is suspended, by file and line."""
         slot = self._host.slot
-        found = [blocker for entry in self._busy for blocker in present(entry).blockers()]
+        rows = (*self._busy, *self._inside())
+        found = [blocker for entry in rows for blocker in present(entry).blockers()]
         for task in self._host.tasks:
             where = suspended_at(task.get_coro()) or "its end"
             found.append(Blocker("a callback", f"of worker {slot}", where, self.closed_ns / 1e9))
@@ -422,10 +438,17 @@ class Gate:
             self._alarm.cancel()
         if self._host.gate is self:
             self._host.gate = None
+        for entry in self._ending:
+            if entry in self._host.table:
+                present(entry).carry_on()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _nothing() -> None:
+    """The gate looks by itself."""
 
 
 def _rests(entry: Entry) -> bool:

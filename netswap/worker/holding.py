@@ -7,6 +7,9 @@ from typing import cast
 
 from netswap.channel import messages
 from netswap.events import Refusal, Stage
+from netswap.hotswap import Change
+from netswap.mediator import present
+from netswap.ott import Entry
 from netswap.stack import Host
 from netswap.worker.gate import Gate
 from netswap.worker.settling import RETURN_S, Peers, Settling
@@ -21,8 +24,10 @@ UNHEARD_S = 20.0
 class Holding:
     """Of transaction ``tx``; ``timeout`` in seconds."""
 
-    def __init__(self, host: Host, tx: int, timeout: float) -> None:
+    def __init__(self, host: Host, tx: int, timeout: float, changes: Sequence[Change] = ()) -> None:
+        """``changes`` are looked at when the gate is closed."""
         self._host = host
+        self._changes = changes
         self._tx = tx
         self._timeout = timeout
         self._gate: Gate | None = None
@@ -42,13 +47,30 @@ class Holding:
         slot = self._host.slot
         if self._gate is not None and self._gate.shut:
             return messages.Held(self._tx, slot)
-        self._gate = Gate(self._host, 2 * self._timeout + UNHEARD_S, callers)
+        patience = 2 * self._timeout + UNHEARD_S
+        self._gate = Gate(self._host, patience, callers, self._must_rest())
         if stopped is not None:
             self._gate.give_up(stopped)
         refusal = await self._gate.close(self._timeout)
         if refusal is None:
             return messages.Held(self._tx, slot)
         return messages.SwapFailed(self._tx, slot, placed(refusal, slot))
+
+    def _must_rest(self) -> list[Entry]:
+        """Services without mediators whose coroutines have to end before they are swapped.
+
+        That is how it is with an application. On the way back new code is what is present.
+        """
+        found = []
+        for change in self._changes:
+            entry = self._host.services.get(change.kind)
+            target = None if entry is None else present(entry)
+            if entry is None or target is None or target.may_suspend:
+                continue
+            following = change.before if type(target) is change.new else change.new
+            if following is not None and target.must_rest(following):
+                found.append(entry)
+        return found
 
     async def serve(self) -> float:
         """Open the gate, if it was closed; for how many microseconds that had been."""

@@ -68,7 +68,7 @@ class Transaction:
         self._installation = Installation(host, self._changes, ask.canary, ask.only is not None)
         self._policy: Any = None
         self._watch: Watch | None = None
-        self._holding = Holding(host, ask.tx, ask.timeout)
+        self._holding = Holding(host, ask.tx, ask.timeout, self._changes)
         self._stroke = False
 
     @property

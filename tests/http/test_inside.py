@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from netswap import State, migration
+from netswap.channel import messages
 from netswap.errors import StateMovedError
 from netswap.events import Refusal, Stage
 from netswap.hotswap import Phase
 from netswap.http import App, Request, Response, route
 from netswap.mediator import present
 from netswap.worker.driver import Driver
+from netswap.worker.holding import Holding
 from protocols.http import limits, v2
 from tests.protocols.conftest import serve, until
 
@@ -76,6 +78,11 @@ def counter(name: str) -> type[App[Count]]:
         @route("GET", "/at-once")
         def at_once(self, request: Request) -> Response:
             self.state.count += 1
+            return Response(name)
+
+        @route("POST", "/sum")
+        async def sum(self, request: Request) -> Response:
+            self.state.count += len(await request.body.read())
             return Response(name)
 
     return Counter
@@ -293,3 +300,50 @@ async def test_the_way_back_waits_for_what_new_code_has_begun(serve):
     await run
     assert await body(client) == "new"
     assert (swap.phase, app_of(server).state) == (Phase.RESTORED, Count(1))
+
+
+async def half_sent(serve: Any) -> tuple[Any, Any]:
+    """A coroutine that has begun and has half of its body; nothing else is asked."""
+    server = await served(serve, counter("old"))
+    server.host.mesh = None
+    client = await server.connect()
+    await client.send(b"POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nhal")
+    await until(app_of(server).inside.open)
+    return server, client
+
+
+async def test_a_gate_lets_those_inside_have_the_rest_of_their_bodies(serve):
+    """Clients wait only when no coroutine needs them any more; new ones begin in new code."""
+    server, client = await half_sent(serve)
+    other = await server.connect()
+    swap = server.prepare(load(totaller("new")))
+    holding = Holding(server.host, 1, 5.0, list(swap.changes.values()))
+    hold = asyncio.create_task(holding.hold(None, None))
+    await until(lambda: app_of(server).inside.holding)
+    await other.send(get("/add"))
+    await client.send(b"ves", read=False)
+    assert await body(client) == "old"
+    assert type(await hold) is messages.Held
+    assert await holding.settled([0]) is None
+    await Driver(server.host, swap).run(1)
+    assert (swap.phase, app_of(server).state) == (Phase.DONE, Total("6"))
+    await holding.serve()
+    assert await body(other) == "new"
+    swap.finish()
+
+
+async def test_a_gate_that_gives_up_lets_held_coroutines_begin_in_old_code(serve):
+    """The one that it has waited for is named, and goes on."""
+    server, client = await half_sent(serve)
+    other = await server.connect()
+    swap = server.prepare(load(totaller("new")))
+    holding = Holding(server.host, 1, 0.3, list(swap.changes.values()))
+    hold = asyncio.create_task(holding.hold(None, None))
+    await until(lambda: app_of(server).inside.holding)
+    await other.send(get("/add"))
+    failed = await hold
+    assert failed.refusal.kind == "http.app"
+    assert failed.refusal.line
+    assert await body(other) == "old"
+    await client.send(b"ves")
+    assert await body(client) == "old"
