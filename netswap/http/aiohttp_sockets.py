@@ -209,9 +209,9 @@ class _Sender:
         """
         channel = self._channel
         try:
-            if opcode == WSMsgType.TEXT:
+            if opcode == _TEXT:
                 channel.send_nowait(message.decode())
-            elif opcode == WSMsgType.BINARY:
+            elif opcode == _BINARY:
                 channel.send_nowait(bytes(message))
             elif opcode == WSMsgType.PING:
                 await channel.ping(bytes(message))

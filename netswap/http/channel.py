@@ -52,6 +52,8 @@ MANY: Final = 64
 """Or so many messages."""
 RESTARTED: Final = 1012
 
+_OPEN: Final = Phase.OPEN
+_CLOSED: Final = Phase.CLOSED
 _NOTHING: Final = msgspec.msgpack.encode(None)
 
 
@@ -221,9 +223,14 @@ class Channel:
                 self.move()
             elif self._messages:
                 return self._take()
-            elif self.phase is Phase.CLOSED:
+            elif self.phase is _CLOSED:
                 raise self._closed_error()
-            await self._more()
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await waiter
+            finally:
+                if self._waiter is waiter:
+                    self._waiter = None
         raise WebSocketClosedError(RESTARTED, "a newer version goes on with it")
 
     def receive_nowait(self) -> str | bytes | None:
@@ -232,14 +239,14 @@ class Channel:
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
         """All messages until it is closed."""
-        return self._all()
+        return self
 
-    async def _all(self) -> AsyncIterator[str | bytes]:
+    async def __anext__(self) -> str | bytes:
+        """The next of them."""
         try:
-            while True:
-                yield await self.receive()
+            return await self.receive()
         except WebSocketClosedError:
-            return
+            raise StopAsyncIteration from None
 
     async def send(self, data: str | bytes) -> None:
         """Send a message, and wait while the client does not take what was sent.
@@ -247,11 +254,15 @@ class Channel:
         Raises WebSocketClosedError when it is closed, or is being closed.
         """
         self.send_nowait(data)
-        await self.drained()
+        if getattr(self.entry.target, "writing_paused", False):
+            await self.drained()
 
     def send_nowait(self, data: str | bytes) -> None:
         """The same without waiting: look at ``backlog``."""
-        self._act("channel_send", data)
+        if self.phase is _OPEN and not self.moving:
+            self.entry.target.channel_send(data)
+        else:
+            self._act("channel_send", data)
 
     async def ping(self, data: bytes = b"") -> None:
         """Send a ping with at most 125 bytes; the connection sends its own, too."""
@@ -296,18 +307,11 @@ class Channel:
     def _take(self) -> str | bytes:
         message = self._messages.popleft()
         self._size -= len(message)
-        target = self.entry.target
-        if target is not None and target.reading_paused and not self._messages:
-            target.channel_taken()
+        if not self._messages:
+            target = self.entry.target
+            if target is not None and target.reading_paused:
+                target.channel_taken()
         return message
-
-    async def _more(self) -> None:
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await waiter
-        finally:
-            if self._waiter is waiter:
-                self._waiter = None
 
     # the coroutine that has it
 
@@ -407,11 +411,15 @@ class Channel:
         for method, arguments in early:
             getattr(entry.target, method)(*arguments)
 
-    def deliver(self, message: str | bytes) -> None:
-        """A message has come."""
-        self._messages.append(message)
+    def deliver(self, message: str | bytes) -> bool:
+        """A message has come; says what ``full`` says."""
+        messages = self._messages
+        messages.append(message)
         self._size += len(message)
-        self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        return self._size > HIGH_WATER or len(messages) > MANY
 
     @property
     def full(self) -> bool:
@@ -439,8 +447,9 @@ class Channel:
             drained.set_result(None)
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _move(self, event: Event) -> None:
         try:

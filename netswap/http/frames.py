@@ -5,7 +5,10 @@ generator: it can be neither copied nor encoded. So it lives in an object that b
 version, and moves by reference. The canonical form is the raw bytes of the data frames since the
 last message boundary, which a new parser is fed with, and how far the closing is.
 
-* A chunk that is just one small message, the usual case, is not parsed at all.
+* A small message in one plain frame, the usual case, is not parsed at all, and one that goes out is
+  put together here.
+* A chunk of a megabyte can hold two hundred thousand frames. Who must not hold the loop for so long
+  takes some (``most``) and comes back for those that wait, before anything else is fed.
 * The parser is fed a frame at a time. What a message makes somebody say stands before what is said
   to the frames behind it, and a cut of the stream anywhere changes nothing. This is also how the
   bytes since the boundary are known; control frames are no part of them.
@@ -20,7 +23,7 @@ last message boundary, which a new parser is fed with, and how far the closing i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from enum import StrEnum
 from typing import Any, Final
 
@@ -86,6 +89,8 @@ class Frames:
         "_opcode",
         "_parts",
         "_protocol",
+        "_waiting",
+        "asked",
     )
 
     def __init__(
@@ -104,48 +109,100 @@ class Frames:
         """and those of the frames before it of the same message."""
         self._opcode = Opcode.TEXT
         self._parts: list[bytes] = []
+        self._waiting = b""
+        """What has come and was not looked at."""
+        self.asked = False
+        """The connection's note that it has asked for a turn to take what waits."""
 
     # what comes
 
-    def feed(self, data: bytes) -> Iterator[Arrived]:
+    def alone(self, data: bytes) -> str | bytes | None:
+        """The message, if ``data`` is just one short one in one plain frame, as most chunks are.
+
+        None: it is anything else, or wrong, and nothing was done. Then ``feed`` takes it.
+        """
+        size = len(data) - _PLAIN_HEAD
+        if not 0 <= size < _EXTENDED or data[1] != 0x80 | size or self._waiting:
+            return None
+        if self._frame or self._message or self._protocol.eof_sent:
+            return None
+        return self._unmasked(data[0], data[_PLAIN_HEAD:], data[2:_PLAIN_HEAD])
+
+    def feed(self, data: bytes, most: int = 0) -> Iterator[Arrived]:
         """Take bytes cut anywhere; what came whole, one after the other as it is asked for.
 
-        After each, ``output()`` may have something that is to be sent before anything else.
+        After each, ``output()`` may have something that is to be sent before anything else. With
+        ``most``, what is behind so many frames is kept: while ``waits``, go on with ``feed(b"")``.
         """
-        alone = self._alone(data) if len(data) >= _HEAD + _MASK else None
-        if alone is not None:
-            yield Arrival.MESSAGE, alone
-            return
-        at, end = 0, len(data)
+        if self._waiting:
+            data, self._waiting = self._waiting + data, b""
+        at, end, count = 0, len(data), 0
         while at < end and not self.is_over():
-            size = self._left or _missing(self._frame, data, at)
-            raw = data[at : at + size]
-            at += len(raw)
-            self._left = size - len(raw)
-            self._frame += raw
-            self._protocol.receive_data(raw)
-            yield from self._arrived()
-            if not self._left and _is_whole(self._frame):
-                self._frame_ended()
-                if len(self._message) > self._limit + RAW_LIMIT:
-                    yield self.fail(1009, "too many fragments")
-            if self.is_over():
-                yield Arrival.OVER, None
+            if most and count == most:
+                self._waiting = data[at:]
+                return
+            count += 1
+            size = self._plain_size(data, at) if self._is_at_boundary() else 0
+            message = self._plain(data, at, size) if size else None
+            if message is not None:
+                at += size
+                yield Arrival.MESSAGE, message
+                continue
+            at += yield from self._parse(data, at)
 
-    def _alone(self, data: bytes) -> str | bytes | None:
-        """The message, if ``data`` is just one in one plain frame: the parser need not be asked.
+    def _parse(self, data: bytes, at: int) -> Generator[Arrived, None, int]:
+        """Let the parser have the rest of a frame, or what there is of it; says how much it was."""
+        size = self._left or _missing(self._frame, data, at)
+        raw = data[at : at + size]
+        self._left = size - len(raw)
+        self._frame += raw
+        self._protocol.receive_data(raw)
+        yield from self._arrived()
+        if not self._left and _is_whole(self._frame):
+            self._frame_ended()
+            if len(self._message) > self._limit + RAW_LIMIT:
+                yield self.fail(1009, "too many fragments")
+        if self.is_over():
+            yield Arrival.OVER, None
+        return len(raw)
 
-        Whatever is anything else, or would be wrong, is left to the parser.
-        """
-        if data[0] not in _WHOLE or self._frame or self._message or self.is_over():
+    @property
+    def waits(self) -> bool:
+        """Whether something has come that was not looked at."""
+        return bool(self._waiting) and not self.is_over()
+
+    def _is_at_boundary(self) -> bool:
+        """Whether the next byte is the first of a message, or of a control frame."""
+        return not (self._frame or self._message or self._protocol.eof_sent)
+
+    def _plain_size(self, data: bytes, at: int) -> int:
+        """The bytes of the frame at ``at``, if it is here, plain, and not long; else 0."""
+        if len(data) - at < _PLAIN_HEAD or data[at] not in _WHOLE:
+            return 0
+        size = data[at + 1] - 0x80
+        if size == _EXTENDED:
+            size = int.from_bytes(data[at + 2 : at + 4], "big") + 2
+        elif not 0 <= size < _EXTENDED:
+            return 0
+        size += _PLAIN_HEAD
+        return size if size <= len(data) - at else 0
+
+    def _plain(self, data: bytes, at: int, size: int) -> str | bytes | None:
+        """The message in a frame of that size. None: it is for the parser to say what is wrong."""
+        head = _PLAIN_HEAD if data[at + 1] != 0x80 | _EXTENDED else _PLAIN_HEAD + 2
+        payload = data[at + head : at + size]
+        return self._unmasked(data[at], payload, data[at + head - _MASK : at + head])
+
+    def _unmasked(self, first: int, payload: bytes, mask: bytes) -> str | bytes | None:
+        if len(payload) > self._limit:
             return None
-        at = 8 if len(data) > 7 and data[1] == 0xFE else 6
-        size = int.from_bytes(data[2:4], "big") if at == 8 else data[1] - 0x80
-        if len(data) != at + size or size > self._limit or (at == 6 and data[1] > 0xFD):
+        unmasked = apply_mask(payload, mask)
+        if first == _BINARY:
+            return unmasked
+        if first != _TEXT:
             return None
-        payload = apply_mask(data[at:], data[at - 4 : at])
         try:
-            return payload.decode() if data[0] == _WHOLE[0] else payload
+            return unmasked.decode()
         except UnicodeDecodeError:
             return None
 
@@ -207,15 +264,19 @@ class Frames:
 
     def message(self, data: str | bytes) -> bytes:
         """A whole message; b"" when the closing handshake has begun."""
-        if self._protocol.state is not State.OPEN:
+        protocol = self._protocol
+        if protocol.close_sent is not None or protocol.eof_sent:  # it is not open
             return b""
-        text = isinstance(data, str)
-        payload = data.encode() if isinstance(data, str) else bytes(data)
-        frame = Frame(Opcode.TEXT if text else Opcode.BINARY, payload)
-        compressed = len(payload) >= DEFLATE_FROM
-        return frame.serialize(
-            mask=False, extensions=self._protocol.extensions if compressed else []
-        )
+        if isinstance(data, str):
+            payload, heads = data.encode(), _TEXT_HEADS
+        else:
+            payload, heads = bytes(data), _BINARY_HEADS
+        size = len(payload)
+        if size < _EXTENDED:
+            return heads[size] + payload
+        frame = Frame(Opcode.TEXT if heads is _TEXT_HEADS else Opcode.BINARY, payload)
+        extensions = protocol.extensions if size >= DEFLATE_FROM else []
+        return frame.serialize(mask=False, extensions=extensions)
 
     def ping(self, data: bytes) -> bytes:
         """A ping with at most 125 bytes; b"" when nothing is answered any more."""
@@ -269,16 +330,18 @@ class Frames:
             _plain(protocol.close_sent),
             protocol.close_rcvd_then_sent,
             protocol.eof_sent,
+            frames._waiting,
         ]
 
     @staticmethod
     def from_canonical(plain: Any) -> Frames:
         """Frames with a parser of its own, as far as the other."""
-        compression, limit, raw, state, received, sent, order, eof_sent = plain
+        compression, limit, raw, state, received, sent, order, eof_sent, *waiting = plain
         bits = None if compression is None else (compression[0], compression[1])
         frames = Frames(bits, limit)
         for _ in frames.feed(raw):
             raise ValueError("bytes since a boundary hold a whole message")
+        frames._waiting = waiting[0] if waiting else b""  # of one that was noted by an older server
         protocol = frames._protocol
         protocol.state = State(state)
         protocol.close_rcvd = None if received is None else Close(*received)
@@ -300,11 +363,18 @@ _ARRIVALS: Final = {
     Opcode.CLOSE: Frames._close,
 }
 
-_WHOLE: Final = b"\x81\x82"
+_TEXT: Final = 0x81
+_BINARY: Final = 0x82
+_WHOLE: Final = bytes((_TEXT, _BINARY))
 """The first bytes of a text and of a binary message in one frame, not deflated."""
+_EXTENDED: Final = 126
+"""The length that says that it stands behind, in two bytes; what is less says how long it is."""
+_TEXT_HEADS: Final = tuple(bytes((_TEXT, size)) for size in range(_EXTENDED))
+_BINARY_HEADS: Final = tuple(bytes((_BINARY, size)) for size in range(_EXTENDED))
 _LENGTHS: Final = {126: 2, 127: 8}
 _HEAD: Final = 2
 _MASK: Final = 4
+_PLAIN_HEAD: Final = _HEAD + _MASK
 
 
 def _missing(frame: bytearray, data: bytes, at: int = 0) -> int:

@@ -30,6 +30,8 @@ LINE_LIMIT: Final = 4096
 FAREWELL_S: Final = 5.0
 CLOSE_S: Final = 10.0
 PING_S: Final = 20.0
+AT_ONCE: Final = 64
+"""Frames that are taken in one turn of the loop: a chunk may hold a hundred thousand."""
 RESTART: Final = 1012
 SILENT: Final = 1011
 VERBS: Final = frozenset({"nick", "join", "who", "quit"})
@@ -69,15 +71,13 @@ class ChatSocket(Connection[Guest], uses={"rooms": "chat.rooms"}):
         self.rooms.enter(self.entry.identity, nick, self.state.room)
 
     def on_data(self, data: bytes) -> None:
-        """One frame after the other."""
-        state = self.state
-        state.silent = 0
-        for what, value in state.frames.feed(data):
-            if what is Arrival.MESSAGE:
-                self._obey(value)
-            self._say(state.frames.output())
-            if what is Arrival.OVER:
-                self._finish()
+        """One frame after the other, so many in a turn of the loop."""
+        self.state.silent = 0
+        self._take(data)
+
+    def on_eof(self) -> bool:
+        """The client has ended; what waits for its turn is still done."""
+        return self.state.frames.waits
 
     def on_close(self, error: Exception | None) -> None:
         """Leave the room."""
@@ -90,7 +90,7 @@ class ChatSocket(Connection[Guest], uses={"rooms": "chat.rooms"}):
 
     def on_resume_writing(self) -> None:
         """Go on."""
-        self.resume_reading()
+        self._look_at_flow()
 
     def on_drain(self) -> None:
         """The server stops."""
@@ -130,6 +130,38 @@ class ChatSocket(Connection[Guest], uses={"rooms": "chat.rooms"}):
         self._farewell(1000, "bye")
 
     # inside
+
+    def _take(self, data: bytes) -> None:
+        frames = self.state.frames
+        for what, value in frames.feed(data, AT_ONCE):
+            if what is Arrival.MESSAGE:
+                self._obey(value)
+            self._say(frames.output())
+            if what is Arrival.OVER:
+                self._finish()
+        self._look_at_flow()
+
+    def _look_at_flow(self) -> None:
+        """Nothing is read while something waits, for its turn or to be written."""
+        frames = self.state.frames
+        if frames.waits and not self.writing_paused and not frames.asked:
+            frames.asked = True
+            self.host.call_soon(self.entry, "proceed")
+        full = self.writing_paused or frames.waits
+        if full and not self.reading_paused:
+            self.pause_reading()
+        elif self.reading_paused and not full:
+            self.resume_reading()
+
+    def proceed(self) -> None:
+        """The turn of what waits."""
+        frames = self.state.frames
+        frames.asked = False
+        if self.writing_paused:
+            return
+        self._take(b"")
+        if self.half_closed and not frames.waits:
+            self.close()
 
     def _obey(self, line: str | bytes) -> None:
         word, _, argument = str(line).strip().partition(" ")

@@ -18,6 +18,8 @@ from netswap.http import Arrival, Channel, Frames
 
 PING_S: Final = 20.0
 CLOSE_S: Final = 10.0
+AT_ONCE: Final = 64
+"""Frames that are taken in one turn of the loop: a chunk may hold a hundred thousand."""
 RESTART: Final = 1012
 NO_PONG: Final = 1011
 TOLD: Final = b"netswap"
@@ -51,17 +53,22 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
         self._call("open")
 
     def on_data(self, data: bytes) -> None:
-        """One frame after the other: what it makes us say stands before the answer to the next."""
+        """One message as a rule; else one frame after the other, so many in a turn of the loop."""
         state = self.state
-        for what, value in state.frames.feed(data):
-            self._arrived(what, value)
-            self._say(state.frames.output())
-        if state.channel.full and not self.reading_paused:
+        message = state.frames.alone(data)
+        if message is None:
+            self._take(data)
+        elif state.channel.by_call:
+            self._call("message", message)
+        elif state.channel.deliver(message) and not self.reading_paused:
             self.pause_reading()
 
-    def on_eof(self) -> None:
-        """The client has ended without a word."""
-        self._end(1006)
+    def on_eof(self) -> bool:
+        """The client has ended without a word, behind what waits for its turn."""
+        waits = self.state.frames.waits
+        if not waits:
+            self._end(1006)
+        return waits
 
     def on_close(self, error: Exception | None) -> None:
         """The connection is gone."""
@@ -73,10 +80,8 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
 
     def on_resume_writing(self) -> None:
         """Who waits to send goes on."""
-        channel = self.state.channel
-        channel.resumed()
-        if not channel.full:
-            self.resume_reading()
+        self.state.channel.resumed()
+        self._look_at_flow()
 
     def on_drain(self) -> None:
         """The server stops."""
@@ -102,6 +107,38 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
         self.abort()
 
     # what comes
+
+    def _take(self, data: bytes) -> None:
+        """What a frame makes us say stands before the answer to the next."""
+        state = self.state
+        for what, value in state.frames.feed(data, AT_ONCE):
+            self._arrived(what, value)
+            self._say(state.frames.output())
+        self._look_at_flow()
+
+    def _look_at_flow(self) -> None:
+        """Nothing is read while something waits: for its turn, to be received, or to be written."""
+        frames = self.state.frames
+        behind = self.writing_paused or self.state.channel.full
+        if frames.waits and not behind and not frames.asked:
+            frames.asked = True
+            self.host.call_soon(self.entry, "proceed")
+        full = behind or frames.waits
+        if full and not self.reading_paused:
+            self.pause_reading()
+        elif self.reading_paused and not full:
+            self.resume_reading()
+
+    def proceed(self) -> None:
+        """The turn of what waits."""
+        frames = self.state.frames
+        frames.asked = False
+        if self.writing_paused or self.state.channel.full:
+            return
+        self._take(b"")
+        if self.half_closed and not frames.waits:
+            self._end(1006)
+            self.close()
 
     def _arrived(self, what: Arrival, value: Any) -> None:
         state = self.state
@@ -149,8 +186,7 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
 
     def channel_taken(self) -> None:
         """It has received what there was."""
-        if self.reading_paused and not self.writing_paused:
-            self.resume_reading()
+        self._look_at_flow()
 
     def _say(self, data: bytes) -> None:
         if data:

@@ -83,6 +83,50 @@ def test_many_cuts_change_nothing(cuts):
     assert taken(chunks, renew=True) == WHOLE
 
 
+@given(st.lists(st.integers(1, len(ALL) - 1), max_size=5), st.integers(1, 5))
+def test_what_comes_in_turns_is_the_same(cuts, most):
+    """So many frames in each, the rest waits; with new frames between any two turns."""
+    places = [0, *sorted(set(cuts)), len(ALL)]
+    frames, found, said = Frames(BITS), [], b""
+    for a, b in zip(places, places[1:], strict=False):
+        chunk = ALL[a:b]
+        while chunk or frames.waits:
+            before = len(found)
+            for arrived in frames.feed(chunk, most):
+                found.append(arrived)
+                said += frames.output()
+            assert len([what for what, _ in found[before:] if what is not Arrival.OVER]) <= most
+            frames, chunk = again(frames), b""
+    assert (found, said) == WHOLE
+
+
+def test_a_message_alone_is_taken_only_where_nothing_is_before_it():
+    """Neither a frame that has begun, nor a message, nor what waits for its turn, nor the end."""
+    text = frame(Opcode.TEXT, b"text")
+    assert Frames().alone(text) == "text"
+    assert Frames(limit=3).alone(text) is None
+    begun = {
+        "half a frame": text[:3],
+        "half a message": frame(Opcode.TEXT, b"x", fin=False),
+        "the end": closing(1000),
+    }
+    for name, data in begun.items():
+        frames = Frames()
+        list(frames.feed(data))
+        assert frames.alone(text) is None, name
+    frames = Frames()
+    list(frames.feed(text * 3, 1))
+    assert frames.waits
+    assert frames.alone(text) is None
+    assert list(frames.feed(text)) == [(Arrival.MESSAGE, "text")] * 3
+
+
+def test_an_older_note_of_frames_is_read():
+    """It does not say what waits, as nothing did."""
+    plain = Frames.to_canonical(Frames(BITS))
+    assert not Frames.from_canonical(plain[:-1]).waits
+
+
 @given(
     st.sampled_from([b"\x81", b"\x82", b"\x01", b"\xc1", b"\x88", b"\x83", b"\x80"]),
     st.integers(0, 255),
@@ -93,6 +137,8 @@ def test_a_chunk_that_is_one_frame_is_taken_as_the_parser_takes_it(first, second
     """Whatever its head says, right or wrong, whole or not, with another message behind it."""
     for length in (b"", size.to_bytes(2, "big")):
         data = first + bytes([second]) + length + rest
+        message = Frames(BITS).alone(data)
+        assert message is None or taken([data[:1], data[1:]])[0] == [(Arrival.MESSAGE, message)]
         more = frame(Opcode.TEXT, b"more")
         assert taken([data, more]) == taken([data[:1], data[1:], more[:1], more[1:]])
 
@@ -129,6 +175,9 @@ def test_what_breaks_the_rules_is_told_by_its_code_and_not_looked_at_further(nam
     """RFC 6455 section 7.4.1; what comes behind it is nobody's."""
     data, code = BAD[name]
     found, said = taken([data + frame(Opcode.TEXT, b"more"), b"and more"])
+    frames = Frames(BITS)
+    for _ in frames.feed(data):
+        assert bool(frames.message("x")) is frames.open
     assert [what for what, _ in found] == [Arrival.FAILURE, Arrival.OVER]
     assert found[0][1][0] == code
     assert Close.parse(said[2:]).code == code
