@@ -19,6 +19,7 @@ In reading order:
 - ``summary``     the report for a person, in the words of ``wording``; ``cli`` the command
 - ``timeline``    the run by time, in buckets that lose no spike (no I/O)
 - ``result``      the run as JSON, with its schema; ``comparison`` sets two side by side
+- ``picture``     the time lines of several runs as an SVG; elements are made by ``markup``
 - ``page``        the report as one file for a browser
 
 Latency is counted from the intended time of an operation, not from when it could be sent: a server

@@ -22,6 +22,7 @@ from loadgen.comparison import (
 from loadgen.conductor import conduct
 from loadgen.events import push_command
 from loadgen.page import write_page
+from loadgen.picture import draw_picture
 from loadgen.plan import (
     PORTS,
     Event,
@@ -205,6 +206,23 @@ def compare_runs(
         raise click.UsageError(str(error)) from error
     click.echo(comparison_json(comparison) if as_json else render_comparison(comparison))
     context.exit(comparison.verdict.exit_code)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="NAME=FILE...")
+@click.option("--title", default="Latency by time", show_default=True)
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="The SVG file to write.",
+)  # fmt: skip
+def picture(runs: tuple[str, ...], title: str, out: Path) -> None:
+    """Draw the time lines of saved runs under each other, on one scale."""
+    named = [run.partition("=") for run in runs]
+    try:
+        read = {name: read_result(Path(file)) for name, _, file in named}
+    except PlanError as error:
+        raise click.UsageError(str(error)) from error
+    out.write_text(draw_picture(read, title), encoding="utf-8")
 
 
 @main.command()

@@ -2,7 +2,6 @@
 
 - ``drawing``   the data of the charts, embedded as JSON
 - ``sections``  all that can be read without them: verdict, figures, events, tables
-- ``markup``    elements; what a server or a command said is escaped here and nowhere else
 - ``file``      puts them together with ``report.css``, ``report.js`` and uPlot (``vendor/``)
 
 The text is whole without JavaScript; the script only draws. A policy in the page lets no script

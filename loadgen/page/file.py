@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from loadgen.conductor import Observation
+from loadgen.markup import html
 from loadgen.page.drawing import build_drawing
-from loadgen.page.markup import html
 from loadgen.page.sections import body, title
 from loadgen.report import Report
 from loadgen.verdict import Verdict

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from loadgen.continuity import OPERATION_FAULTS
+from loadgen.markup import Child, el, table
 from loadgen.page.drawing import Drawing, Mark
-from loadgen.page.markup import Child, el, table
 from loadgen.report import PERCENTILES, EventReport, Report, Spread
 from loadgen.verdict import Verdict
 from loadgen.windows import Window

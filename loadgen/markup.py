@@ -1,11 +1,11 @@
-"""Elements of a page, built as a tree so that every text is escaped by the library."""
+"""Elements of a page or a picture, as a tree: every text is escaped by the library, once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from xml.etree.ElementTree import Element, tostring
 
-__all__ = ["Child", "el", "html", "table"]
+__all__ = ["Child", "el", "html", "svg", "table"]
 
 Child = Element | str
 
@@ -38,3 +38,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Child]], caption: str = "
 def html(element: Element) -> str:
     """The text of a tree."""
     return tostring(element, encoding="unicode", method="html")
+
+
+def svg(element: Element) -> str:
+    """The text of a picture that stands alone."""
+    return tostring(element, encoding="unicode") + "\n"

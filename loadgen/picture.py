@@ -1,0 +1,197 @@
+"""The time lines of several runs, one under the other, as an SVG that needs no browser to be made.
+
+All panels have one scale of time and one of latency (logarithmic), so the eye compares them. A
+panel has the latency of a run by when operations were due: the median, the 99th percentile and, as
+a shade up to it, the slowest; below it the faults, and which version answered. Events are lines
+through it, red when they failed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+from xml.etree.ElementTree import Element
+
+from loadgen.markup import el, svg
+from loadgen.result import Result
+from loadgen.wording import time_words
+
+__all__ = ["draw_picture"]
+
+_WIDTH, _LEFT, _RIGHT, _TOP = 960, 150, 16, 40
+_PLOT, _STRIP, _GAP = 110, 10, 30
+_PANEL = _PLOT + 2 * _STRIP + _GAP
+_GOOD = ("issued", "answered")
+_KEY = (("p50", "median"), ("p99", "99 of 100"), ("worst", "slowest"), ("fault", "faults"))
+
+_STYLE = """
+svg { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif; }
+.back { fill: #ffffff; } text { fill: #191c1f; } .quiet { fill: #5d646b; }
+.name { font-weight: 600; font-size: 15px; }
+.small { font-size: 10px; } .end { text-anchor: end; } .mid { text-anchor: middle; }
+.rule { stroke: #e3e3de; } .mark { stroke: #3c4650; stroke-dasharray: 3 3; }
+.mark.failed { stroke: #c62828; }
+.p50 { stroke: #2463c4; stroke-width: 1.6; fill: none; } .p99 { stroke: #b85a0a; fill: none; }
+.worst { fill: #a32a6a; fill-opacity: .16; stroke: #a32a6a; stroke-width: .7; }
+.fault { fill: #c62828; } .bad { fill: #c62828; font-weight: 600; } .good { fill: #17693f; }
+.v0 { fill: #5b8fd0; } .v1 { fill: #2d9b78; } .v2 { fill: #c08a24; } .v3 { fill: #8a6cc8; }
+@media (prefers-color-scheme: dark) {
+.back { fill: #14181b; } text { fill: #e7e9ea; }
+.quiet { fill: #9ea6ad; } .rule { stroke: #2d3337; }
+.mark { stroke: #c3cad0; } .p50 { stroke: #74aaff; } .p99 { stroke: #f0a050; }
+.worst { fill: #ef7fb5; stroke: #ef7fb5; } .fault, .bad { fill: #ff6b6b; } .good { fill: #7fd8a5; }
+}
+"""
+
+
+class _Axes(NamedTuple):
+    """Where a time (s) and a latency (us) are; ``top`` is that of the panel."""
+
+    seconds: float
+    low: float
+    high: float
+    top: float = 0.0
+
+    def x(self, at_s: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(at_s / self.seconds, 1.0)
+
+    def y(self, us: float) -> float:
+        return self.top + _PLOT * (1 - math.log(us / self.low) / math.log(self.high / self.low))
+
+
+def draw_picture(runs: Mapping[str, Result], title: str) -> str:
+    """The picture of these runs, by the name that stands beside each."""
+    axes = _axes(list(runs.values()))
+    height = _TOP + _PANEL * len(runs) + 14
+    picture = el("svg", el("title", title), el("style", _STYLE), xmlns="http://www.w3.org/2000/svg",
+                 viewBox=f"0 0 {_WIDTH} {height}", role="img")  # fmt: skip
+    picture.append(_box("back", 0, 0, _WIDTH, height))
+    picture.append(_text(16, 22, title, "name"))
+    picture.extend(_key())
+    for number, (name, run) in enumerate(runs.items()):
+        picture.extend(_panel(name, run, axes._replace(top=_TOP + number * _PANEL)))
+    picture.extend(_time(axes, _TOP + _PANEL * len(runs) - _GAP + 14))
+    return svg(picture)
+
+
+def _axes(runs: Sequence[Result]) -> _Axes:
+    lines = [run.timeline for run in runs]
+    low = min((us for line in lines for us in line.p50_us if us), default=100.0)
+    high = max((us for line in lines for us in line.max_us if us), default=1e6)
+    return _Axes(max(run.duration_s for run in runs), low / 1.3, max(high, low * 10) * 1.3)
+
+
+def _key() -> Iterator[Element]:
+    x = _WIDTH - _RIGHT - 330
+    for style, words in _KEY:
+        yield (
+            _box(style, x, 14, 14, 8)
+            if style in {"worst", "fault"}
+            else el("path", class_=style, d=f"M{x} 18h14")
+        )
+        yield _text(x + 19, 22, words, "quiet")
+        x += 88
+
+
+def _panel(name: str, run: Result, axes: _Axes) -> Iterator[Element]:
+    line = run.timeline
+    yield from _grid(axes)
+    at = [line.begin_s + (k + 0.5) * line.width_s for k in range(len(line.answered))]
+    yield el("path", class_="worst", d=_shade(axes, at, line.p50_us, line.max_us))
+    yield el("path", class_="p99", d=_trace(axes, at, line.p99_us))
+    yield el("path", class_="p50", d=_trace(axes, at, line.p50_us))
+    yield from _marks(run, axes)
+    yield from _strips(run, axes)
+    faults = sum(count for name, count in run.counts.items() if name not in _GOOD)
+    worst = time_words(run.latency_us["max"])
+    yield _text(16, axes.top + 22, name, "name")
+    yield _text(16, axes.top + 42, f"{faults:,} faults" if faults else "no fault",
+                "bad" if faults else "good")  # fmt: skip
+    yield _text(16, axes.top + 60, f"p99 {time_words(run.latency_us['p99'])}", "quiet")
+    yield _text(16, axes.top + 78, f"slowest {worst}", "quiet")
+
+
+def _grid(axes: _Axes) -> Iterator[Element]:
+    for power in range(math.ceil(math.log10(axes.low)), math.floor(math.log10(axes.high)) + 1):
+        y = axes.y(10.0**power)
+        yield el("path", class_="rule", d=f"M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}")
+        yield _text(_LEFT - 6, y + 4, time_words(10.0**power), "quiet end")
+
+
+def _time(axes: _Axes, y: float) -> Iterator[Element]:
+    step = next(step for step in (1, 2, 5, 10, 30, 60, 300, 1800, 1e9) if axes.seconds / step < 13)
+    for number in range(int(axes.seconds / step) + 1):
+        yield _text(axes.x(number * step), y, f"{number * step:g} s", "quiet mid")
+
+
+def _marks(run: Result, axes: _Axes) -> Iterator[Element]:
+    for event in run.events:
+        style = "mark" if event.exit_code == 0 else "mark failed"
+        move = f"M{axes.x(event.start_s):.1f} {axes.top}v{_PLOT + 2 * _STRIP}"
+        yield el("path", class_=style, d=move)
+
+
+def _strips(run: Result, axes: _Axes) -> Iterator[Element]:
+    """Faults, and below them the version that most answers of a bucket are of."""
+    line, top = run.timeline, axes.top + _PLOT
+    yield _text(_LEFT - 6, top + _STRIP - 1, "faults", "quiet end small")
+    yield _text(_LEFT - 6, top + 2 * _STRIP, "version", "quiet end small")
+    most = max(line.faults, default=0)
+    for k, count in enumerate(line.faults):
+        if count:
+            tall = max(2.0, (_STRIP - 1) * count / most)
+            yield _bar("fault", axes, line.begin_s + k * line.width_s, line.width_s, tall,
+                       top + _STRIP - tall)  # fmt: skip
+    versions = list(line.by_version)
+    main = [
+        max(range(len(versions)), key=lambda v: line.by_version[versions[v]][k], default=-1)
+        if line.answered[k] else -1
+        for k in range(len(line.answered))
+    ]  # fmt: skip
+    for version, group in groupby(enumerate(main), key=lambda pair: pair[1]):
+        ks = [k for k, _ in group]
+        if version >= 0:
+            begin = line.begin_s + ks[0] * line.width_s
+            yield _bar(f"v{version % 4}", axes, begin, len(ks) * line.width_s, 5, top + _STRIP + 2)
+
+
+def _bar(style: str, axes: _Axes, begin: float, long: float, tall: float, y: float) -> Element:
+    x = axes.x(begin)
+    return _box(style, x, y, max(1.0, axes.x(begin + long) - x), tall)
+
+
+def _trace(axes: _Axes, at: Sequence[float], values: Sequence[float | None]) -> str:
+    """A line through the known values; where nothing was due it is interrupted."""
+    points = [
+        None if us is None else f"{axes.x(s):.1f} {axes.y(us):.1f}"
+        for s, us in zip(at, values, strict=True)
+    ]
+    strokes = [list(group) for known, group in groupby(points, key=bool) if known]
+    return "".join(f"M{'L'.join(str(point) for point in stroke)}" for stroke in strokes)
+
+
+def _shade(
+    axes: _Axes,
+    at: Sequence[float],
+    below: Sequence[float | None],
+    above: Sequence[float | None],
+) -> str:
+    known = [
+        (axes.x(s), axes.y(low), axes.y(high))
+        for s, low, high in zip(at, below, above, strict=True)
+        if low is not None and high is not None
+    ]
+    there = [f"{x:.1f} {high:.1f}" for x, _, high in known]
+    back = [f"{x:.1f} {low:.1f}" for x, low, _ in reversed(known)]
+    return f"M{'L'.join([*there, *back])}Z" if known else ""
+
+
+def _box(style: str, x: float, y: float, width: float, height: float) -> Element:
+    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{width:.1f}", "height": f"{height:.1f}"}
+    return el("rect", class_=style, **place)
+
+
+def _text(x: float, y: float, words: str, style: str) -> Element:
+    return el("text", words, class_=style, x=f"{x:.1f}", y=f"{y:.1f}")

@@ -1,0 +1,84 @@
+"""The picture of several runs: one scale, every event, every fault, and nothing but an SVG."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import msgspec
+from click.testing import CliRunner
+
+from loadgen.cli import main
+from loadgen.picture import draw_picture
+from loadgen.report import build_report
+from loadgen.result import Result, build_result
+from loadgen.verdict import judge
+from tests.loadgen.seen import MS, pushed_at, steady_run
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def result(*events: Any, slow: dict[int, int] | None = None, faults: int = 0) -> Result:
+    seen = steady_run(6, *events, slow=slow)
+    seen.tally.lost = faults
+    seen.tally.fault_times = [3000 * MS] * faults
+    report = build_report(seen)
+    return msgspec.convert(build_result(seen, report, judge(report)), Result)
+
+
+def drawn(text: str, style: str) -> list[ElementTree.Element]:
+    return [each for each in ElementTree.fromstring(text).iter() if each.get("class") == style]
+
+
+def lowest_and_highest(path: str) -> tuple[float, float]:
+    ys = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", path)]
+    return min(ys), max(ys)
+
+
+def test_all_panels_have_one_scale() -> None:
+    """A spike of 400 ms in one run makes the other's line lower, not its own higher."""
+    quiet, loud = result(), result(slow={3000: 400})
+    text = draw_picture({"quiet": quiet, "loud": loud}, "Two")
+    paths = [each.get("d") for each in drawn(text, "worst")]
+    shades = [lowest_and_highest(path) for path in paths if path]  # the key's is no path
+    tops = [low - 40 - 160 * number for number, (low, _) in enumerate(shades)]
+    assert 0 <= tops[1] < 8, "the spike reaches the top of its panel"
+    assert tops[0] > 80, "and a run without one stays at the bottom"
+
+
+def test_every_event_and_every_fault_is_drawn() -> None:
+    """Events as lines, red when they failed; faults as bars; both in the words beside."""
+    text = draw_picture({"a": result(pushed_at(1000), pushed_at(2000, 20), faults=3)}, "One")
+    assert (len(drawn(text, "mark")), len(drawn(text, "mark failed"))) == (1, 1)
+    assert len([each for each in drawn(text, "fault") if each.get("height") == "9.0"]) == 1
+    assert [each.text for each in drawn(text, "bad")] == ["3 faults"]
+    assert [each.text for each in drawn(draw_picture({"a": result()}, "One"), "good")] == [
+        "no fault"
+    ]
+
+
+def test_the_versions_are_told_apart() -> None:
+    """Half of the run by each: two stretches."""
+    text = draw_picture({"a": result()}, "One")
+    assert (len(drawn(text, "v0")), len(drawn(text, "v1")), len(drawn(text, "v2"))) == (1, 1, 0)
+
+
+def test_a_name_is_text_and_nothing_is_fetched() -> None:
+    """No link, no script, no style from elsewhere."""
+    text = draw_picture({"<script>": result()}, "a & b")
+    tags = {each.tag.removeprefix(SVG) for each in ElementTree.fromstring(text).iter()}
+    assert tags == {"svg", "title", "style", "rect", "text", "path"}
+    assert "href" not in text
+    assert "url(" not in text
+
+
+def test_the_command_writes_a_file(tmp_path: Path) -> None:
+    """From runs that were saved, by name."""
+    saved, out = tmp_path / "run.json", tmp_path / "lines.svg"
+    saved.write_bytes(msgspec.json.encode(result()))
+    words = ["picture", f"mine={saved}", f"again={saved}", "--title", "T", "--out", str(out)]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert [each.text for each in drawn(out.read_text(), "name")] == ["T", "mine", "again"]
+    assert CliRunner().invoke(main, ["picture", "mine=nothing", "--out", str(out)]).exit_code == 2
