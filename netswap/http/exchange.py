@@ -11,6 +11,12 @@ A coroutine writes through its exchange and never to a connection. The exchange 
 of the connection, so what is written goes to whichever version is present: a swap of
 ``http.connection`` between two chunks of an answer is nothing special. How the answer is framed
 is the connection's business: the exchange only keeps what a successor has to know of it.
+
+While the application is on watch, the client of a coroutine that fails before it has said anything
+gets the answer of the version before: the request is asked there once more. That is done for
+methods that may be repeated (RFC 9110 section 9.2.2) and bodies up to ``REPEATED`` bytes, which are
+kept until then; what the coroutine has done meanwhile is not undone. Frameworks answer for what
+fails in them before they raise it, so an answer of 500 and above waits for the coroutine's end.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum, auto
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from netswap.errors import HttpError, TransitionError
 from netswap.http.message import Request, Response, Upgrade, refusal
@@ -30,6 +36,12 @@ if TYPE_CHECKING:
     from netswap.http.message import Headers
 
 __all__ = ["TRANSITIONS", "Event", "Exchange", "Phase"]
+
+
+REPEATED: Final = 65_536
+"""Bytes of a body that are kept, to be read by the version before."""
+REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods of requests that do no more when they are made twice."""
 
 
 class Phase(StrEnum):
@@ -86,10 +98,12 @@ class Exchange:
     """
 
     __slots__ = (
+        "_apology",
         "_cancelled",
         "_drained",
         "_on_gone",
         "_on_left",
+        "again",
         "app",
         "began",
         "entry",
@@ -114,6 +128,9 @@ class Exchange:
         """What the access log wants to know of it later."""
         """The implementation whose coroutine ``task`` runs."""
         self.upgraded: Upgrade | None = None
+        self.again = False
+        """Whether the version before may be asked when the coroutine fails."""
+        self._apology: Response | None = None
         self._cancelled = False
         self._drained: asyncio.Future[None] | None = None
         self._on_gone: list[Callable[[], None]] = []
@@ -124,6 +141,8 @@ class Exchange:
 
         Also what the connection raises for one that can't be sent; then none was.
         """
+        if self._apology is not None:
+            raise TransitionError("exchange", Phase.FINISHED, Event.START)
         self._move(Event.START)
         if self.phase is Phase.STARTED:
             self._say("answer_start", status, headers)
@@ -192,6 +211,9 @@ class Exchange:
 
         Also what the connection raises for one that can't be sent; then none was.
         """
+        if self.again and response.status >= 500 and self.phase is Phase.WAITING:
+            self._hold_back(response)
+            return
         self._move(Event.START)
         self._move(Event.FINISH)
         if self.phase is Phase.FINISHED:
@@ -260,14 +282,15 @@ class Exchange:
         self.app = None if to_blame is app.entry else to_blame
         if self.app is not None:
             answer = self.app.coroutine_comes(self, answer)
+            if self.app.host.second_chance is not None:
+                self._get_ready()
         self.task = app.host.loop.create_task(self._carry_out(answer, to_blame))
 
     async def _carry_out(self, answer: Awaitable[Response | None], to_blame: Any) -> None:
         try:
             self._end_with(await answer)
         except asyncio.CancelledError:
-            if self.upgraded is None:  # else its session ends with the task
-                self._give_up(Response("503: Service Unavailable\n", 503))
+            self._cut_off()
             if not self._cancelled:
                 raise
         except Exception as error:
@@ -279,8 +302,12 @@ class Exchange:
                 if not (self.gone and isinstance(error, ConnectionResetError)):
                     app = present(to_blame) if self.app is None else self.app
                     app.host.failed(app, error, "answer")
+                    if self.again:
+                        await self._ask_before(app, error)
                 self._give_up(Response("500: Internal Server Error\n", 500))
         finally:
+            if self._apology is not None:
+                self._give_up(self._apology)
             self._leave()
             if self.upgraded is None:
                 self.app = None  # an exchange and its request refer to each other
@@ -295,15 +322,59 @@ class Exchange:
             self.respond(response)
         elif self.phase is Phase.STARTED:
             self.finish()
-        elif self.phase is Phase.WAITING:
+        elif self.phase is Phase.WAITING and self._apology is None:
             raise TypeError("it has returned None and has not answered")
 
     def _give_up(self, response: Response) -> None:
         """Answer so, if nothing was said yet; else the client must see that the rest is missing."""
+        response, self._apology = self._apology or response, None
+        self.again = False
         if self.phase is Phase.WAITING:
             self.respond(response)
         elif self.phase is Phase.STARTED:
             self.entry.target.answer_aborted(self)
+
+    def _cut_off(self) -> None:
+        """The task was cancelled, by whomever; the session of an upgrade ends with it."""
+        if self.upgraded is None:
+            self._give_up(Response("503: Service Unavailable\n", 503))
+
+    # when new code fails on watch
+
+    def _get_ready(self) -> None:
+        head = self.request.head
+        self.again = head.method in REPEATABLE and not head.upgrade
+        if self.again and head.has_body:
+            self.request.body.remember(REPEATED)
+
+    def _hold_back(self, response: Response) -> None:
+        """It goes out when the coroutine has ended, unless something better is found."""
+        if self._apology is not None:
+            raise TransitionError("exchange", Phase.FINISHED, Event.START)
+        self._apology = response
+
+    async def _ask_before(self, app: Any, error: Exception) -> None:
+        """Answer with the version before ``app``, if that is taken back and can be asked."""
+        self._leave()
+        self.app = None
+        whole = not self.request.head.has_body or self.request.body.rewind()
+        if self.phase is not Phase.WAITING or not whole or not app.host.second_chance(app, error):
+            return
+        self.again, self._apology = False, None
+        before = present(app.entry)
+        try:
+            answer = app.entry.target.answer(self.request)
+            if isinstance(answer, Coroutine):
+                self.app = before
+                answer = before.coroutine_comes(self, answer)
+            self._end_with(await answer if isinstance(answer, Awaitable) else answer)
+        except asyncio.CancelledError:
+            self._cut_off()
+            raise
+        except HttpError as refused:
+            self._give_up(refusal(refused))
+        except Exception as worse:
+            before.host.failed(before, worse, "answer")
 
     def _expects(self) -> bool:
         return (self.request.header(b"expect") or b"").lower() == b"100-continue"

@@ -110,6 +110,8 @@ class Body:
         "_chunks",
         "_dropped",
         "_failure",
+        "_kept",
+        "_most",
         "_waiter",
         "complete",
         "on_taken",
@@ -127,6 +129,8 @@ class Body:
         self._chunks: list[bytes] = []
         self._dropped = False
         self._failure: Exception | None = None
+        self._kept: list[bytes] | None = None
+        self._most = 0
         self._waiter: asyncio.Future[None] | None = None
 
     def feed(self, data: bytes) -> None:
@@ -135,6 +139,8 @@ class Body:
         if not self._dropped:
             self._chunks.append(data)
             self.size += len(data)
+            if self._kept is not None:
+                self._kept = [*self._kept, data] if self.seen <= self._most else None
             self._wake()
 
     def drop(self) -> None:
@@ -166,11 +172,11 @@ class Body:
 
     def keep(self) -> Callable[[], None]:
         """What makes this body again as it is now; a reader that was woken then waits again."""
-        chunks = list(self._chunks)
+        chunks, kept = list(self._chunks), self._kept
         rest = (self.complete, self.seen, self.size, self.on_wanted, self._dropped, self._failure)
 
         def again() -> None:
-            self._chunks = list(chunks)
+            self._chunks, self._kept = list(chunks), kept
             self.complete, self.seen, self.size, self.on_wanted, self._dropped, self._failure = rest
 
         return again
@@ -186,6 +192,20 @@ class Body:
     def here(self) -> bytes:
         """What has come and was not taken."""
         return b"".join(self._chunks)
+
+    def remember(self, most: int) -> None:
+        """Keep what is taken from here on, so that all can be read once more: ``most`` bytes."""
+        if not self._dropped and self.seen <= most:
+            self._kept, self._most = list(self._chunks), most
+
+    def rewind(self) -> bool:
+        """Begin where it was when it was to be remembered; False when it was too long."""
+        if self._kept is None:
+            return False
+        self._chunks, self._kept = self._kept, None
+        self.size = sum(map(len, self._chunks))
+        self._dropped = False
+        return True
 
     def put_back(self, data: bytes) -> None:
         """Give back what was taken, in front of the rest."""

@@ -128,6 +128,9 @@ class Host:
         self.favoured: Mapping[str, type[Implementation[Any]]] = {}
         self.births: list[Callable[[Entry], None]] = []
         self.failures: list[Callable[[Any, BaseException], None]] = []
+        self.second_chance: Callable[[Any, BaseException], bool] | None = None
+        """Of a watch with guards: a coroutine of a service has failed by such an error and has said
+        nothing. Whether the version before is present from here on, and can be asked."""
         self.started: dict[type, Started] = {}
         self.step_limit: Callable[[], AbstractContextManager[Any]] = nullcontext
         """What bounds one step of a start that runs in a task of its own."""

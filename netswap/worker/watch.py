@@ -126,6 +126,8 @@ class Watch:
     async def enter(self) -> None:
         """Place what counts and guards, before the swap: no call of new code goes without."""
         self._host.failures.append(self._on_failure)
+        if self._protection is not None:
+            self._host.second_chance = self._second_chance
         while not self._interposition.place(SLICE_NS):
             await asyncio.sleep(0)
 
@@ -136,6 +138,7 @@ class Watch:
         """
         self._is_over = True
         self._host.failures.remove(self._on_failure)
+        self._host.second_chance = None
         while not self._interposition.remove(SLICE_NS):
             await asyncio.sleep(0)
         # They refer to this watch: with it, the old code would wait for a full collection.
@@ -236,6 +239,21 @@ class Watch:
         if self._may_fail and not (self._ended or self._is_over):
             self._decide()
         self._kick.set()
+
+    def _second_chance(self, target: Any, error: BaseException) -> bool:
+        """Take back the services that are on watch, all or none; see ``Host.second_chance``."""
+        host, change = self._host, self._changes.get(target.kind)
+        if self._is_over or self._protection is None or change is None:
+            return False
+        if type(target) is not change.new:
+            return False
+        rows = [host.services[kind] for kind in self._changes if kind in host.services]
+        states = {row: present(row).state for row in rows if self._is_on_watch(row)}
+        done = self._protection.take_back(states) is None
+        entry = f"{host.slot}.{target.entry.identity}"
+        fault = (describe(error), *blame(error), done)
+        self._fired(Firing(target.kind, entry, target.version, "answer", *fault))
+        return done
 
     def _rows(self) -> list[WatchRow]:
         """The figures of every implementation concerned, the new ones first within their kind."""
