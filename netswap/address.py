@@ -126,7 +126,7 @@ class Trusted:
 def read_listen(value: object) -> dict[str, tuple[AnyAddress, ...]]:
     """Addresses by protocol. Raises ValueError for what is none, or is given twice."""
     found: dict[str, list[AnyAddress]] = {}
-    for protocol, text in _listen_pairs(value):
+    for protocol, text in _pairs(value, "PROTOCOL", "HOST:PORT"):
         if not re.fullmatch(r"[a-z][a-z0-9_.-]*", protocol):
             raise ValueError(f"{protocol!r} is not the name of a protocol")
         found.setdefault(protocol, []).append(parse_address(text))
@@ -134,19 +134,19 @@ def read_listen(value: object) -> dict[str, tuple[AnyAddress, ...]]:
     return {protocol: tuple(addresses) for protocol, addresses in found.items()}
 
 
-def _listen_pairs(value: object) -> list[tuple[str, str]]:
-    """The protocols and addresses of a TOML table, of repeated flags, or of a variable."""
+def _pairs(value: object, name: str, row: str) -> list[tuple[str, str]]:
+    """The rows ``name = row`` of a TOML table, of repeated flags, or of a variable."""
     if isinstance(value, dict):
-        rows = [(name, at if isinstance(at, list) else [at]) for name, at in value.items()]
-        return [(name, str(address)) for name, addresses in rows for address in addresses]
-    words = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+        tabled = [(key, at if isinstance(at, list) else [at]) for key, at in value.items()]
+        return [(str(key), str(one)) for key, several in tabled for one in several]
+    words = value.replace(",", " ").split() if isinstance(value, str) else value
     if not isinstance(words, list | tuple):
-        raise ValueError(f"{value!r} is not a table of PROTOCOL = 'HOST:PORT'")
+        raise ValueError(f"{value!r} is not a table of {name} = '{row}'")
     pairs = [str(word).partition("=") for word in words]
-    for name, equals, address in pairs:
+    for word, equals, _ in pairs:
         if not equals:
-            raise ValueError(f"{name + address!r} is not PROTOCOL=HOST:PORT")
-    return [(name, address) for name, _, address in pairs]
+            raise ValueError(f"{word!r} is not {name}={row}")
+    return [(word, rest) for word, _, rest in pairs]
 
 
 def _refuse_doubles(addresses: list[AnyAddress]) -> None:
@@ -158,16 +158,8 @@ def _refuse_doubles(addresses: list[AnyAddress]) -> None:
 
 def read_trusted(value: object) -> dict[str, tuple[str, ...]]:
     """Networks by listener, of a TOML table, repeated flags, or a variable; else ValueError."""
-    if isinstance(value, dict):
-        rows = [(name, one if isinstance(one, list) else [one]) for name, one in value.items()]
-        pairs = [(str(name), str(word)) for name, words in rows for word in words]
-    else:
-        words = value.replace(",", " ").split() if isinstance(value, str) else value
-        if not isinstance(words, list | tuple):
-            raise ValueError(f"{value!r} is not a table of LISTENER = ['NETWORK']")
-        pairs = [(name, network) for name, _, network in (str(w).partition("=") for w in words)]
     found: dict[str, tuple[str, ...]] = {}
-    for name, word in pairs:
+    for name, word in _pairs(value, "LISTENER", "NETWORK"):
         found[name] = (*found.get(name, ()), _network(word))
     return found
 

@@ -29,6 +29,7 @@ from netswap.address import (
     read_listen,
     read_trusted,
 )
+from netswap.duration import read_seconds
 from netswap.errors import UsageError
 from netswap.folders import folders_beside, read_folders
 from netswap.places import (
@@ -58,9 +59,7 @@ __all__ = [
 ]
 
 _LOOPBACK = "127.0.0.1:8080"
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
 _SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,15 +109,8 @@ def _workers(value: object) -> int:
     return number
 
 
-def _seconds(value: object) -> float:
-    match = _DURATION.fullmatch(str(value)) if not isinstance(value, bool) else None
-    if match is None:
-        raise ValueError(f"{value!r} is not a duration such as 10, '10s', '500ms' or '2m'")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
 def _some_seconds(value: object) -> float:
-    if seconds := _seconds(value):
+    if seconds := read_seconds(value):
         return seconds
     raise ValueError("0 leaves no time at all")
 
@@ -210,7 +202,7 @@ SETTINGS: dict[str, Setting] = {
     "app": Setting(_text, "", "an application to serve on http: MODULE:NAME or PATH:NAME"),
     "reload": Setting(is_switch, False, "push the application's files whenever they change"),
     "static": Setting(read_folders, {}, "a folder whose files are served on http, or NAME=FOLDER"),
-    "drain": Setting(_seconds, 10, "how long TERM waits for connections to end"),
+    "drain": Setting(read_seconds, 10, "how long TERM waits for connections to end"),
     "timeout": Setting(_some_seconds, 10, "deadline of a push that names none"),
     "loop": Setting(_one_of("uvloop", "asyncio"), "uvloop", "uvloop or asyncio"),
     "log.level": Setting(

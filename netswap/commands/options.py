@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from netswap.duration import read_seconds
 from netswap.errors import UsageError
 from netswap.places import find_socket
 
 __all__ = ["SECONDS", "Link", "for_all", "socket_path"]
-
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
-_UNITS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 Function = Callable[..., Any]
 
@@ -30,10 +27,10 @@ class Seconds(click.ParamType[float]):
     ) -> float:
         if isinstance(value, float):
             return value
-        match = _DURATION.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a duration such as 10s, 500ms or 2m", param, ctx)
-        seconds = float(match[1]) * _UNITS[match[2]]
+        try:
+            seconds = read_seconds(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         if not 0 < seconds <= 3600:
             self.fail(f"{value!r} is not more than 0 and at most an hour", param, ctx)
         return seconds

@@ -6,10 +6,10 @@ import asyncio
 import resource
 import time
 from pathlib import Path
+from typing import Self
 
 __all__ = ["Pulse", "Stopwatch", "resident_bytes"]
 
-BEAT_S = 0.02
 _WAITED = Path("/proc/thread-self/schedstat")
 
 
@@ -23,29 +23,46 @@ def resident_bytes() -> int:
 
 
 class Pulse:
-    """Beats on the loop; ``longest_ms`` is the most that a beat was late, in milliseconds.
+    """Beats on the loop every ``beat_s`` seconds, from now or inside a ``with`` block.
 
-    The time that the thread waited for a processor is not counted where the system tells it: a
-    busy machine is no fault of the code that runs on it.
+    ``longest_ns`` is the most that a beat was late, in nanoseconds; what is held for less than a
+    beat may not be seen. With ``waited``, the time that the thread waited for a processor is not
+    counted where the system tells it: a busy machine is no fault of the code that runs on it. That
+    reads a file at each beat.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.longest_ms = 0.0
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, beat_s: float, *, waited: bool = False
+    ) -> None:
+        self.longest_ns = 0
         self._loop = loop
-        self._waited = _waited_s()
-        self._due = loop.time() + BEAT_S
-        self._timer = loop.call_later(BEAT_S, self._beat)
+        self._beat_s = beat_s
+        self._read = _waited_s if waited else _nothing_s
+        self._arm()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Beat no more; a beat that is late by now counts."""
         self._timer.cancel()
+        self._note()
+
+    def _arm(self) -> None:
+        self._waited = self._read()
+        self._due = time.monotonic_ns() + int(self._beat_s * 1e9)
+        self._timer = self._loop.call_later(self._beat_s, self._beat)
 
     def _beat(self) -> None:
-        now, waited = self._loop.time(), _waited_s()
-        held = now - self._due - (waited - self._waited)
-        self.longest_ms = max(self.longest_ms, held * 1e3)
-        self._waited, self._due = waited, now + BEAT_S
-        self._timer = self._loop.call_later(BEAT_S, self._beat)
+        self._note()
+        self._arm()
+
+    def _note(self) -> None:
+        late = time.monotonic_ns() - self._due - int((self._read() - self._waited) * 1e9)
+        self.longest_ns = max(self.longest_ns, late)
 
 
 class Stopwatch:
@@ -77,3 +94,7 @@ def _waited_s() -> float:
         return int(_WAITED.read_text(encoding="ascii").split()[1]) / 1e9
     except (OSError, IndexError, ValueError):  # not Linux, or built without it
         return 0.0
+
+
+def _nothing_s() -> float:
+    return 0.0

@@ -18,12 +18,15 @@ from netswap.modules import Loaded
 from netswap.stack import Host
 from netswap.stack.service import prepares
 from netswap.worker.apart import apart
+from netswap.worker.gauges import Pulse
 from netswap.worker.library import Library
-from netswap.worker.stalls import Stalls
 from netswap.worker.startup import Startups
 from netswap.worker.unable import hangs
 
 __all__ = ["Slowly", "no_shadow"]
+
+BEAT_S = 0.001
+"""Seconds between two looks; what holds the loop for less is not seen."""
 
 
 class Slowly:
@@ -53,14 +56,14 @@ class Slowly:
     async def start(self, changes: Iterable[Change], until: float) -> Refusal | None:
         """What the new code has to start, before anything is flipped; why it could not."""
         news = [change.new for change in changes]
-        with Stalls(self._host.loop) as stalls:
+        with Pulse(self._host.loop, BEAT_S) as pulse:
             refusal = await self._startups.start(news, until - self._host.loop.time())
-        self.stall_ns = max(self.stall_ns, stalls.longest_ns)
+        self.stall_ns = max(self.stall_ns, pulse.longest_ns)
         return refusal
 
     async def _beside(self, work: Callable[[str], Loaded | None], until: float) -> Refusal | None:
         loop = self._host.loop
-        with Stalls(loop) as stalls:
+        with Pulse(loop, BEAT_S) as pulse:
             try:
                 for sha256 in self._library.new_applications(self._ask.target.values()):
                     loaded = await apart(functools.partial(work, sha256), until - loop.time())
@@ -70,7 +73,7 @@ class Slowly:
                 return error.refusal
             except DeadlinePassed as error:
                 return hangs(error)
-        self.stall_ns = max(self.stall_ns, stalls.longest_ns)
+        self.stall_ns = max(self.stall_ns, pulse.longest_ns)
         return None
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["POLICY", "Watch"]
 
 POLICY = "watch.policy"
+BEAT_S = 0.02
+"""Seconds between two looks how late the loop is."""
 JUDGED_S = 0.1
 """Seconds between two judgements; a failure is judged at once."""
 CALL_S = 0.5
@@ -155,7 +157,7 @@ class Watch:
         self._memory = resident_bytes()
         self._began = host.loop.time()
         self._may_fail = True
-        pulse = self._pulse = Pulse(host.loop)
+        pulse = self._pulse = Pulse(host.loop, BEAT_S, waited=True)
         try:
             return await self._until(ask, report), self._rows()
         finally:
@@ -294,7 +296,7 @@ class Watch:
         return 0.0 if self._began is None else self._host.loop.time() - self._began
 
     def _stall_ms(self) -> float:
-        return 0.0 if self._pulse is None else self._pulse.longest_ms
+        return 0.0 if self._pulse is None else self._pulse.longest_ns / 1e6
 
     def _judge(self, seconds: float) -> Refusal | None:
         for change in self._changes.values():

