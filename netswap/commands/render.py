@@ -250,11 +250,12 @@ def rehearsal(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"{sum(row['seconds'] for row in rows):.2f} s, fork "
             f"{max(row['fork_us'] for row in rows) / 1000:.2f} ms"
         )
-    yield (
-        f"  expected: {mean:.1f} µs an object, {slowest['slowest_us']:.0f} µs the slowest "
-        f"({slowest['slowest'] or '-'}), longest stall "
-        f"{max(row['stall_us'] for row in rows) / 1000:.2f} ms"
+    each = (
+        f"{mean:.1f} µs an object, {slowest['slowest_us']:.0f} µs the slowest "
+        f"({slowest['slowest'] or '-'}), "
     )
+    stall = max(row["stall_us"] for row in rows) / 1000
+    yield f"  expected: {each if objects else ''}longest stall {stall:.2f} ms"
     yield from (f"  {remark}" for row in rows for remark in _remarks(row))
 
 
@@ -309,9 +310,10 @@ def _counts(counts: dict[str, Any], dry_run: bool) -> Iterator[str]:
     verb = "to convert" if dry_run else "converted"
     yield f"  {verb}: {objects or 'no live objects'} in {counts['workers']} workers"
     if not dry_run:
-        each = counts["convert_us"] / max(sum(counts["objects"].values()), 1)
+        number = sum(counts["objects"].values())
+        each = f"{counts['convert_us'] / number:.1f} µs an object, " if number else ""
         yield (
-            f"  it took: {each:.1f} µs an object, blackout {counts['blackout_us'] / 1000:.2f} ms, "
+            f"  it took: {each}blackout {counts['blackout_us'] / 1000:.2f} ms, "
             f"longest stall {counts['stall_us'] / 1000:.2f} ms, "
             f"gone {counts['gone']}, dropped {counts['dropped']}"
         )

@@ -5,6 +5,7 @@ It is imported here and when it is needed: a server without TLS does not pay for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 __all__ = ["Description", "describe", "key_of", "matches", "only_certificates"]
+
+_PAGE = re.compile(r" See https?://\S+ for more details\.?")
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -135,4 +138,6 @@ def only_certificates(file: Path, read: Callable[[Path], bytes]) -> bytes:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    """What a library says, without the page of its own that it names."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return _PAGE.sub("", line).rstrip(".")

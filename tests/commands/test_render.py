@@ -63,6 +63,14 @@ def test_a_receipt_names_verdict_revision_cost_and_the_way_back() -> None:
     ]
 
 
+def test_what_nothing_was_converted_for_has_no_cost_an_object() -> None:
+    """A kind that is new has no live object that the time could be shared by."""
+    took = result(receipt={**RECEIPT, "objects": {"a.kind": 0}})[-1]
+    assert took.startswith("  it took: blackout 1.23 ms")
+    none = {"objects": 0, "us_per_object": 0.0, "slowest": "", "slowest_us": 0.0}
+    assert list(render.rehearsal([TRIED | none]))[1] == "  expected: longest stall 2.10 ms"
+
+
 def test_an_atomic_push_says_for_how_long_nothing_was_served() -> None:
     """It is what the operator paid for it."""
     lines = result(receipt={**RECEIPT, "held_us": 45_678.0})

@@ -69,6 +69,7 @@ def test_what_is_wrong_is_told_with_its_file(
     with pytest.raises(UsageError, match=sentence) as caught:
         read_files(TlsFiles(**settings), "echo")
     assert caught.value.where == str(tmp_path / file)
+    assert "https://" not in caught.value.what
 
 
 def test_a_key_that_this_user_may_not_read(authority: Authority) -> None:
