@@ -17,6 +17,7 @@ In reading order:
 - ``report``      what is derived afterwards from the raw facts; ``spread`` are its percentiles
 - ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``
 - ``summary``     the report for a person, in the words of ``wording``; ``cli`` the command
+- ``progress``    what is told while the run goes on; ``live`` shows it, ``sparkline`` draws it
 - ``timeline``    the run by time, in buckets that lose no spike (no I/O)
 - ``result``      the run as JSON, with its schema; ``comparison`` sets two side by side
 - ``picture``     the time lines of several runs as an SVG; elements are made by ``markup``

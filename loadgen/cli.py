@@ -21,6 +21,7 @@ from loadgen.comparison import (
 )
 from loadgen.conductor import conduct
 from loadgen.events import push_command
+from loadgen.live import watching
 from loadgen.page import write_page
 from loadgen.picture import draw_picture
 from loadgen.plan import (
@@ -36,6 +37,7 @@ from loadgen.plan import (
 )
 from loadgen.report import build_report
 from loadgen.result import build_result, json_schema, read_result
+from loadgen.sparkline import event_lines
 from loadgen.summary import render
 from loadgen.thresholds import parse_threshold
 from loadgen.verdict import judge
@@ -145,6 +147,10 @@ def main() -> None:
     help="Seconds for one connect, and for an event after the end.",
 )  # fmt: skip
 @click.option(
+    "--progress", "watched", type=click.Choice(["auto", "live", "lines", "off"]), default="auto",
+    show_default=True, help="Auto: a live view at a terminal, some lines elsewhere.",
+)  # fmt: skip
+@click.option(
     "--report", "page", type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the report as a page here: one file, which opens offline.",
 )  # fmt: skip
@@ -163,7 +169,8 @@ def run(context: click.Context, /, **asked: Any) -> None:
     plan = _plan(asked)
     pushing = push_command(asked["pusher"], asked["socket"])
     try:
-        seen = asyncio.run(conduct(plan, pushing, _tell_progress if plan.progress else None))
+        with watching(plan, asked["watched"], sys.stderr) as tell:
+            seen = asyncio.run(conduct(plan, pushing, tell))
     except PlanError as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
@@ -178,7 +185,7 @@ def run(context: click.Context, /, **asked: Any) -> None:
     if asked["as_json"]:
         click.echo(json.dumps(build_result(seen, report, verdict)))
     else:
-        click.echo(render(report, verdict))
+        click.echo(render(report, verdict, event_lines(seen, report)))
     context.exit(verdict.exit_code)
 
 
@@ -260,7 +267,7 @@ def _plan(asked: dict[str, Any]) -> Plan:
         depth=asked["depth"],
         grace_ns=asked["grace"],
         timeout_s=asked["timeout"],
-        progress=sys.stderr.isatty(),
+        progress=asked["watched"] != "off",
         events=tuple(sorted(events, key=lambda event: event.at_ns)),
     )
 
@@ -285,7 +292,3 @@ def _check_trust(file: str) -> None:
         ssl.create_default_context(cafile=file)
     except ssl.SSLError as error:
         raise click.UsageError(f"{file} has no certificates in PEM: {error.reason}") from error
-
-
-def _tell_progress(seconds: float, answered: int, faults: int) -> None:
-    click.echo(f"{seconds:5.0f} s  {answered:,} answered, {faults:,} faults", err=True)

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,16 +20,14 @@ from loadgen.continuity import Tally
 from loadgen.events import EventRecord, carry_out, wait_for
 from loadgen.messages import Assignment, Outcome, Progress, Ready, Start, Stop, encode, receive
 from loadgen.plan import Event, Plan, PlanError
+from loadgen.progress import Moment, OnProgress, merge_progress
 from loadgen.samples import Samples
 
-__all__ = ["Observation", "OnProgress", "conduct"]
+__all__ = ["Observation", "conduct"]
 
 _END_S = 5.0
 _START_MARGIN = 100_000_000  # ns: the start reaches every worker before it is due
 _SPARE_DESCRIPTORS = 64
-
-OnProgress = Callable[[float, int, int], None]
-"""Called once a second with seconds since the start, operations answered, faults so far."""
 
 
 class Observation(msgspec.Struct):
@@ -139,11 +137,11 @@ async def _run(
     on_progress: OnProgress | None,
 ) -> None:
     plan, start = seen.plan, seen.start or 0
-    telling = asyncio.create_task(_tell_progress(start, workers, on_progress))
     row = asyncio.Lock()
     happening = [
         asyncio.create_task(_happen(event, plan, pushing, start, row)) for event in plan.events
     ]
+    telling = asyncio.create_task(_tell_progress(seen, workers, happening, on_progress))
     try:
         await _all(worker.hear(Outcome) for worker in workers)
         reached = [
@@ -212,13 +210,26 @@ async def _spawn() -> asyncio.subprocess.Process:
 
 
 async def _tell_progress(
-    start: int, workers: list[_Worker], on_progress: OnProgress | None
+    seen: Observation,
+    workers: list[_Worker],
+    happening: Sequence[asyncio.Task[EventRecord | None]],
+    on_progress: OnProgress | None,
 ) -> None:
+    events, start = seen.plan.events, seen.start or 0
+    moment = Moment(seconds=0.0, duration_s=0.0, answered=0, faults=0)
     while on_progress is not None:
         await asyncio.sleep(1.0)
-        answered = sum(worker.progress.answered for worker in workers)
-        faults = sum(worker.progress.faults for worker in workers)
-        on_progress(_seconds(time.monotonic_ns() - start), answered, faults)
+        now = time.monotonic_ns() - start
+        told = merge_progress([worker.progress for worker in workers], _seconds(now), moment)
+        pairs = list(zip(events, happening, strict=True))
+        ended = [task.result() for _, task in pairs if task.done()]
+        moment = msgspec.structs.replace(
+            told,
+            duration_s=_seconds(seen.plan.duration_ns),
+            happened=tuple(record for record in ended if record is not None),
+            happening=tuple(e for e, task in pairs if e.at_ns <= now and not task.done()),
+        )
+        on_progress(moment)
 
 
 async def _all(steps: Iterable[Awaitable[None]]) -> None:

@@ -57,10 +57,13 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """So far."""
+    """So far; ``latencies`` (ns) are a sample of those since the last, ``worst`` is of them all."""
 
     answered: int
     faults: int
+    by_version: dict[int, int] = {}
+    latencies: list[int] = []
+    worst: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, tag=True):

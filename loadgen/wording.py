@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from loadgen.report import EventReport, Spread
+from loadgen.report import EventReport, Report, Spread
+from loadgen.windows import NULLS_NEEDED, Window
 
-__all__ = ["ending", "spread_words", "time_words", "what_happened"]
+__all__ = ["ending", "quiet_window", "spread_words", "time_words", "what_happened"]
 
 
 def time_words(us: float | None) -> str:
@@ -25,6 +26,11 @@ def spread_words(spread: Spread) -> str:
 def what_happened(event: EventReport) -> str:
     """The deed of an event."""
     return " ".join((event.record.event.kind, *event.record.event.words))
+
+
+def quiet_window(report: Report) -> Window | None:
+    """The worst in which nothing happened, when there are enough of them to say something."""
+    return report.worst_null if len(report.nulls) >= NULLS_NEEDED else None
 
 
 def ending(event: EventReport) -> str:

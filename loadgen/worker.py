@@ -21,9 +21,12 @@ from loadgen.messages import (
     encode,
     receive,
 )
+from loadgen.progress import Recent
 from loadgen.traffic import Traffic
 
 __all__ = ["main"]
+
+_SLICES = 10  # of a second: looking at all operations of a second at once would be a stall of ours
 
 
 def main() -> None:
@@ -81,9 +84,13 @@ async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
 
 
 async def _report_progress(traffic: Traffic) -> None:
+    recent, tally = Recent(traffic.samples), traffic.tally
     while traffic.plan.progress:
-        await asyncio.sleep(1.0)
-        _tell(Progress(len(traffic.samples.done), traffic.tally.faults()))
+        for _ in range(_SLICES):
+            await asyncio.sleep(1 / _SLICES)
+            recent.take()
+        answered = len(traffic.samples.done)
+        _tell(Progress(answered, tally.faults(), tally.by_version, *recent.hand_over()))
 
 
 def _tell(message: Message) -> None:

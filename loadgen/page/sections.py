@@ -13,7 +13,7 @@ from loadgen.page.drawing import Drawing, Mark
 from loadgen.report import PERCENTILES, EventReport, Report, Spread
 from loadgen.verdict import Verdict
 from loadgen.windows import Window
-from loadgen.wording import ending, spread_words, time_words, what_happened
+from loadgen.wording import ending, quiet_window, spread_words, time_words, what_happened
 
 __all__ = ["body", "title"]
 
@@ -123,7 +123,7 @@ def _line(report: Report, drawing: Drawing) -> Element:
 
 def _events(report: Report, drawing: Drawing) -> Element:
     pairs = zip(report.events, drawing.marks, strict=True)
-    cards = [_event(event, mark, report.worst_null) for event, mark in pairs]
+    cards = [_event(event, mark, quiet_window(report)) for event, mark in pairs]
     section = el("section", el("h2", "Events"), _about_the_windows(report))
     section.append(el("div", *cards, class_="grid"))
     return section
@@ -136,11 +136,12 @@ def _about_the_windows(report: Report) -> Element:
         worst = time_words(report.worst_event.window["p99"])
         link = el("a", f"event {number}", href=f"#event-{number}")
         parts += ["The worst window is that of ", link, f", p99 {worst}. "]
-    if report.worst_null is None:
+    quiet = quiet_window(report)
+    if quiet is None:
         parts.append("The run is too short to say how it is when nothing happens.")
     else:
-        quiet = time_words(report.worst_null.latency["p99"])
-        parts.append(f"When nothing happened, {quiet} in the worst of {len(report.nulls)} as long.")
+        p99 = time_words(quiet.latency["p99"])
+        parts.append(f"When nothing happened, {p99} in the worst of {len(report.nulls)} as long.")
     return el("p", *parts, class_="quiet")
 
 

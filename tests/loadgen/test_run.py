@@ -19,6 +19,7 @@ import pytest
 
 from loadgen.conductor import conduct
 from loadgen.plan import Plan, PlanError
+from loadgen.progress import Moment
 
 Load = Callable[..., Any]
 Serve = Callable[[str, str], int]
@@ -234,15 +235,16 @@ def test_a_load_process_that_dies_makes_the_run_invalid(
 
 
 def test_progress_is_told_each_second(server: Serve) -> None:
-    """A caller hears seconds, answers and faults while the run goes on."""
+    """A caller hears what there is while the run goes on: of the second, and of all until then."""
     plan = Plan(
         protocol="echo", host="127.0.0.1", port=server("echo", "none"), connections=2,
         duration_ns=1_300_000_000, rate=100, progress=True,
     )  # fmt: skip
-    told: list[tuple[float, int, int]] = []
-    seen = asyncio.run(conduct(plan, [], lambda *now: told.append(now)))
+    told: list[Moment] = []
+    seen = asyncio.run(conduct(plan, [], told.append))
     assert told
-    assert told[0][2] == 0
+    assert (told[0].faults, told[0].duration_s) == (0, 1.3)
+    assert told[0].seconds >= 0.8
     assert seen.tally.answered == 130
 
 

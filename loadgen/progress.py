@@ -1,0 +1,95 @@
+"""What is told while a run goes on: figures of the last second, of a sample where there are many.
+
+The figures after the run are exact, these are for the eye. What they cost is paid by the load
+processes only when somebody watches: some nanoseconds an operation, a tenth of a second at a time.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from loadgen.events import EventRecord
+from loadgen.messages import Progress
+from loadgen.plan import Event
+from loadgen.samples import Samples
+from loadgen.spread import Spread, spread
+
+__all__ = ["Moment", "OnProgress", "Recent", "merge_progress"]
+
+_KEPT_A_SLICE = 50
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """A second of a run, and all until now. Times are seconds of the run.
+
+    ``rate`` is answers a second, ``latency`` from the intended time, both of the last second;
+    ``happened`` are the events that have ended, ``happening`` those that have begun.
+    """
+
+    seconds: float
+    duration_s: float
+    answered: int
+    faults: int
+    rate: float = 0.0
+    latency: Spread = {}
+    by_version: dict[int, int] = {}
+    happened: tuple[EventRecord, ...] = ()
+    happening: tuple[Event, ...] = ()
+
+
+OnProgress = Callable[[Moment], None]
+"""Called once a second."""
+
+
+class Recent:
+    """The latencies of a load process since it told them last."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._seen = 0
+        self._sample: list[int] = []
+        self._worst = 0
+
+    def take(self) -> None:
+        """Look at what has come since; called ten times a second, so that it never takes long."""
+        intended, done = self._samples.intended, self._samples.done
+        first, self._seen = self._seen, len(done)
+        fresh = list(map(operator.sub, done[first:], intended[first:]))
+        self._worst = max([self._worst, *fresh])
+        self._sample += fresh[:: -(-len(fresh) // _KEPT_A_SLICE) or 1]
+
+    def hand_over(self) -> tuple[list[int], int]:
+        """A sample of the latencies (ns), and the worst of all; then it is empty."""
+        told = self._sample, self._worst
+        self._sample, self._worst = [], 0
+        return told
+
+
+def merge_progress(told: Sequence[Progress], seconds: float, before: Moment) -> Moment:
+    """What all processes have told, since ``before``."""
+    answered = sum(each.answered for each in told)
+    passed = seconds - before.seconds
+    latency = spread(latency for each in told for latency in each.latencies)
+    worst = max((each.worst for each in told), default=0)
+    if worst:
+        latency["max"] = round(worst / 1000, 1)
+    return Moment(
+        seconds=seconds,
+        duration_s=before.duration_s,
+        answered=answered,
+        faults=sum(each.faults for each in told),
+        rate=max(0.0, (answered - before.answered) / passed) if passed > 0 else 0.0,
+        latency=latency,
+        by_version=_added(each.by_version for each in told),
+    )
+
+
+def _added(counts: Iterable[dict[int, int]]) -> dict[int, int]:
+    total: dict[int, int] = {}
+    for each in counts:
+        for version, count in each.items():
+            total[version] = total.get(version, 0) + count
+    return dict(sorted(total.items()))

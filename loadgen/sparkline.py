@@ -1,0 +1,62 @@
+"""Latencies as a line of blocks, for a terminal. Logarithmic: a block up is a factor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from loadgen.conductor import Observation
+from loadgen.report import Report
+from loadgen.timeline import Facts, fill, gather
+
+__all__ = ["event_lines", "sparkline"]
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_COLUMNS = 48
+_SECOND = 1_000_000_000
+_BEFORE, _AFTER = 500_000_000, 500_000_000
+
+
+def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
+    """A block a value, the highest at ``high``; a blank where there is none."""
+    return "".join(" " if value is None else _block(value, low, high) for value in values)
+
+
+def event_lines(seen: Observation, report: Report) -> list[str]:
+    """For each event the slowest operations from half a second before to half a second after it.
+
+    All on one scale; bars stand where the event began and ended.
+    """
+    samples, start = seen.samples, seen.start or 0
+    facts = gather(samples.intended, samples.done)
+    end = start + seen.plan.duration_ns
+    columns = [_columns(facts, start, end, event.start_s, event.end_s) for event in report.events]
+    known = [us for values, _ in columns for us in values if us is not None]
+    low, high = (min(known), max(known)) if known else (1.0, 1.0)
+    return [_barred(sparkline(values, low, high), bars) for values, bars in columns]
+
+
+def _block(value: float, low: float, high: float) -> str:
+    if value <= low or high <= low:
+        return _BLOCKS[0]
+    share = math.log(value / low) / math.log(high / low)
+    return _BLOCKS[min(len(_BLOCKS) - 1, int(share * len(_BLOCKS)))]
+
+
+def _columns(
+    facts: Facts, start: int, end: int, start_s: float, end_s: float
+) -> tuple[list[float | None], list[int]]:
+    """The slowest in each column, and before which columns the event began and ended."""
+    began, ended = (start + round(at_s * _SECOND) for at_s in (start_s, end_s))
+    begin, close = max(start, began - _BEFORE), min(end, ended + _AFTER)
+    if close <= begin:
+        return [], []
+    width = -(-(close - begin) // _COLUMNS)
+    values = fill(facts, start, begin, close, width).max_us
+    return values, [(at - begin) // width for at in (began, ended)]
+
+
+def _barred(line: str, bars: list[int]) -> str:
+    for number, at in enumerate(bars):
+        line = f"{line[: at + number]}|{line[at + number :]}"
+    return line

@@ -1,0 +1,146 @@
+"""What is seen while a run goes on, at a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import msgspec
+
+from loadgen.live import Row, rows, watching
+from loadgen.messages import Progress
+from loadgen.plan import Event
+from loadgen.progress import Moment, Recent, merge_progress
+from loadgen.report import build_report
+from loadgen.samples import Samples
+from loadgen.sparkline import event_lines, sparkline
+from loadgen.summary import render
+from loadgen.verdict import judge
+from tests.loadgen.seen import pushed_at, steady_run
+
+PLAN = steady_run(6).plan
+LATENCY = {"p50": 100.0, "p99": 900.0, "max": 4000.0}
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def second(number: int, **more: object) -> Moment:
+    moment = Moment(
+        seconds=float(number), duration_s=6.0, answered=1000 * number, faults=0, rate=1000.0,
+        latency=LATENCY, by_version={1: 900 * number, 2: 100 * number},
+    )  # fmt: skip
+    return msgspec.structs.replace(moment, **more)
+
+
+def test_the_view_has_rate_latency_versions_faults_and_events() -> None:
+    """One line each, and one for each event, whether it has ended or not."""
+    push = Event("push", 0, ("v3.py",))
+    happened = (pushed_at(1000), pushed_at(2000, 20))
+    shown = list(rows([second(1), second(2, faults=3, happened=happened, happening=(push,))]))
+    assert [row.label for row in shown] == [
+        "rate", "latency", "slowest", "versions", "faults", "event", "event", "event",
+    ]  # fmt: skip
+    text = dict(enumerate(row.text for row in shown))
+    assert "1,000 a second  ██" in text[0]
+    assert text[1] == "p50 100 us  p99 900 us  max 4 ms"
+    assert text[3] == "v1 1,800 (90%)  v2 200 (10%)"
+    assert shown[4] == Row("faults", "3", "bad")
+    assert [row.tone for row in shown[5:]] == ["", "bad", "quiet"]
+    assert text[6] == "push v2.py: exit 20 after 0.20 s"
+    assert text[7] == "push v3.py: under way"
+
+
+def test_a_terminal_shows_the_view_and_leaves_nothing_behind() -> None:
+    """It is drawn anew each second, and the summary comes to a clean screen."""
+    terminal = Terminal()
+    with watching(PLAN, "auto", terminal) as show:
+        assert show is not None
+        show(second(1))
+        show(second(2, happened=(pushed_at(1000),)))
+    assert "verify on h:1" in terminal.getvalue()
+    assert "2 of 6 s" in terminal.getvalue()
+    assert "push v2.py: exit 0" in terminal.getvalue()
+    assert terminal.getvalue().rstrip().endswith("\x1b[2K"), "the last that it does is to erase"
+
+
+def test_elsewhere_there_are_some_lines() -> None:
+    """One in five seconds at most, and one for each event; no escape sequence in a log."""
+    log = io.StringIO()
+    with watching(PLAN, "auto", log) as show:
+        assert show is not None
+        for number in range(1, 12):
+            show(second(number, happened=(pushed_at(1000),) if number > 3 else ()))
+    lines = log.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == ["4", "5", "10"]
+    assert lines[0].endswith("push v2.py: exit 0 after 0.20 s")
+    assert "5,000 answered, 1,000 a second, p50 100 us" in lines[1]
+    assert "\x1b" not in log.getvalue()
+
+
+def test_nobody_watches() -> None:
+    """Then the load processes need not tell anything."""
+    with watching(PLAN, "off", Terminal()) as show:
+        assert show is None
+
+
+def test_the_recent_worst_is_of_all_and_the_sample_is_small() -> None:
+    """However many operations a slice has, its slowest is told; and then it is empty."""
+    samples = Samples.empty()
+    recent = Recent(samples)
+    for number in range(10_000):
+        samples.intended.append(number)
+        samples.done.append(number + (7_000_000 if number == 4_321 else 1_000_000))
+    recent.take()
+    latencies, worst = recent.hand_over()
+    assert worst == 7_000_000
+    assert 40 <= len(latencies) <= 50
+    recent.take()
+    assert recent.hand_over() == ([], 0)
+
+
+def test_what_processes_tell_is_merged() -> None:
+    """Counts add up, the rate is of the time since the last, the worst is the worst of all."""
+    before = Moment(seconds=1.0, duration_s=6.0, answered=100, faults=0)
+    told = [
+        Progress(200, 1, {1: 150, 2: 50}, [1_000_000] * 99, 2_000_000),
+        Progress(100, 0, {2: 100}, [1_000_000], 5_000_000),
+    ]
+    moment = merge_progress(told, 3.0, before)
+    assert (moment.answered, moment.faults, moment.rate) == (300, 1, 100.0)
+    assert moment.by_version == {1: 150, 2: 150}
+    assert (moment.latency["p50"], moment.latency["max"]) == (1000.0, 5000.0)
+
+
+def test_a_block_up_is_a_factor() -> None:
+    """From the least to the most, in eight steps of the logarithm; a blank where nothing was."""
+    assert sparkline([1.0, 10.0, 99.0, None, 100.0], 1.0, 100.0) == "▁▅█ █"
+    assert sparkline([5.0, 5.0], 5.0, 5.0) == "▁▁"
+
+
+def test_the_summary_has_a_line_of_blocks_for_each_event() -> None:
+    """All on one scale, with a bar where the event began and where it ended."""
+    seen = steady_run(6, pushed_at(1000), pushed_at(4000), slow={1100: 90, 4100: 9})
+    report = build_report(seen)
+    sparks = event_lines(seen, report)
+    loud, quiet = sparks
+    assert ("█" in loud, "█" in quiet) == (True, False)
+    assert all(spark.count("|") == 2 for spark in sparks)
+    before, during, after = loud.split("|")
+    assert "█" in during
+    assert {*before, *after} == {"▁"}
+    lines = render(report, judge(report), sparks).splitlines()
+    assert any(loud in line and "max 90 ms" in line for line in lines)
+    (worst,) = (line for line in lines if "worst window" in line)
+    assert worst.endswith("at 1.00 s")
+
+
+def test_rich_is_imported_only_where_it_draws() -> None:
+    """A command that shows nothing does not wait for it."""
+    check = "import loadgen.cli, sys; sys.exit('rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
