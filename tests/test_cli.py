@@ -183,6 +183,13 @@ def test_a_wrong_word_is_a_usage_error(tmp_path: Path, words: list[str]) -> None
     assert result.stderr
 
 
+def test_a_server_that_is_not_started_sends_nothing_to_another() -> None:
+    """What is wrong with the words of `serve` leaves no server to speak of."""
+    result = invoke("serve", "--drain", "soon")
+    assert result.exit_code == EXIT_CODES[Outcome.USAGE]
+    assert "server: none was started" in result.stderr
+
+
 def test_serve_check_names_every_problem() -> None:
     """All at once, so that nobody mends them one by one."""
     result = invoke("serve", "--check", "--workers", "0", "--loop", "none")

@@ -115,10 +115,11 @@ _READERS: dict[type[Exception], Callable[[Any], dict[str, Any]]] = {
 
 
 @contextmanager
-def failing(link: Link) -> Iterator[None]:
-    """Turns every error that a command can meet into its ending."""
+def failing(link: Link, state: str = "") -> Iterator[None]:
+    """Turns every error that a command can meet into its ending; ``state``, if that is known."""
     try:
         yield
     except tuple(_READERS) as error:
         reader = next(read for kind, read in _READERS.items() if isinstance(error, kind))
-        fail(reader(error), link.as_json)
+        result = reader(error)
+        fail({**result, "state": state or result["state"]}, link.as_json)

@@ -15,7 +15,7 @@ import structlog
 
 from netswap.admin.server import AdminServer
 from netswap.admin.socket import AdminSocketError
-from netswap.commands.ending import end, fail, failing, write_json
+from netswap.commands.ending import fail, failing, write_json
 from netswap.commands.options import Link
 from netswap.commands.reload import reloading
 from netswap.config import SETTINGS, Config, check, flag, is_switch, load_config
@@ -29,6 +29,7 @@ __all__ = ["serve"]
 
 log = structlog.get_logger("netswap.serve")
 
+_NOT_STARTED = "none was started"
 _SEVERAL = ("listen", "load", "proxy", "static", "tls")
 _KEYS = {key.replace(".", "_"): key for key in SETTINGS}
 
@@ -65,7 +66,7 @@ def serve(file: Path | None, check_only: bool, as_json: bool, **flags: Any) -> N
     if check_only:
         _check(given, file, link)
         return
-    with failing(link):
+    with failing(link, _NOT_STARTED):
         config = load_config(given, file)
     chosen = config.origins.get("log.format", "default") != "default"
     format_ = format_for(config.log_format, chosen)
@@ -75,8 +76,8 @@ def serve(file: Path | None, check_only: bool, as_json: bool, **flags: Any) -> N
     try:
         asyncio.run(_Serving(config, as_json).run())
     except UsageError as error:
-        click.echo(f"netswap: {error}", err=True)
-        end(Outcome.USAGE)
+        with failing(link, _NOT_STARTED):
+            raise error from None
     except (NetswapError, OSError) as error:
         click.echo(f"netswap: {error}", err=True)
         sys.exit(1)
