@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,18 +28,27 @@ _STEPS = (1, 2, 5)
 _POINTS_A_DECADE = 12
 
 
+class Change(NamedTuple):
+    """A connection is answered by another version than before: None before its first answer."""
+
+    at: int
+    before: int | None
+    after: int
+
+
 class Facts(msgspec.Struct, frozen=True):
     """What is put into buckets, in order of time (ns): made by ``gather``.
 
     ``due`` and ``latency`` belong together, an operation a row; ``done`` are the times of answers,
-    ``versions`` the same apart by the version that an answer told; ``faults`` are the times at
-    which something went wrong.
+    ``versions`` the same apart by the version that an answer told; ``changes`` are those of
+    connections, ``faults`` the times at which something went wrong.
     """
 
     due: array[int]
     latency: array[int]
     done: array[int]
     versions: dict[int, array[int]]
+    changes: list[Change]
     faults: array[int]
 
 
@@ -46,7 +56,8 @@ class Buckets(msgspec.Struct, frozen=True):
     """A stretch of a run in columns, one value a bucket; bucket ``k`` begins ``k`` widths later.
 
     ``begin_s`` is in seconds of the run. Latencies are in microseconds, None where no operation was
-    due. ``by_version`` has the answers of each version that was seen.
+    due. ``by_version`` has the answers of each version that was seen, ``connections`` how many
+    were answered by it last when the bucket ends.
     """
 
     begin_s: float
@@ -58,6 +69,7 @@ class Buckets(msgspec.Struct, frozen=True):
     max_us: list[float | None]
     faults: list[int]
     by_version: dict[str, list[int]]
+    connections: dict[str, list[int]]
 
 
 def nice_width(span: int, operations: int | None = None, most: int = _MOST) -> int:
@@ -77,8 +89,9 @@ def gather(
     done: Sequence[int],
     versions: Sequence[int] = (),
     faults: Iterable[int] = (),
+    connections: Sequence[int] = (),
 ) -> Facts:
-    """Rows of answered operations, put in order once; ``versions`` may be empty: not told."""
+    """Rows of answered operations, put in order once; versions and connections may be untold."""
     rows = sorted(zip(intended, done, strict=True))
     apart: dict[int, list[int]] = {}
     for version, at in zip(versions, done, strict=True) if versions else ():
@@ -88,6 +101,7 @@ def gather(
         latency=array("q", (at - due for due, at in rows)),
         done=array("q", sorted(done)),
         versions={version: array("q", sorted(apart[version])) for version in sorted(apart)},
+        changes=sorted(_changes(done, versions, connections)),
         faults=array("q", sorted(faults)),
     )
 
@@ -107,6 +121,7 @@ def fill(facts: Facts, start: int, begin: int, end: int, width: int) -> Buckets:
         max_us=[_rank(bucket, 1.0) for bucket in ordered],
         faults=_counts(facts.faults, edges),
         by_version={str(number): _counts(at, edges) for number, at in facts.versions.items()},
+        connections=_holding(facts, edges[1:]),
     )
 
 
@@ -114,7 +129,7 @@ def whole_run(seen: Observation) -> tuple[Facts, Buckets]:
     """The facts of a run, and its line from the start to the end, or to the last late answer."""
     samples, start = seen.samples, seen.start or 0
     told = samples.version if set(samples.version) - {UNVERSIONED} else ()
-    facts = gather(samples.intended, samples.done, told, seen.tally.fault_times)
+    facts = gather(samples.intended, samples.done, told, seen.tally.fault_times, samples.connection)
     width = nice_width(seen.plan.duration_ns, len(facts.due))
     last = max([start + seen.plan.duration_ns, *(at + 1 for at in facts.done[-1:])])
     end = start + -(-(last - start) // width) * width  # whole buckets, the grace's too
@@ -140,6 +155,37 @@ def _rank(ordered: Sequence[int], share: float) -> float | None:
     if not ordered:
         return None
     return round(ordered[max(0, math.ceil(len(ordered) * share) - 1)] / 1000, 1)
+
+
+def _changes(
+    done: Sequence[int], versions: Sequence[int], connections: Sequence[int]
+) -> Iterator[Change]:
+    """Rows of one connection stand in the order in which they were answered."""
+    last: dict[int, int] = {}
+    if not versions or not connections:
+        return
+    for at, version, connection in zip(done, versions, connections, strict=True):
+        before = last.get(connection)
+        if version != before:
+            last[connection] = version
+            yield Change(at, before, version)
+
+
+def _holding(facts: Facts, ends: Sequence[int]) -> dict[str, list[int]]:
+    """How many connections each version has at these times."""
+    held = dict.fromkeys(facts.versions, 0)
+    columns: dict[str, list[int]] = {str(version): [] for version in held}
+    number = 0
+    for end in ends if facts.changes else ():
+        while number < len(facts.changes) and facts.changes[number].at < end:
+            _, before, after = facts.changes[number]
+            held[after] += 1
+            if before is not None:
+                held[before] -= 1
+            number += 1
+        for version, count in held.items():
+            columns[str(version)].append(count)
+    return columns if facts.changes else {}
 
 
 def _cut(times: array[int], edges: Sequence[int]) -> list[int]:

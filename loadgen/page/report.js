@@ -13,7 +13,7 @@
 
   function time(us) {
     if (us === null || us === undefined) return "";
-    const [scale, unit] = us < 1e3 ? [1, "µs"] : us < 1e6 ? [1e3, "ms"] : [1e6, "s"];
+    const [scale, unit] = us < 1e3 ? [1, "us"] : us < 1e6 ? [1e3, "ms"] : [1e6, "s"];
     return `${Number((us / scale).toPrecision(3))} ${unit}`;
   }
   const count = (n) => (n === null || n === undefined ? "" : Math.round(n).toLocaleString("en"));
@@ -148,17 +148,14 @@
     });
   }
 
-  /* Stacked: the first version at the bottom, so the top edge is the rate of all. */
-  function drawRate() {
-    const line = data.line;
-    const names = Object.keys(line.by_version);
-    const long = (k) => Math.min(line.width_s, data.duration_s - line.begin_s - k * line.width_s);
-    const counts = names.length ? names.map((name) => line.by_version[name]) : [line.answered];
-    const rows = counts.map((row) => row.map((n, k) => (long(k) > 1e-6 ? n / long(k) : null)));
+  /* Stacked: the first version at the bottom, so the top edge is that of all. */
+  function drawStacked(id, rows, paths) {
+    const holder = document.getElementById(id);
+    if (!holder) return;
     const sum = (k, v) => rows.slice(0, v + 1).reduce((total, row) => total + row[k], 0);
     const stacked = rows.map((row, v) => row.map((n, k) => (n === null ? null : sum(k, v))));
-    const series = stacked.map((_, v) => ({ ...stroke(`v${v % 6}`, 1), fill: tint(`v${v % 6}`) })).reverse();
-    chart(document.getElementById("chart-rate"), [middles(line), ...stacked.reverse()], {
+    const series = stacked.map((_, v) => ({ ...stroke(`v${v % 6}`, 1), fill: tint(`v${v % 6}`), paths })).reverse();
+    chart(holder, [middles(data.line), ...stacked.reverse()], {
       bare: true,
       across: { values: () => [] },
       y: { range: (u, low, high) => [0, Math.max(1, high) * 1.12] },
@@ -167,6 +164,14 @@
       cursor: together,
       plugins: [marks(data.marks), legend((k) => rows.map((row) => count(row[k])))],
     });
+  }
+
+  function drawRate() {
+    const line = data.line;
+    const names = Object.keys(line.by_version);
+    const long = (k) => Math.min(line.width_s, data.duration_s - line.begin_s - k * line.width_s);
+    const counts = names.length ? names.map((name) => line.by_version[name]) : [line.answered];
+    drawStacked("chart-rate", counts.map((row) => row.map((n, k) => (long(k) > 1e-6 ? n / long(k) : null))));
   }
 
   function drawFaults() {
@@ -224,6 +229,7 @@
     const range = latencyRange([data.line, ...data.marks.map((mark) => mark.window)]);
     drawLatency(range);
     drawRate();
+    drawStacked("chart-connections", Object.values(data.line.connections));
     drawFaults();
     for (const mark of data.marks) drawWindow(mark, range);
     drawPercentiles();

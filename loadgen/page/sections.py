@@ -114,11 +114,22 @@ def _line(report: Report, drawing: Drawing) -> Element:
         el("h3", "Answers a second"),
         _key(*(versions or [("v0", "all")])),
         _chart("rate", f"Answers a second by time: {report.rate.achieved:,.0f} on the average"),
+        *_connections(drawing, versions),
         el("h3", "Faults"),
         _key(("fault", "faults")),
         _chart("faults", f"Faults by time: {sum(drawing.line.faults):,} in all"),
         class_="card",
     )  # fmt: skip
+
+
+def _connections(drawing: Drawing, versions: list[tuple[str, str]]) -> Iterator[Element]:
+    """Only where answers tell their version."""
+    if drawing.line.connections:
+        last = {name: counts[-1] for name, counts in drawing.line.connections.items()}
+        words = ", ".join(f"version {name} answered {count:,} last" for name, count in last.items())
+        yield el("h3", "Connections by the version that answered last")
+        yield _key(*versions)
+        yield _chart("connections", f"Connections by version and time: {words}")
 
 
 def _events(report: Report, drawing: Drawing) -> Element:

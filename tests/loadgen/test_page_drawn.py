@@ -73,7 +73,7 @@ def tab(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
 def test_every_chart_is_drawn(tab: Tab) -> None:
     """Latency, rate, faults, a window for each event, percentiles: lines in several colours."""
     canvases = tab.evaluate(COPY + PIXELS)
-    assert len(canvases) == tab.evaluate("document.querySelectorAll('.chart').length") == 6
+    assert len(canvases) == tab.evaluate("document.querySelectorAll('.chart').length") == 7
     assert all(canvas["inked"] > 500 and canvas["colours"] > 2 for canvas in canvases), canvases
 
 

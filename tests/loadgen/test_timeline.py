@@ -47,6 +47,15 @@ def test_a_bucket_in_which_nothing_was_due_says_so() -> None:
     assert line.p50_us == [1000.0, None, 1000.0]
 
 
+def test_connections_are_of_the_version_that_answered_last() -> None:
+    """A connection counts from its first answer, and for one version at a time."""
+    done = [50 * MS, 60 * MS, 150 * MS, 250 * MS]
+    facts = gather(done, done, [1, 1, 2, 2], connections=[7, 8, 7, 8])
+    line = fill(facts, 0, 0, 400 * MS, 100 * MS)
+    assert line.connections == {"1": [2, 1, 0, 0], "2": [0, 1, 2, 2]}
+    assert fill(facts, 0, 200 * MS, 400 * MS, 100 * MS).connections == {"1": [0, 0], "2": [2, 2]}
+
+
 def test_faults_have_their_time() -> None:
     """They are counted in the bucket of their time, and those beyond the stretch in none."""
     line = fill(gather([], [], faults=[5, 150 * MS, 150 * MS, 900 * MS]), 0, 0, 300 * MS, 100 * MS)
