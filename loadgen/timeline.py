@@ -129,7 +129,10 @@ def whole_run(seen: Observation) -> tuple[Facts, Buckets]:
     """The facts of a run, and its line from the start to the end, or to the last late answer."""
     samples, start = seen.samples, seen.start or 0
     told = samples.version if set(samples.version) - {UNVERSIONED} else ()
-    facts = gather(samples.intended, samples.done, told, seen.tally.fault_times, samples.connection)
+    # connections that come and go would count for the version of their last answer for ever
+    stay = len(set(samples.connection)) <= seen.plan.connections
+    lines = samples.connection if stay else ()
+    facts = gather(samples.intended, samples.done, told, seen.tally.fault_times, lines)
     width = nice_width(seen.plan.duration_ns, len(facts.due))
     last = max([start + seen.plan.duration_ns, *(at + 1 for at in facts.done[-1:])])
     end = start + -(-(last - start) // width) * width  # whole buckets, the grace's too

@@ -48,25 +48,31 @@
   const latencyScale = (range) => ({ distr: 3, log: 10, range: () => range });
   const latencyAxis = () => axis({ splits: steps, values: (u, splits) => splits.map(time), filter: (u, splits) => splits });
 
-  /* The marks: a span on the canvas from start to end, a flag above it where there is room. */
+  /* The marks: a span behind the lines from start to end, a line before them, a flag above it. */
   function marks(chosen, { flags = false } = {}) {
     let row = null;
-    const draw = (u) => {
+    const each = (u, paint) => {
       const { ctx, bbox } = u;
       ctx.save();
       ctx.beginPath();
       ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
       ctx.clip();
       for (const mark of chosen) {
-        const from = Math.round(u.valToPos(mark.start_s, "x", true));
-        const to = Math.round(u.valToPos(mark.end_s, "x", true));
-        ctx.fillStyle = colour("span");
-        ctx.fillRect(from, bbox.top, Math.max(to - from, 1), bbox.height);
+        const [from, to] = [mark.start_s, mark.end_s].map((at) => Math.round(u.valToPos(at, "x", true)));
+        paint(ctx, bbox, mark, from, to);
+      }
+      ctx.restore();
+    };
+    const drawAxes = (u) => each(u, (ctx, bbox, mark, from, to) => {
+      ctx.fillStyle = colour("span");
+      ctx.fillRect(from, bbox.top, Math.max(to - from, 1), bbox.height);
+    });
+    const draw = (u) => {
+      each(u, (ctx, bbox, mark, from) => {
         ctx.fillStyle = colour(mark.failed ? "failed" : "mark");
         ctx.fillRect(from, bbox.top, Math.max(1, devicePixelRatio), bbox.height);
         marked.push({ chart: u.root.parentElement.id, number: mark.number, x: from });
-      }
-      ctx.restore();
+      });
       if (row) place(u);
     };
     const place = (u) => {
@@ -94,7 +100,7 @@
       u.over.append(row);
       place(u);
     };
-    return { hooks: { drawAxes: draw, ...(flags && { ready }) } };
+    return { hooks: { drawAxes, draw, ...(flags && { ready }) } };
   }
 
   /* What is under the pointer, in the legend before the chart. */
