@@ -179,8 +179,7 @@ class Channel:
     @property
     def path(self) -> str:
         """What was asked for, without the query."""
-        path: str = "" if self.request is None else self.request.path
-        return path
+        return "" if self.request is None else str(self.request.path)
 
     @property
     def is_open(self) -> bool:
@@ -208,8 +207,7 @@ class Channel:
     def backlog(self) -> int:
         """Bytes that were sent and that the client has not taken yet."""
         target = self.entry.target
-        size: int = target.transport.get_write_buffer_size() if target is not None else 0
-        return size
+        return 0 if target is None else int(target.transport.get_write_buffer_size())
 
     async def receive(self) -> str | bytes:
         """The next message: text as str, binary as bytes.
@@ -407,6 +405,8 @@ class Channel:
         """The connection is that of a WebSocket now."""
         self._move(Event.ATTACH)
         self.entry = entry
+        if self.request is not None:
+            self.request.entry = entry
         early, self._early = self._early, []
         for method, arguments in early:
             getattr(entry.target, method)(*arguments)

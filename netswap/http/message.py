@@ -10,14 +10,20 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from netswap.errors import HttpError
+from netswap.mediator import present
+
+if TYPE_CHECKING:
+    from ssl import SSLObject
 
 __all__ = [
     "BODY_LIMIT",
+    "EMPTY",
+    "NO_PARAMS",
     "Body",
     "Head",
     "Headers",
@@ -275,12 +281,16 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, eq=False):
-    """One request. ``params`` are what its path names, ``exchange`` how a coroutine answers it."""
+    """One request. ``params`` are what its path names, ``exchange`` how a coroutine answers it.
+
+    ``entry`` is the connection's, over which it came; who is at its ends is asked of that.
+    """
 
     head: Head
     body: Body = EMPTY
     params: Mapping[str, str] = NO_PARAMS
     exchange: Any = None
+    entry: Any = None
 
     method = _of_head("method")
     target = _of_head("target")
@@ -290,6 +300,38 @@ class Request(msgspec.Struct, eq=False):
     headers = _of_head("headers")
     keep_alive = _of_head("keep_alive")
     upgrade = _of_head("upgrade")
+
+    @property
+    def peer(self) -> tuple[Any, ...] | str | None:
+        """Host and port of the client, or as a Unix socket has it; None when it is gone.
+
+        Behind a proxy that sends a PROXY header, and may, it is the proxy's client.
+        """
+        connection = self._connection
+        found: tuple[Any, ...] | str | None = None if connection is None else connection.peername
+        return found
+
+    @property
+    def local(self) -> tuple[Any, ...] | str | None:
+        """Our own address, to which the client has connected; None when it is gone."""
+        connection = self._connection
+        return None if connection is None else connection.transport.get_extra_info("sockname")
+
+    @property
+    def tls(self) -> SSLObject | None:
+        """What encrypts it (``getpeercert()``, ``version()``); None when nothing does."""
+        connection = self._connection
+        found: SSLObject | None = None if connection is None else connection.tls
+        return found
+
+    @property
+    def scheme(self) -> str:
+        """``https`` or ``http``."""
+        return "http" if self.tls is None else "https"
+
+    @property
+    def _connection(self) -> Any:
+        return None if self.entry is None else present(self.entry)
 
     @staticmethod
     def to_canonical(requests: list[Request]) -> Any:

@@ -22,7 +22,7 @@ from netswap.errors import HttpError
 from netswap.http.framing import Place
 from netswap.http.heads import LOOKED_AT, head_of
 from netswap.http.known import METHODS, recall, remember
-from netswap.http.message import Body, Request
+from netswap.http.message import EMPTY, NO_PARAMS, Body, Request
 
 __all__ = ["EXTRA_LIMIT", "HEAD_LIMIT", "Wire"]
 
@@ -56,6 +56,7 @@ class Wire:
         "_target",
         "begun",
         "ended",
+        "entry",
         "failure",
         "head_limit",
         "receiving",
@@ -73,10 +74,15 @@ class Wire:
         self._target = b""
         self.begun = False
         self.ended = False
+        self.entry: Any = None
         self.receiving: Request | None = None
         self.failure: HttpError | None = None
         self.head_limit = HEAD_LIMIT
         self.rest: bytes | None = None
+
+    def begin(self, entry: Any, head_limit: int = HEAD_LIMIT) -> None:
+        """The first bytes are about to come, over the connection of ``entry``."""
+        self.entry, self.head_limit = entry, head_limit
 
     def feed(self, data: bytes) -> list[Request]:
         """Take bytes cut anywhere; the requests whose heads came whole."""
@@ -89,7 +95,8 @@ class Wire:
         if not had_begun:
             known = recall(data)
             if known is not None:
-                return [Request(head) for head in known]
+                entry = self.entry
+                return [Request(head, EMPTY, NO_PARAMS, None, entry) for head in known]
         found: list[Request] = []
         self._found = found
         self._held += len(data)
@@ -287,7 +294,7 @@ class Wire:
             keeps,
             not plain and parser.should_upgrade(),
         )
-        self.receiving = request = Request(head)
+        self.receiving = request = Request(head, EMPTY, NO_PARAMS, None, self.entry)
         if head.has_body:
             request.body = Body()
             self._again = not plain and parser.should_upgrade()

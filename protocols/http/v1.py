@@ -63,6 +63,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
 
     def on_connect(self) -> None:
         """The first head has its time, too."""
+        self.state.wire.begin(self.entry)
         self.timers.arm("idle", IDLE_S)
 
     def on_data(self, data: bytes) -> None:

@@ -90,7 +90,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
     def on_connect(self) -> None:
         """The first head has its time, too."""
         limits = self.limits.present()
-        self.state.wire.head_limit = limits.head
+        self.state.wire.begin(self.entry, limits.head)
         self.timers.arm("idle", limits.idle_s)
 
     def on_data(self, data: bytes) -> None:

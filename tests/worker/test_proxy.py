@@ -13,10 +13,13 @@ import pytest
 
 from netswap import Connection, State
 from netswap.address import Trusted
+from netswap.http import App, Request, Response, route
 from netswap.mediator import present
 from netswap.ott import Selector
 from netswap.worker import accepting
 from netswap.worker.accepting import Acceptor, Entrance
+from protocols.http import v1, v2
+from protocols.http.limits import HttpLimits
 from tests.interpose.conftest import World, until
 from tests.worker.test_proxyheader import BAD, FOUR, binary
 from tests.worker.tls_world import TlsWorld
@@ -41,13 +44,38 @@ class One(Connection[Lines]):
         self.write(b"%s %s" % (self.peer.encode(), data))
 
 
+class Nothing(State, kind="http.app", version=1):
+    """No state."""
+
+
+class Who(App[Nothing]):
+    """Says who has asked."""
+
+    @route("GET", "/now")
+    def now(self, request: Request) -> Response:
+        tls = request.tls and request.tls.version()
+        return Response(f"{request.peer} {request.local} {request.scheme} {tls}")
+
+    @route("GET", "/later")
+    async def later(self, request: Request) -> Response:
+        return self.now(request)
+
+
+HTTP = {"v1": v1.HttpConnection, "v2": v2.HttpConnection}
+
+
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[Make]:
     """``await world(tls)``: a listener that trusts 127.0.0.0/8 to be a proxy."""
     made: list[TlsWorld] = []
 
-    async def make(tls: bool = False, trusted: tuple[str, ...] = ("127.0.0.0/8",)) -> TlsWorld:
-        one = TlsWorld((One,), KIND, tmp_path)
+    async def make(
+        tls: bool = False,
+        trusted: tuple[str, ...] = ("127.0.0.0/8",),
+        classes: tuple[Any, ...] = (One,),
+        kind: str = KIND,
+    ) -> TlsWorld:
+        one = TlsWorld(classes, kind, tmp_path)
         made.append(one)
         one.proxies = Trusted(trusted)
         if not tls:
@@ -126,6 +154,20 @@ async def test_a_header_cut_at_every_byte(world: Make, header: str, tls: bool) -
             answer = await client.ask(wire[cut:], b"hello")
             assert answer == b"192.0.2.7:5000 hello", f"cut at {cut}"
     assert one.server.turned_away == {}
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("version", HTTP)
+async def test_an_application_is_told_who_asks(world: Make, version: str, tls: bool) -> None:
+    """A plain function too: the peer is the header's, and the rest is that of the connection."""
+    classes = (HTTP[version], HttpLimits, Who)
+    one = await world(tls, classes=classes, kind="http.connection")
+    said = f"('192.0.2.7', 5000) {one.at} {'https TLSv1.3' if tls else 'http None'}"
+    for path in (b"/now", b"/now", b"/later"):
+        asked = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path
+        async with Client(one, tls) as client:
+            answer = await client.ask(LINE, asked)
+            assert answer.rpartition(b"\r\n\r\n")[2].decode() == said
 
 
 async def test_all_in_one_piece(world: Make) -> None:

@@ -97,6 +97,20 @@ async def test_what_is_said_comes_back(serve, path, message):
         assert await client.recv() == message
 
 
+async def test_a_session_knows_who_is_at_its_other_end(serve):
+    """The request is that of the connection, which is of another kind by then."""
+
+    class Who(App[Nothing]):
+        @websocket("/")
+        def tell(self, channel: Channel, message: str | bytes) -> None:
+            channel.send_nowait(f"{channel.request.peer} {channel.request.scheme}")
+
+    _, address = await site(serve, SimpleNamespace(Who=Who))
+    async with connect(address) as client:
+        await client.send("who am I")
+        assert await client.recv() == f"{client.local_address} http"
+
+
 @PATHS
 async def test_the_application_ends_it_with_a_code(serve, path):
     """What the client sees is what was said."""
