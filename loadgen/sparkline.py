@@ -27,6 +27,8 @@ def event_lines(seen: Observation, report: Report) -> list[str]:
 
     All on one scale; bars stand where the event began and ended.
     """
+    if not report.events:
+        return []
     samples, start = seen.samples, seen.start or 0
     facts = gather(samples.intended, samples.done)
     end = start + seen.plan.duration_ns
