@@ -206,7 +206,7 @@ class Connection(Implementation[S], Generic[S]):
             self.host.failed(self, error, "on_eof")
             return None
         output = self._output()
-        stays = stays and self.tls is None
+        stays = stays and not self.transport.is_closing() and self.tls is None
         if not stays and output is not None:  # the transport closes as soon as this returns
             output.target.flush()
         return stays

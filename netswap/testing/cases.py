@@ -5,7 +5,7 @@ In the order of how simple they are, so that the first failure is the one to loo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from itertools import pairwise, product
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ from netswap.testing.faults import FAULTS, Fault
 from netswap.testing.subject import NEW, OLD, other
 from netswap.testing.transcript import Cut, Do, Transcript, thin
 
-__all__ = ["Case", "Move", "cases_of", "cuts_of"]
+__all__ = ["FAMILIES", "Case", "Move", "Scope", "cases_of", "cuts_of"]
 
 BYSTANDER: Final = "bystander"
 MOST_FAULTS: Final = 200
@@ -62,20 +62,46 @@ class Case(NamedTuple):
         return f"{self.title} {where}{more}"
 
 
-def cuts_of(transcript: Transcript, limit: int) -> list[Cut]:
-    """Every cut, or ``limit`` of them."""
-    return thin(transcript.cuts, limit)
+class Scope(NamedTuple):
+    """How much is tried: ``limit`` cuts, and as many of the ``wire``, of the ``families``.
+
+    With ``due`` some swaps last so many seconds. A swap concerns about ``objects`` objects.
+    """
+
+    limit: int
+    wire: bool = False
+    due: float = 0.0
+    families: Container[str] = ()
+    objects: int = 1
 
 
-def cases_of(transcript: Transcript, limit: int, objects: int) -> Iterator[Case]:
-    """All cases of a transcript; a swap concerns about ``objects`` objects."""
-    cuts = cuts_of(transcript, limit)
+def cuts_of(transcript: Transcript, scope: Scope) -> list[Cut]:
+    """Every cut, or ``limit`` of them, and as many of the wire."""
+    wire = transcript.wire_cuts if scope.wire else []
+    return thin(transcript.cuts, scope.limit) + thin(wire, scope.limit)
+
+
+def cases_of(transcript: Transcript, scope: Scope) -> Iterator[Case]:
+    """All cases of a transcript."""
+    for name, family in FAMILIES.items():
+        if name in scope.families:
+            yield from family(transcript, scope)
+
+
+def _swaps(transcript: Transcript, scope: Scope) -> Iterator[Case]:
+    cuts = thin(transcript.cuts, scope.limit)
     yield from _one_swap(transcript, cuts)
     yield from _two_swaps(transcript, cuts)
-    yield from _many_swaps(transcript, cuts)
-    yield from _meanwhile(transcript)
-    yield from _with_bystander(transcript, limit)
-    yield from _faults(transcript, cuts, objects)
+    yield from _many_swaps("every boundary", transcript, transcript.boundaries)
+    yield from _many_swaps("every cut", transcript, cuts)
+
+
+def _wire(transcript: Transcript, scope: Scope) -> Iterator[Case]:
+    """A swap inside of a record."""
+    cuts = thin(transcript.wire_cuts, scope.limit) if scope.wire else []
+    yield from _one_swap(transcript, cuts)
+    if cuts:
+        yield from _many_swaps("every cut of the wire", transcript, cuts)
 
 
 def _one_swap(transcript: Transcript, cuts: list[Cut]) -> Iterator[Case]:
@@ -94,15 +120,14 @@ def _two_swaps(transcript: Transcript, cuts: list[Cut]) -> Iterator[Case]:
         yield Case("a swap to new, and back at the next cut,", transcript, OLD, moves)
 
 
-def _many_swaps(transcript: Transcript, cuts: list[Cut]) -> Iterator[Case]:
-    for title, some in (("every boundary", transcript.boundaries), ("every cut", cuts)):
-        for begins in (OLD, NEW):
-            versions = (begins, other(begins))
-            moves = tuple(Move(cut, versions[n % 2 - 1]) for n, cut in enumerate(some))
-            yield Case(f"a swap to and fro at {title}, the first", transcript, begins, moves)
+def _many_swaps(title: str, transcript: Transcript, cuts: list[Cut]) -> Iterator[Case]:
+    for begins in (OLD, NEW):
+        versions = (begins, other(begins))
+        moves = tuple(Move(cut, versions[n % 2 - 1]) for n, cut in enumerate(cuts))
+        yield Case(f"a swap to and fro at {title}, the first", transcript, begins, moves)
 
 
-def _meanwhile(transcript: Transcript) -> Iterator[Case]:
+def _meanwhile(transcript: Transcript, _: Scope) -> Iterator[Case]:
     for begins in (OLD, NEW):
         for cut in transcript.boundaries[:-1]:
             for slices in SLICES:
@@ -118,8 +143,17 @@ def _interrupted(
     return Case(title, transcript, begins, (Move(cut, other(begins), slices, back=back),))
 
 
-def _with_bystander(transcript: Transcript, limit: int) -> Iterator[Case]:
+def _due(transcript: Transcript, scope: Scope) -> Iterator[Case]:
+    """Time passes in the middle of a swap, and timers are due."""
+    for cut in thin(transcript.cuts, scope.limit) if scope.due else ():
+        longer, here = transcript.pause(cut, scope.due)
+        for begins, slices in product((OLD, NEW), SLICES):
+            yield _interrupted(longer, begins, here, slices)
+
+
+def _with_bystander(transcript: Transcript, scope: Scope) -> Iterator[Case]:
     """Another client is there, or comes, or goes in the middle of a swap."""
+    limit = scope.limit
     come, go = (BYSTANDER, Do.CONNECT), (BYSTANDER, Do.CLOSE)
     two = transcript.insert(Cut(0), come)
     yield from _one_swap(two, thin(two.boundaries[1:], limit))
@@ -131,10 +165,10 @@ def _with_bystander(transcript: Transcript, limit: int) -> Iterator[Case]:
             yield _interrupted(longer, OLD, cut, slices, back=True)
 
 
-def _faults(transcript: Transcript, cuts: list[Cut], objects: int) -> Iterator[Case]:
+def _faults(transcript: Transcript, scope: Scope) -> Iterator[Case]:
     """A swap in which something goes wrong, and then one in which nothing does."""
-    last = Cut(len(transcript.steps))
-    faults = [Fault(name, nth) for nth in range(1, objects + 1) for name in FAULTS]
+    cuts, last = thin(transcript.cuts, scope.limit), Cut(len(transcript.steps))
+    faults = [Fault(name, nth) for nth in range(1, scope.objects + 1) for name in FAULTS]
     each = max(MOST_FAULTS // (2 * len(faults)), FEWEST_CUTS)
     stride = -(-len(cuts) // each)
     for number, (fault, begins) in enumerate(product(faults, (OLD, NEW))):
@@ -143,3 +177,14 @@ def _faults(transcript: Transcript, cuts: list[Cut], objects: int) -> Iterator[C
             again = (Move(later, other(begins)),) if later <= last else ()
             move = Move(cut, other(begins), fault=fault)
             yield Case(f"a swap in which {fault},", transcript, begins, (move, *again))
+
+
+FAMILIES: Final[dict[str, Callable[[Transcript, Scope], Iterator[Case]]]] = {
+    "swaps": _swaps,
+    "wire": _wire,
+    "meanwhile": _meanwhile,
+    "due": _due,
+    "bystander": _with_bystander,
+    "faults": _faults,
+}
+"""What is tried, by its name."""

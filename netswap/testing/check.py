@@ -5,26 +5,34 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
 
 from netswap.errors import UsageError
-from netswap.testing.cases import Case, cases_of, cuts_of
+from netswap.testing.cases import FAMILIES, Case, Scope, cases_of, cuts_of
 from netswap.testing.judge import Difference, Replies, Seen, Turn, explain, whole
 from netswap.testing.loops import LOOPS, ManualLoop
 from netswap.testing.play import Play
 from netswap.testing.report import Failure, NotSwappable, Report
+from netswap.testing.sealed import Keys, make_keys
 from netswap.testing.subject import NEW, OLD, Code, Subject, load_subject
 from netswap.testing.transcript import Cut, Transcript
 from netswap.testing.world import Restless
 
 __all__ = ["check_swappable"]
 
+PLAIN, TLS = "plain", "tls"
+
 MOST_FAILURES: Final = 3
 """After so many a check ends: they are most often one and the same."""
+
+
+WIRES: Final[dict[str, Callable[[], Keys | None]]] = {PLAIN: lambda: None, TLS: make_keys}
+"""What bytes go over, to what makes the keys for it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,10 @@ class Options:
     expect: Callable[[Difference], bool] | None = None
     workers: int = 1
     loops: Sequence[str] = tuple(LOOPS)
+    over: str | Sequence[str] = PLAIN
+    served: str = ""
+    due: float = 0.0
+    tried: Collection[str] = tuple(FAMILIES)
     limit: int = 150
     hints: Iterable[str] = ()
 
@@ -54,8 +66,14 @@ def check_swappable(old: Code, new: Code, *transcripts: Any, **options: Any) -> 
     * ``expect``: is asked about each ``Difference`` that is left, and says whether the author
       wants it.
     * ``workers``: how many; connections of the first client are accepted by the last one.
+    * ``served``: the kind of connection that clients get, when there are several: one that begins
+      as another and becomes it is reached by a transcript that goes through that.
     * ``loops``: "asyncio", "uvloop"; both if not said.
+    * ``over``: "plain", "tls", or both; plain if not said. Over TLS each piece is a record of its
+      own, and there is a swap behind every byte of the wire too, inside of records.
+    * ``due``: so many seconds also pass in the middle of a swap at every cut, with what is due.
     * ``hints``: ``kind.field`` of what only saves work and may be forgotten by a round trip.
+    * ``tried``: what is tried, of "swaps", "wire", "meanwhile", "due", "bystander" and "faults".
     * ``limit``: cuts of one transcript that are tried, evenly spread when there are more.
 
     Raises NotSwappable (an AssertionError) with the simplest cases that fail, BundleError for a
@@ -69,13 +87,25 @@ def check_swappable(old: Code, new: Code, *transcripts: Any, **options: Any) -> 
     if asyncio._get_running_loop() is not None:
         what = "check_swappable runs loops of its own"
         raise UsageError(what, "", "call it from a plain function, not from a coroutine")
-    with _undisturbed(), load_subject(old, new, chosen.beside, chosen.hints) as subject:
+    over = [chosen.over] if isinstance(chosen.over, str) else chosen.over
+    keys = [WIRES[wire]() for wire in _known("over", over, WIRES)]
+    _known("tried", chosen.tried, FAMILIES)
+    code = load_subject(old, new, chosen.beside, chosen.hints, chosen.served)
+    with _undisturbed(), code as subject:
         report = Report(str(subject))
-        for name in chosen.loops:
-            _Checker(name, subject, chosen, report).check(plays)
+        for where in product(chosen.loops, keys):
+            _Checker(where, subject, chosen, report).check(plays)
     if report.failures:
         raise NotSwappable(report)
     return report
+
+
+def _known(option: str, given: Collection[str], known: Collection[str]) -> Collection[str]:
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        what = f"{option}={list(given)!r}: what there is is {', '.join(known)}"
+        raise UsageError(what, "", f"{option}={[next(iter(known))]}, for one")
+    return given
 
 
 @contextmanager
@@ -109,20 +139,24 @@ def replace_name(transcript: Transcript, name: str) -> Transcript:
 
 
 class _Checker:
-    """All transcripts on one loop."""
+    """All transcripts on one loop, plain or with keys over TLS."""
 
-    def __init__(self, name: str, subject: Subject, options: Options, report: Report) -> None:
-        self.name = name
+    def __init__(
+        self, where: tuple[str, Keys | None], subject: Subject, options: Options, report: Report
+    ) -> None:
+        self._loop_name, self.keys = where
+        self.name = self._loop_name if self.keys is None else f"{self._loop_name} over TLS"
+        over_tls = self.keys is not None
+        self.scope = Scope(options.limit, over_tls, options.due, options.tried)
         self.subject = subject
         self.options = options
         self.report = report
         self.loop: ManualLoop
         self._alone: dict[tuple[Transcript, str, tuple[Cut, ...]], Seen] = {}
-        self._objects = 1
 
     def check(self, transcripts: list[Transcript]) -> None:
         """Play everything; failures go into the report."""
-        self.loop = LOOPS[self.name]()
+        self.loop = LOOPS[self._loop_name]()
         try:
             for transcript in transcripts:
                 self._check(transcript)
@@ -132,12 +166,12 @@ class _Checker:
             self.loop.close()
 
     def _check(self, transcript: Transcript) -> None:
-        report, limit = self.report, self.options.limit
-        report.cuts += len(cuts_of(transcript, limit))
-        report.possible += len(transcript.cuts)
+        report, scope = self.report, self.scope
+        report.cuts += len(cuts_of(transcript, scope))
+        report.possible += len(cuts_of(transcript, scope._replace(limit=sys.maxsize)))
         if not self._answers_alike(transcript):
             return
-        for case in cases_of(transcript, limit, self._objects):
+        for case in cases_of(transcript, self.scope):
             if len(report.failures) >= MOST_FAILURES:
                 return
             play = self._play(case)
@@ -173,7 +207,7 @@ class _Checker:
     def _play(self, case: Case, cuts: Iterable[Cut] = ()) -> Play:
         random.seed(0)
         self.loop.begin_anew()
-        play = Play(self.loop, self.subject, case, self.options.workers)
+        play = Play(self.loop, self.subject, case, self.options.workers, self.keys)
         try:
             self.loop.run_until_complete(play.run(cuts))
         except Restless as error:
@@ -190,7 +224,8 @@ class _Checker:
         if key not in self._alone:
             play = self._play(Case("alone", transcript, version), cuts)
             self._alone[key] = play.seen
-            self._objects = max(self._objects, play.objects)
+            objects = max(self.scope.objects, play.objects)
+            self.scope = self.scope._replace(objects=objects)
         return self._alone[key]
 
     def _complaint(self, play: Play) -> str:

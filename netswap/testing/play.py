@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
 
 from netswap.mediator import present
 from netswap.testing.carried import Snapshot, differences, shared, snapshot, unsound
 from netswap.testing.cases import Case, Move
+from netswap.testing.client import Client
 from netswap.testing.judge import Seen, Turn
 from netswap.testing.loops import ManualLoop
 from netswap.testing.push import Push
+from netswap.testing.sealed import Keys, SealedClient
 from netswap.testing.subject import NEW, Subject
-from netswap.testing.transcript import Cut, Do, Step, Wait
+from netswap.testing.transcript import Cut, Do, Step, Wait, sealed_size
 from netswap.testing.world import World
 
 __all__ = ["Play"]
@@ -29,10 +33,17 @@ class Play:
     connecting, the last for what came after the last step.
     """
 
-    def __init__(self, loop: ManualLoop, subject: Subject, case: Case, workers: int) -> None:
+    def __init__(
+        self,
+        loop: ManualLoop,
+        subject: Subject,
+        case: Case,
+        workers: int,
+        keys: Keys | None = None,
+    ) -> None:
         self.case = case
         self.steps = case.transcript.steps
-        self.world = World(loop, subject, case.begins, workers)
+        self.world = World(loop, subject, case.begins, workers, keys)
         self.seen = Seen(len(self.steps) + 1)
         self.stages = [case.begins]
         self.turns: dict[str, list[Turn]] = {name: [] for name in case.transcript.clients}
@@ -49,7 +60,7 @@ class Play:
         await self.world.settle()
         self._end_of_row(0, 0)
         for index, step in enumerate(self.steps):
-            await self._step(index, step, sorted(c.byte for c in cuts if c.step == index))
+            await self._step(index, step, sorted(cut for cut in cuts if cut.step == index))
         await self._moves(Cut(len(self.steps)), len(self.steps))
         await self._end()
 
@@ -71,14 +82,14 @@ class Play:
     def _stage(self) -> int:
         return len(self.stages) - 1
 
-    async def _step(self, index: int, step: Step, bytes_: list[int]) -> None:
+    async def _step(self, index: int, step: Step, cuts: list[Cut]) -> None:
         row = index + 1
         meanwhile = await self._moves(Cut(index), index)
         stage = self._stage
-        for start, end in _pieces(step, bytes_):
-            if start:
-                await self._moves(Cut(index, start), row)
-            act = partial(self._act, step, start, end)
+        for piece in _pieces(step, cuts):
+            if piece.start:
+                await self._moves(Cut(index, piece.start, piece.wire), row)
+            act = partial(self._act, step, piece)
             await (self._move(meanwhile, act, row) if meanwhile is not None else act())
             await self.world.settle()
             meanwhile = None
@@ -86,14 +97,14 @@ class Play:
         if step.what is Do.READ_AGAIN:
             self._stopped.pop(step.client, None)
 
-    async def _act(self, step: Step, start: int, end: int) -> None:
+    async def _act(self, step: Step, piece: Piece) -> None:
         what, client = step.what, self.world.clients.get(step.client)
         if isinstance(what, Wait):
             await self.world.pass_time(what.seconds)
         elif what is Do.CONNECT:
             await self.world.connect(step.client)
         elif client is not None and isinstance(what, bytes):
-            client.send(what[start:end])
+            _send(client, what, piece)
         elif client is not None and isinstance(what, Do):
             if what is Do.STOP_READING:
                 self._stopped[step.client] = self._stage
@@ -177,10 +188,28 @@ class Play:
             turns.append(Turn(min(first, self._stopped.get(name, first)), self._stage))
 
 
-def _pieces(step: Step, bytes_: list[int]) -> list[tuple[int, int]]:
-    """The parts of a step, as start and end, when it is cut before these bytes."""
-    edges = [0, *(byte for byte in bytes_ if byte), step.size]
-    return list(zip(edges, edges[1:], strict=False))
+class Piece(NamedTuple):
+    """A part of a step, or with ``wire`` of its records."""
+
+    start: int
+    end: int
+    wire: bool = False
+
+
+def _pieces(step: Step, cuts: list[Cut]) -> list[Piece]:
+    """The parts of a step when it is cut in these places: all on the wire, or none."""
+    inside = [cut for cut in cuts if cut.byte]
+    wire = any(cut.wire for cut in inside)
+    edges = [0, *(cut.byte for cut in inside), sealed_size(step.size) if wire else step.size]
+    return [Piece(start, end, wire) for start, end in pairwise(edges)]
+
+
+def _send(client: Client, data: bytes, piece: Piece) -> None:
+    if piece.wire:
+        assert isinstance(client, SealedClient)
+        client.send_wire(data, piece.start, piece.end)
+    else:
+        client.send(data[piece.start : piece.end])
 
 
 def _served(begins: str, to: str, restored: bool, acted: bool) -> list[str]:

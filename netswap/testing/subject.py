@@ -73,22 +73,27 @@ class Subject(NamedTuple):
 
 @contextmanager
 def load_subject(
-    old: Code, new: Code, beside: Iterable[Code] = (), hints: Iterable[str] = ()
+    old: Code,
+    new: Code,
+    beside: Iterable[Code] = (),
+    hints: Iterable[str] = (),
+    served: str = "",
 ) -> Iterator[Subject]:
-    """Load everything and give it up afterwards.
+    """Load everything and give it up afterwards; ``served`` is the kind that clients get, if said.
 
     Raises BundleError for a module that a push would refuse, UsageError for a pair that is none.
     """
     loaded: list[Loaded] = []
     try:
-        yield _subject(old, new, beside, loaded)._replace(hints=frozenset(hints))
+        subject = _subject([old, new, *beside], served, loaded)
+        yield subject._replace(hints=frozenset(hints))
     finally:
         for one in loaded:
             one.unload()
 
 
-def _subject(old: Code, new: Code, beside: Iterable[Code], loaded: list[Loaded]) -> Subject:
-    bundles = [_bundle(code) for code in (old, new, *beside)]
+def _subject(codes: Sequence[Code], served: str, loaded: list[Loaded]) -> Subject:
+    bundles = [_bundle(code) for code in codes]
     loaded.extend(map(_load, bundles))
     provided = {kind for one in loaded for kind in one.implementations}
     loaded.extend(_load(_bundle(path)) for path in first_paths((), provided))
@@ -97,7 +102,7 @@ def _subject(old: Code, new: Code, beside: Iterable[Code], loaded: list[Loaded])
     standing = {kind: cls for one in others for kind, cls in one.implementations.items()}
     steps = tuple(step for one in loaded for step in one.migrations)
     names = {OLD: bundles[0].name, NEW: bundles[1].name}
-    subject = Subject(of, names, standing, steps, _served(of, standing))
+    subject = Subject(of, names, standing, steps, _served(of, standing, served))
     _refuse_no_pair(subject)
     return subject
 
@@ -116,18 +121,29 @@ def _load(bundle: Bundle) -> Loaded:
     return load_bundle(bundle)
 
 
-def _served(of: dict[str, Kinds], standing: Kinds) -> str:
+def _served(of: dict[str, Kinds], standing: Kinds, wanted: str) -> str:
     """The kind of the connection under test: the versions' own, else the one beside them."""
+    if wanted:
+        return _known({**standing, **of[NEW], **of[OLD]}, wanted)
     for kinds in (of[OLD], of[NEW], standing):
         found = [kind for kind, cls in kinds.items() if issubclass(cls, Connection)]
         if len(found) == 1:
             return found[0]
         if found:
             what = f"several connections: {', '.join(found)}"
-            raise UsageError(what, "", "test modules with one connection each")
+            advice = 'say which one clients get, served="..."; or test one at a time'
+            raise UsageError(what, "", advice)
     raise UsageError(
         "no connection uses what is tested", "", "give a module with one in beside=[...]"
     )
+
+
+def _known(kinds: Kinds, wanted: str) -> str:
+    found = [kind for kind, cls in kinds.items() if issubclass(cls, Connection)]
+    if wanted not in found:
+        what = f"served={wanted!r} is none of the connections: {', '.join(found)}"
+        raise UsageError(what, "", "name one of them, or give its module in beside=[...]")
+    return wanted
 
 
 def _refuse_no_pair(subject: Subject) -> None:

@@ -1,6 +1,7 @@
 """What clients do, step by step, and the places at which it can be cut.
 
-A *cut* is a place between two steps, or between two bytes of one: there a swap may come.
+A *cut* is a place between two steps, or between two bytes of one: there a swap may come. Over TLS
+it may also come between two bytes of the wire: of the records in which a step is sealed.
 """
 
 from __future__ import annotations
@@ -9,9 +10,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["Cut", "Do", "Step", "Transcript", "Wait", "shorten", "thin"]
+__all__ = [
+    "Cut",
+    "Do",
+    "Step",
+    "Transcript",
+    "Wait",
+    "halves",
+    "sealed_size",
+    "shorten",
+    "thin",
+]
+
+RECORD: Final = 16_384
+"""Bytes that a record of TLS holds at most."""
+SEAL: Final = 22
+"""Bytes that it has beside them, in TLS 1.3: its head, its type and its tag."""
 
 CLIENT = "client"
 """Who does what is not said to be anyone else's."""
@@ -58,10 +74,14 @@ class Step(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Before byte ``byte`` of step ``step``, both counted from 0; byte 0 is a step's boundary."""
+    """Before byte ``byte`` of step ``step``, both counted from 0; byte 0 is a step's boundary.
+
+    With ``wire`` it is a byte of the step's records.
+    """
 
     step: int
     byte: int = 0
+    wire: bool = False
 
 
 @dataclass(frozen=True, init=False)
@@ -110,7 +130,28 @@ class Transcript:
         ]
         return sorted([*self.boundaries, *inside])
 
-    def insert(self, at: Cut, *steps: tuple[str, What]) -> Transcript:
+    @property
+    def wire_cuts(self) -> list[Cut]:
+        """Behind every byte of the records in which the steps are sealed."""
+        return [
+            Cut(index, byte, wire=True)
+            for index, step in enumerate(self.steps)
+            if isinstance(step.what, bytes)
+            for byte in range(1, sealed_size(len(step.what)))
+        ]
+
+    def pause(self, at: Cut, seconds: float) -> tuple[Transcript, Cut]:
+        """The same with a ``Wait`` at a cut, and the boundary before that."""
+        wait = Step("", Wait(seconds))
+        if not at.byte:
+            return self.insert(at, wait), at
+        client, what = self.steps[at.step]
+        assert isinstance(what, bytes)
+        parts = [Step(client, what[: at.byte]), wait, Step(client, what[at.byte :])]
+        whole = [*self.steps[: at.step], *parts, *self.steps[at.step + 1 :]]
+        return Transcript(whole, self.name), Cut(at.step + 1)
+
+    def insert(self, at: Cut, *steps: Step | tuple[str, What]) -> Transcript:
         """The same with more steps before a boundary."""
         whole = [*self.steps[: at.step], *map(_step, steps), *self.steps[at.step :]]
         return Transcript(whole, self.name)
@@ -125,6 +166,9 @@ class Transcript:
         if not cut.byte:
             return f"before {place} ({step})"
         assert isinstance(step.what, bytes)
+        if cut.wire:
+            size = sealed_size(len(step.what))
+            return f"behind byte {cut.byte} of the {size} on the wire of {place} ({step})"
         before, after = shorten(step.what[: cut.byte], -12), shorten(step.what[cut.byte :], 12)
         return f"behind byte {cut.byte} of {place} ({before} | {after})"
 
@@ -137,6 +181,18 @@ def _step(given: What | tuple[str, What]) -> Step:
     if isinstance(given, tuple) and len(given) == 2:  # type: ignore[redundant-expr]  # callers
         return Step(str(given[0]), given[1])
     raise TypeError(f"a step is bytes, Wait, Do or (client, one of them), not {given!r}")
+
+
+def halves(data: bytes) -> list[bytes]:
+    """The two records in which a step goes over a wire that is cut."""
+    middle = len(data) // 2
+    return [half for half in (data[:middle], data[middle:]) if half]
+
+
+def sealed_size(size: int) -> int:
+    """How many bytes a step of so many has on the wire, in ``halves``."""
+    parts = [size // 2, size - size // 2]
+    return size + SEAL * sum(-(-part // RECORD) for part in parts)
 
 
 def thin(cuts: list[Cut], most: int) -> list[Cut]:

@@ -8,18 +8,11 @@ the bound ``data_received`` of the protocol that it was given last.
 A world is *settled* when some turns of the loop have brought nothing: no callback was asked for,
 no byte came to a client, and none lies unread before a connection that reads. What waits for
 anything else than its client, its services or the clock (a thread, a process) is not seen.
-
-A client that stops reading has its kernel buffer filled up with bytes that it drops later, so
-that the next byte that is written to it stays in the transport and pauses the writing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import socket
-import struct
-import termios
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
@@ -28,18 +21,19 @@ import msgspec
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Connection, Host, Reply
+from netswap.testing.client import Client
 from netswap.testing.loops import ManualLoop
+from netswap.testing.sealed import Keys, SealedClient
 from netswap.testing.subject import Subject
-from netswap.testing.transcript import Do
+from netswap.worker.accepting import Arriving, begin
 
-__all__ = ["LISTENER", "Client", "Log", "Restless", "World"]
+__all__ = ["LISTENER", "Log", "Restless", "World"]
 
 LISTENER: Final = "test"
 QUIET: Final = 4
 """Turns of the loop without anything after which nothing is to come."""
 PATIENCE: Final = 20_000
 """Turns after which a world that never settles is given up."""
-CHUNK: Final = 1 << 20
 
 
 class Restless(Exception):
@@ -65,129 +59,6 @@ class Log:
         self.errors.append(f"{fields.get('doing', event)}: {what}{at}{advice}")
 
     exception = error
-
-
-class Client:
-    """One end of a pair; ``heard`` is what it has read, ``ended`` how its connection ended."""
-
-    def __init__(self, name: str, slot: int) -> None:
-        self.name = name
-        self.slot = slot
-        self.heard = bytearray()
-        self.ended: str | None = None
-        self.stopped = False
-        self._sock, self.theirs = socket.socketpair()
-        self._sock.setblocking(False)
-        self.theirs.setblocking(False)
-        self._unsent = bytearray()
-        self._finishes = False
-        self._filler = 0
-        self.transport: Any = None
-
-    @property
-    def connection(self) -> Connection[Any] | None:
-        """What serves this client now; None before it was admitted and after the end."""
-        protocol = self.transport.get_protocol() if self.transport is not None else None
-        entry: Entry | None = getattr(protocol, "entry", None)
-        return present(entry) if entry is not None else None
-
-    def send(self, data: bytes) -> None:
-        """As much as the kernel takes now, the rest when it takes more."""
-        self._unsent += data
-        self.move()
-
-    def move(self) -> bool:
-        """Send and read what can be; says whether anything was."""
-        sent = self._push() if self._unsent else False
-        if self._finishes and not self._unsent:
-            self._finishes = False
-            self._try(lambda: self._sock.shutdown(socket.SHUT_WR))
-            return True
-        return self._pull() or sent
-
-    def _push(self) -> bool:
-        sent = self._try(lambda: self._sock.send(self._unsent))
-        if isinstance(sent, OSError):
-            self._unsent.clear()  # nobody reads it any more, which the client learns by reading
-            return False
-        del self._unsent[: sent or 0]
-        return bool(sent)
-
-    def _pull(self) -> bool:
-        came = False
-        while not (self.stopped or self.ended):
-            data = self._try(lambda: self._sock.recv(CHUNK))
-            if data is None:
-                break
-            came = True
-            if not data or isinstance(data, OSError):
-                self.ended = "reset" if isinstance(data, OSError) else "closed"
-            else:
-                dropped = min(self._filler, len(data))
-                self._filler -= dropped
-                self.heard += data[dropped:]
-        return came
-
-    def _try(self, call: Any) -> Any:
-        """What a call on the socket gives: None when it would block, the error of a dead one."""
-        try:
-            return call()
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            return error
-
-    def do(self, what: Do) -> None:
-        """END, CLOSE, STOP_READING or READ_AGAIN."""
-        {
-            Do.END: self._end,
-            Do.CLOSE: self.close,
-            Do.STOP_READING: self._stop,
-            Do.READ_AGAIN: self._read_again,
-        }[what]()
-
-    def _end(self) -> None:
-        self._finishes = True
-        self.move()
-
-    def _stop(self) -> None:
-        """The kernel takes no more for this client, and the transport says so at once."""
-        self.stopped = True
-        if self.transport is None or self.transport.is_closing():
-            return
-        self.transport.set_write_buffer_limits(0)
-        self.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-        size = 4096
-        while size:
-            sent = self._try(lambda: self.theirs.send(bytes(size)))  # noqa: B023 - called here
-            if isinstance(sent, int):
-                self._filler += sent
-            else:
-                size //= 2
-
-    def _read_again(self) -> None:
-        self.stopped = False
-
-    def close(self) -> None:
-        """Go away, with whatever was not read."""
-        self.ended = self.ended or "left"
-        self._sock.close()
-
-    @property
-    def unread(self) -> bool:
-        """Whether bytes lie before a connection that reads."""
-        transport = self.transport
-        if transport is None or transport.is_closing() or not transport.is_reading():
-            return False
-        return bool(_waiting(self.theirs))
-
-
-def _waiting(sock: socket.socket) -> int:
-    if sock.fileno() < 0:
-        return 0
-    packed = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
-    waiting: int = struct.unpack("i", packed)[0]
-    return waiting
 
 
 class Mesh:
@@ -231,10 +102,21 @@ def _sent(value: Any) -> Any:
 
 
 class World:
-    """``workers`` workers that have never seen anything but ``version``; clients are dealt out."""
+    """``workers`` workers that have never seen anything but ``version``; clients are dealt out.
 
-    def __init__(self, loop: ManualLoop, subject: Subject, version: str, workers: int = 1) -> None:
+    With ``keys`` they are served over TLS.
+    """
+
+    def __init__(
+        self,
+        loop: ManualLoop,
+        subject: Subject,
+        version: str,
+        workers: int = 1,
+        keys: Keys | None = None,
+    ) -> None:
         self.loop = loop
+        self.keys = keys
         self.subject = subject
         self.log = Log()
         self.clients: dict[str, Client] = {}
@@ -265,16 +147,29 @@ class World:
     async def connect(self, name: str) -> None:
         """A client that is served; the first one by the last worker, which is no home."""
         slot = (len(self.hosts) - 1 - len(self.clients)) % len(self.hosts)
-        client = self.clients[name] = Client(name, slot)
         host = self.hosts[slot]
-        served = self.subject.served
 
-        def accept() -> asyncio.Protocol:
-            accepted = cast("type[Connection[Any]]", host.present[served])
-            return cast("asyncio.Protocol", accepted.accepted(host, LISTENER))
+        def accept(peername: Any = None) -> Any:
+            accepted = cast("type[Connection[Any]]", host.present[self.subject.served])
+            return accepted.accepted(host, LISTENER, peername)
 
-        transport, _ = await self.loop.connect_accepted_socket(accept, client.theirs)
-        client.transport = transport
+        if self.keys is None:
+            client = self.clients[name] = Client(name, slot)
+            client.transport = await begin(self.loop, client.theirs, accept, None)
+            return
+        sealed = self.clients[name] = SealedClient(name, slot, self.keys.client)
+        serving = begin(self.loop, sealed.theirs, lambda: Arriving(accept, None), self.keys.server)
+        sealed.transport = await self._shaken(sealed, self.loop.create_task(serving))
+
+    async def _shaken(self, client: SealedClient, serving: asyncio.Task[Any]) -> Any:
+        """The transport, when both sides have ended the handshake."""
+        self.tasks.add(serving)
+        client.greet()
+        while not (serving.done() and client.shaken):
+            client.move()
+            await asyncio.sleep(0)
+        self.tasks.discard(serving)
+        return serving.result()
 
     async def settle(self) -> None:
         """Turn the loop until nothing happens any more. Raises Restless."""

@@ -34,7 +34,7 @@ from netswap.tls import Context
 from netswap.unixsocket import peer_of
 from netswap.worker.proxyheader import HeaderReader
 
-__all__ = ["BACKLOG", "Acceptor", "listen"]
+__all__ = ["BACKLOG", "Acceptor", "Arriving", "begin", "listen"]
 
 BACKLOG = 4096
 _AT_ONCE = 64
@@ -190,21 +190,8 @@ class Acceptor:
 
     async def _begin(self, sock: socket.socket, peername: Any) -> None:
         context = self._entrance.context()
-        limits: dict[str, Any] = (
-            {}
-            if context is None
-            else {
-                "ssl_handshake_timeout": context.terms.handshake,
-                "ssl_shutdown_timeout": FAREWELL_S,
-            }
-        )
         try:  # the loop closes the socket of what fails
-            await self._loop.connect_accepted_socket(
-                lambda: Arriving(self._make, peername),
-                sock,
-                ssl=context,
-                **limits,
-            )
+            await begin(self._loop, sock, lambda: Arriving(self._make, peername), context)
         except OSError as error:
             self._turn_away("handshake", peername, error)
 
@@ -223,6 +210,24 @@ class Acceptor:
                 error=said,
                 so_far=self.turned_away[reason],
             )
+
+
+async def begin(
+    loop: asyncio.AbstractEventLoop,
+    sock: socket.socket,
+    protocol: Callable[[], asyncio.Protocol],
+    context: Context | None,
+) -> asyncio.Transport:
+    """Give an accepted socket its transport, after the handshake when there is a context.
+
+    :raises OSError: the handshake has failed, or the socket.
+    """
+    limits: dict[str, Any] = {}
+    if context is not None:
+        limits["ssl_handshake_timeout"] = context.terms.handshake
+        limits["ssl_shutdown_timeout"] = FAREWELL_S
+    transport, _ = await loop.connect_accepted_socket(protocol, sock, ssl=context, **limits)
+    return transport
 
 
 def _drop(sock: socket.socket, size: int) -> None:

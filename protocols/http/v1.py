@@ -72,9 +72,11 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         state.touched = True
         wire = state.wire
         requests = wire.feed(data)
-        if requests:
+        if requests and state.queue:  # those have their turn first
+            state.queue += requests
+        elif requests:
             self._take(requests)
-        if wire.begun or wire.failure is not None or wire.rest is not None:
+        if wire.begun or wire.failure or wire.rest is not None or state.queue:
             self._look_at_input()
 
     def on_eof(self) -> bool:

@@ -99,9 +99,11 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         state.touched = True
         wire = state.wire
         requests = wire.feed(data)
-        if requests:
+        if requests and state.queue:  # those have their turn first
+            state.queue += requests
+        elif requests:
             self._take(requests)
-        if wire.begun or state.late or wire.ended or wire.rest is not None:
+        if wire.begun or state.late or wire.ended or wire.rest is not None or state.queue:
             self._look_at_input()
 
     def on_eof(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from netswap import State
-from netswap.http import App, Request, Response, route
+from netswap.http import App, Channel, Request, Response, route, websocket
 
 
 class Nothing(State, kind="http.app", version=1):
@@ -80,6 +80,22 @@ class Site(App[Nothing]):
         request.exchange.start(200, [(b"content-length", b"9")])
         request.exchange.write_nowait(b"begun")
         return await self.cancelled(request)
+
+    @websocket("/calls")
+    def repeat(self, channel: Channel, message: str | bytes) -> None:
+        """A message by a message; the last one by a close."""
+        if channel.is_open:
+            channel.send_nowait(message)
+        if message == "end":
+            channel.close(4000, "as you like")
+
+    @websocket("/session")
+    async def session(self, channel: Channel) -> None:
+        """The same by a coroutine."""
+        async for message in channel:
+            await channel.send(message)
+            if message == "end":
+                channel.close(4000, "as you like")
 
     @route("GET", "/fails")
     async def fails(self, request: Request) -> Response:

@@ -1,0 +1,129 @@
+"""Every class of connection is swapped: plain and over TLS, on both loops, up and down.
+
+By default at every boundary of the transcripts and at some bytes; ``make proof`` has a swap at
+every byte of them, and over TLS at every byte of the wire.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netswap.testing import Report, Transcript, check_swappable
+from netswap.testing.play import Play
+
+from .classes import CLASSES, TRANSCRIPTS, WEBSOCKET, Census, replies_of
+
+ROOT = Path(__file__).parents[2]
+HTTP = [ROOT / f"protocols/http/v{version}.py" for version in (1, 2)]
+SOCKETS = [ROOT / f"protocols/websocket/v{version}.py" for version in (1, 2)]
+BESIDE: list[Any] = [ROOT / "protocols/http/limits.py", ROOT / "tests/protocols/http/answering.py"]
+WEB = [name for name in TRANSCRIPTS if name not in WEBSOCKET]
+
+PAIRS: dict[str, tuple[Any, Any, list[Any], list[str]]] = {
+    "http": (*HTTP, [*BESIDE, SOCKETS[0]], WEB),
+    "websocket": (*SOCKETS, [*BESIDE, HTTP[1]], WEBSOCKET),
+    "http below websockets": (*HTTP, [*BESIDE, SOCKETS[1]], WEBSOCKET),
+    "both": ([HTTP[0], SOCKETS[0]], [HTTP[1], SOCKETS[1]], BESIDE, [*TRANSCRIPTS]),
+}
+"""What is swapped: old, new, what stands beside them, and what is played."""
+
+LOOPS = ("asyncio", "uvloop")
+WIRES = ("plain", "tls")
+BEGINS = ("old", "new")
+SOME = {"limit": 12, "tried": ("swaps", "meanwhile")}
+ALL = {
+    "limit": sys.maxsize,
+    "tried": ("swaps", "wire", "meanwhile", "due", "bystander"),
+    "due": 80.0,
+}
+pytestmark = pytest.mark.timeout(1200)  # thousands of plays, on a machine that may be busy
+
+
+@pytest.fixture
+def census(monkeypatch: pytest.MonkeyPatch) -> Census:
+    """Counts all swaps of the test."""
+    counted = Census()
+    move = Play._move
+
+    async def counting(play: Play, what: Any, act: Any, row: int) -> None:
+        counted.note(play, what, act)
+        await move(play, what, act, row)
+
+    monkeypatch.setattr(Play, "_move", counting)
+    return counted
+
+
+def checked(pair: str, wire: str, loop: str, options: Any) -> Report:
+    """Fails when a client of any class would notice."""
+    old, new, beside, names = PAIRS[pair]
+    steps = [Transcript(TRANSCRIPTS[name], name) for name in names]
+    more = {"beside": beside, "served": "http.connection", "replies": replies_of}
+    return check_swappable(old, new, *steps, loops=[loop], over=wire, **more, **options)
+
+
+def unplayed(census: Census, wire: str, loop: str, played: list[str]) -> list[str]:
+    """The classes, and the transcripts of a class, under which there was no swap."""
+    found = []
+    for (name, row), begins in product(CLASSES.items(), BEGINS):
+        listed = [one for one in row.transcripts if one in played]
+        counts = {
+            at.transcript: n
+            for at, n in census.swaps.items()
+            if (at.name, at.wire, at.loop, at.begins) == (name, wire, loop, begins)
+        }
+        if listed and (name, wire) != ("TLS", "plain") and not sum(counts.values()):
+            found.append(f"{name}, from {begins}: no swap")
+        if wire == "plain" and name != "TLS":
+            found += [f"{name}: not in {one!r}" for one in listed if not counts.get(one)]
+    return found
+
+
+def figures(census: Census) -> str:
+    """Swaps and different cuts of each class, as a table."""
+    swaps, cuts = Counter[str](), Counter[str]()
+    for row, count in census.swaps.items():
+        swaps[row.name] += count
+        cuts[row.name] += len(census.cuts[row])
+    rows = [f"{name:<56}{cuts[name]:>8}{swaps[name]:>9}" for name in CLASSES]
+    return "\n".join([f"{'':<56}{'cuts':>8}{'swaps':>9}", *rows])
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_swap_under_every_class(census: Census, wire: str, loop: str) -> None:
+    """No client notices, and the swaps were where the table says that they are."""
+    report = checked("both", wire, loop, SOME)
+    assert not unplayed(census, wire, loop, [*TRANSCRIPTS])
+    assert not report.unjudged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_swap_at_every_byte_of_every_class(
+    census: Census, pair: str, wire: str, loop: str
+) -> None:
+    """Of the plain bytes, of the wire, and with timers due inside the swap."""
+    report = checked(pair, wire, loop, ALL)
+    print(f"\n{pair}, {wire}, {loop}: {report}\n{figures(census)}")
+    played = PAIRS[pair][3]
+    assert report.cuts == report.possible
+    assert report.cuts == sum(
+        len(one.cuts) + (wire == "tls") * len(one.wire_cuts)
+        for one in (Transcript(TRANSCRIPTS[name]) for name in played)
+    )
+    assert not unplayed(census, wire, loop, played)
+
+
+def test_a_class_that_is_not_played_is_told() -> None:
+    """An empty census has played none of them."""
+    told = unplayed(Census(), "tls", "uvloop", [*TRANSCRIPTS])
+    assert told == [f"{name}, from {begins}: no swap" for name in CLASSES for begins in BEGINS]
+    assert "idle keep-alive: not in 'idle'" in unplayed(Census(), "plain", "uvloop", ["idle"])
