@@ -72,7 +72,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         state.touched = True
         wire = state.wire
         requests = wire.feed(data)
-        if requests and state.queue:  # those have their turn first
+        if state.queue:  # those have their turn first
             state.queue += requests
         elif requests:
             self._take(requests)
@@ -86,6 +86,9 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         state.wire.cut()
         if state.current is not None:
             state.current.leave()
+        elif state.queue and self.tls is not None:  # which ends now: a later turn is too late
+            waiting, state.queue = state.queue, []
+            self._take(waiting)
         return self._owes()
 
     def on_close(self, error: Exception | None) -> None:

@@ -11,10 +11,8 @@ What is new since version 1:
 - A connection ends in four stages instead of two: after the last answer our side is closed, and
   what still comes is dropped for a while, since a close over unread bytes resets the connection.
 - A body that nobody wanted is read to its end if it is short; else the answer is the last.
-- The limits are those of ``http.limits``; bodies have a time and a least rate, and the time of a
-  head begins with its first byte.
-- What an application says of itself is looked at: a line break or NUL in a header, a status that
-  is none and a length that is not the body's are its failures, answered by 500.
+- Limits are ``http.limits``: bodies have a time and a least rate, heads a time from the first byte.
+- A line break or NUL in a header, and what is no status or length, are an application's failures.
 - A client that does not read is not answered further, and not read.
 """
 
@@ -70,8 +68,8 @@ class Http(State, kind="http.connection", version=2):
 @migration("http.connection", 1, 2)
 def up(old: dict[str, Any]) -> dict[str, Any]:
     """Version 1 knows two stages; its timer for a head may be running."""
-    row = {name: value for name, value in old.items() if name != "closing"}
-    return row | {"ending": OWED if old["closing"] else OPEN, "late": True}
+    row = dict(old)
+    return row | {"ending": OWED if row.pop("closing") else OPEN, "late": True}
 
 
 @migration("http.connection", 2, 1, derived=["ending", "late", "mark"])
@@ -99,7 +97,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         state.touched = True
         wire = state.wire
         requests = wire.feed(data)
-        if requests and state.queue:  # those have their turn first
+        if state.queue:  # those have their turn first
             state.queue += requests
         elif requests:
             self._take(requests)
@@ -114,6 +112,9 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         state.wire.cut()
         if state.current is not None:
             state.current.leave()
+        elif state.queue and self.tls is not None:  # which ends now: a later turn is too late
+            waiting, state.queue = state.queue, []
+            self._take(waiting)
         return self._owes()
 
     def on_close(self, error: Exception | None) -> None:
@@ -156,9 +157,9 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         state = self.state
         if state.ending == LINGERING or not (state.touched or self._owes()):
             self.close()
-            return
-        state.touched = False
-        self.timers.arm("idle", self.limits.present().idle_s)
+        else:
+            state.touched = False
+            self.timers.arm("idle", self.limits.present().idle_s)
 
     def head_late(self) -> None:
         """A head, or so much of a body, should have come by now."""
@@ -174,9 +175,9 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             else:
                 self._refuse(error)
             return
-        seen = receiving.body.seen
-        if self.reading_paused or seen - state.mark >= limits.body_least:
-            state.mark = seen
+        body = receiving.body
+        if self.reading_paused or body.seen - state.mark >= limits.body_least:
+            state.mark = body.seen
             self.timers.arm("head_late", limits.body_s)
             return
         text = f"less than {limits.body_least} bytes of the body have come in {limits.body_s:g} s"
@@ -253,8 +254,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
 
     def _look_at_input(self) -> None:
         """A request has begun and not ended, or nothing more can be understood."""
-        state = self.state
-        wire = state.wire
+        state, wire = self.state, self.state.wire
         if state.ending == LINGERING:
             return
         if wire.ended and not self._owes():
@@ -283,8 +283,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
 
     def _look_at_flow(self) -> None:
         """Read the client as long as what it sends has a place."""
-        state = self.state
-        wire = state.wire
+        state, wire = self.state, self.state.wire
         limits = self.limits.present()
         receiving = wire.receiving
         full = state.ending != LINGERING and (
@@ -479,8 +478,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
 
     def _go_on(self) -> None:
         """Nobody waits for a turn, or all have had it: end, or take what came behind."""
-        state = self.state
-        wire = state.wire
+        state, wire = self.state, self.state.wire
         if state.current is not None or state.ending == LINGERING:
             self._look_at_flow()
         elif state.ending == OWED:

@@ -176,3 +176,36 @@ async def test_who_ends_its_side_behind_an_upgrade_that_nobody_makes_gets_every_
     await client.send(get(b"/item/a", asks) + get(b"/item/b") + get(b"/item/c"), read=False)
     await client.finish()
     assert [body for _, body in parsed(await client.read_all())] == [b"a", b"b", b"c"]
+
+
+async def test_what_comes_before_the_queue_has_its_turn_is_answered_behind_it(
+    serve, version, monkeypatch
+):
+    """Between the end of an answer and the turn of the next, the loop may have read more."""
+    server, client = await client_of(serve, version)
+    call_soon = server.host.call_soon
+
+    def late(entry, method, *args):
+        if method == "proceed":
+            monkeypatch.undo()
+            entry.target.on_data(get(b"/", LAST))
+        call_soon(entry, method, *args)
+
+    monkeypatch.setattr(type(server.host), "call_soon", staticmethod(late))
+    bodies = [body for _, body in await talk(client, get(b"/item/a") + get(b"/item/b"))]
+    assert bodies == [b"a", b"b", b"hello"]
+
+
+async def test_who_sends_whole_requests_while_one_is_answered_is_not_read_for_ever(serve, version):
+    """The queue is bounded, however the requests are cut."""
+    _, client = await client_of(serve, version)
+    await client.send(get(b"/slow/60"))
+    connection = client.entry.target
+    for _ in range(200):
+        if connection.reading_paused:
+            break
+        await client.send(get(b"/") * 4)
+    assert connection.reading_paused
+    assert len(connection.state.queue) < 200
+    connection.state.current.cancel()
+    await until(lambda: not connection.state.queue)
