@@ -5,10 +5,13 @@ In reading order:
 
 - ``plan``        what was asked for: who, how many, how fast, how long, what happens meanwhile
 - ``continuity``  what every answer must prove; counts every fault (no I/O)
-- ``dialects``    echo, verify and kv as conversations of bytes (no I/O)
+- ``dialects``    the protocols, as conversations of bytes (no I/O)
 - ``alarm``       wakes an open loop on time, finer than the event loop's own timers
 - ``pace``        when each operation of an open loop is due (no I/O)
-- ``traffic``     sockets: the lines of one process, closed loop or open loop
+- ``line``        sockets: one connection, and the ways in which it can send
+- ``scenarios``   the table: which way, and when
+- ``rounds``      the open loop; ``visits`` are connections that come and go
+- ``traffic``     the lines of one process, from the connect to the end
 - ``worker``      a process that carries a share of the lines; it speaks ``messages``
 - ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly
 - ``samples``     the data model: raw facts, a row an operation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from loadgen.comparison import (
     render_comparison,
 )
 from loadgen.conductor import conduct
+from loadgen.dialects import DIALECTS, dialect
 from loadgen.events import push_command
 from loadgen.live import watching
 from loadgen.page import write_page
@@ -33,11 +35,13 @@ from loadgen.plan import (
     parse_command,
     parse_duration,
     parse_event,
+    parse_rates,
     parse_target,
 )
 from loadgen.report import build_report
 from loadgen.result import build_result, json_schema, read_result
 from loadgen.sparkline import event_lines
+from loadgen.scenarios import SCENARIOS, complete
 from loadgen.summary import render
 from loadgen.thresholds import parse_threshold
 from loadgen.verdict import judge
@@ -66,6 +70,17 @@ class _Parsed(click.ParamType[object]):
             self.fail(str(error), param, ctx)
 
 
+def _parse_protocol(name: str) -> str:
+    """Its name, when it can be had; one's own may be beside where the command runs."""
+    if ":" in name and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        dialect(name)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    return name
+
+
 _DURATION = _Parsed("duration", parse_duration)
 
 
@@ -75,13 +90,33 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--protocol", type=click.Choice(sorted(PORTS)), required=True)
-@click.option("--connections", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option(
+    "--protocol", type=_Parsed("protocol", _parse_protocol), required=True,
+    help=f"{', '.join(sorted(DIALECTS))}, or a class of one's own as MODULE:NAME.",
+)  # fmt: skip
+@click.option(
+    "--scenario", type=click.Choice(sorted(SCENARIOS)),
+    help="How the connections behave; default: steady with a rate, closed without.",
+)  # fmt: skip
+@click.option("--connections", type=click.IntRange(min=1), help="At once; default: 50, bulk 8.")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     help="Operations a second over all connections; without it, as fast as it goes.",
 )
+@click.option(
+    "--rates", type=_Parsed("rates", parse_rates), default="", metavar="RATE,RATE,...",
+    help="The corners of a ramp, or the levels of steps.",
+)  # fmt: skip
+@click.option(
+    "--requests", type=click.IntRange(min=1), default=10, show_default=True,
+    help="Churn: operations of a connection before another one takes its place.",
+)  # fmt: skip
+@click.option(
+    "--hold", type=_DURATION, default="1s", show_default=True,
+    help="How long slow, bulk and timer hold back.",
+)  # fmt: skip
+@click.option("--url", default="/echo", show_default=True, help="What http posts to.")
 @click.option(
     "--duration", type=_DURATION, default="10s", show_default=True, help="500ms, 10s, 2m."
 )
@@ -89,7 +124,7 @@ def main() -> None:
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    help="Default: echo 7000, http 8080, kv 6380, verify 7002, websocket 8080.",
+    help=f"Default: {', '.join(f'{name} {port}' for name, port in PORTS.items())}.",
 )
 @click.option(
     "--target", type=_Parsed("host:port", parse_target),
@@ -102,12 +137,12 @@ def main() -> None:
 )  # fmt: skip
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
-    "--payload", type=click.IntRange(0, 1 << 24), default=32, show_default=True,
-    help="Bytes an operation.",
+    "--payload", type=click.IntRange(0, 1 << 24),
+    help="Bytes an operation; default: 32, bulk 60,000.",
 )  # fmt: skip
 @click.option(
-    "--depth", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Closed loop: operations open at once on a connection.",
+    "--depth", type=click.IntRange(min=1),
+    help="Closed loop: operations open at once on a connection; default: 1, pipeline 16, bulk 128.",
 )  # fmt: skip
 @click.option(
     "--push-at", "pushes", multiple=True, metavar="TIME=PATH",
@@ -166,9 +201,9 @@ def run(context: click.Context, /, **asked: Any) -> None:
     Exit codes: 0 pass; 2 usage; 10 correctness violated; 11 a threshold missed; 12 invalid run (the
     generator was saturated, or nothing was answered); 13 a push failed.
     """
-    plan = _plan(asked)
     pushing = push_command(asked["pusher"], asked["socket"])
     try:
+        plan = _plan(asked)
         with watching(plan, asked["watched"], sys.stderr) as tell:
             seen = asyncio.run(conduct(plan, pushing, tell))
     except PlanError as error:
@@ -239,8 +274,12 @@ def schema() -> None:
 
 
 def _plan(asked: dict[str, Any]) -> Plan:
-    port = asked["port"] or PORTS[asked["protocol"]]
+    port = asked["port"] or PORTS.get(asked["protocol"], 0)
+    if not port and not asked["target"]:
+        raise click.UsageError("a protocol of one's own has no port: write --port or --target")
     host, port, path = asked["target"] or (asked["host"], port, "")
+    scenario = asked["scenario"] or "steady"
+    connections = asked["connections"] or SCENARIOS[scenario].connections
     if asked["ca"] and not asked["tls"]:
         raise click.UsageError("--ca says whom to trust with --tls")
     if asked["ca"]:
@@ -252,24 +291,28 @@ def _plan(asked: dict[str, Any]) -> Plan:
         if event.at_ns >= asked["duration"]:
             words = " ".join(event.words)
             raise click.UsageError(f"{words!r} would happen after the end of the run")
-    return Plan(
+    plan = Plan(
         protocol=asked["protocol"],
         host=host,
         port=port,
         path=path,
         tls=asked["tls"],
         ca=asked["ca"] or "",
-        connections=asked["connections"],
+        connections=connections,
         duration_ns=asked["duration"],
         rate=asked["rate"],
-        processes=min(asked["processes"], asked["connections"]),
-        payload=asked["payload"],
-        depth=asked["depth"],
+        processes=min(asked["processes"], connections),
         grace_ns=asked["grace"],
         timeout_s=asked["timeout"],
         progress=asked["watched"] != "off",
         events=tuple(sorted(events, key=lambda event: event.at_ns)),
+        scenario=asked["scenario"] or "",
+        rates=asked["rates"],
+        requests=asked["requests"],
+        hold_ns=asked["hold"],
+        url=asked["url"],
     )
+    return complete(plan, asked["payload"], asked["depth"])
 
 
 def _row(asked: dict[str, Any]) -> tuple[Event, ...]:
@@ -279,12 +322,7 @@ def _row(asked: dict[str, Any]) -> tuple[Event, ...]:
         raise click.UsageError(
             "--every says when, --run or --push what: write --every 1s --run CMD"
         )
-    if not deeds:
-        return ()
-    try:
-        return every(asked["every"], deeds, asked["duration"])
-    except PlanError as error:
-        raise click.UsageError(str(error)) from error
+    return every(asked["every"], deeds, asked["duration"]) if deeds else ()
 
 
 def _check_trust(file: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -18,10 +19,19 @@ __all__ = [
     "parse_command",
     "parse_duration",
     "parse_event",
+    "parse_rates",
     "parse_target",
 ]
 
-PORTS = {"echo": 7000, "http": 8080, "kv": 6380, "verify": 7002, "websocket": 8080}
+PORTS = {
+    "chat": 7001,
+    "counter": 6380,
+    "echo": 7000,
+    "http": 8080,
+    "kv": 6380,
+    "verify": 7002,
+    "websocket": 8080,
+}
 
 _UNITS_NS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "": 10**9}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|)")
@@ -134,6 +144,17 @@ def parse_command(command: str) -> tuple[str, ...]:
         return tuple(shlex.split(command))
     except ValueError as error:
         raise PlanError(f"{command!r} can't be split into words: {error}") from error
+
+
+def parse_rates(text: str) -> tuple[float, ...]:
+    """``100,1000,100``: operations a second over all connections; none when empty."""
+    try:
+        rates = tuple(float(each) for each in text.split(",")) if text.strip() else ()
+    except ValueError as error:
+        raise PlanError(f"{text!r} are no rates: write 100,1000,100") from error
+    if any(not 0 <= rate < math.inf for rate in rates) or (rates and not any(rates)):
+        raise PlanError(f"{text!r} are no rates: none is below 0, and not all are 0")
+    return rates
 
 
 def parse_target(text: str) -> tuple[str, int, str]:

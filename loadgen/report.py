@@ -150,7 +150,9 @@ def _tally(seen: Observation, records: list[EventRecord]) -> Tally:
     events = [(record.start, record.end, record.failed) for record in records]
     for change in unexcused(changes(seen.samples), events):
         detail = f"from version {change.old} to {change.new}, and no event is a reason for it"
+        tally.now = change.before
         tally.fault("not_monotone", change.connection, -1, detail)
+    tally.now = 0
     for value, why in miscounted(seen.counted, tally.unknown + tally.lost + tally.corrupted):
         tally.fault("miscounted", -1, value, f"value {value} of the shared counter {why}")
     return tally

@@ -1,13 +1,4 @@
-"""The lines of one process: sockets, pacing, and the raw times.
-
-A line is open after its connect. At the end of the run it *leaves*: when all is answered it says
-its last words, closes its half, and hears the server out, so that an answer too many is still seen;
-when answers are owed it is cut. A close that the line did not ask for is a drop.
-
-Closed loop: a line keeps ``depth`` operations open. Open loop: the operations of a ``Pace`` go out
-when they are due, on the lines in turn, whatever the server does. Nothing here waits for the
-server's flow control: an open loop that did would be a closed one.
-"""
+"""The lines of one process: who connects, who sends when, and how it ends."""
 
 from __future__ import annotations
 
@@ -15,128 +6,25 @@ import asyncio
 import ssl
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Awaitable, Iterator, Sequence
+from itertools import count
 from typing import cast
 
-from loadgen.alarm import open_alarm
 from loadgen.continuity import Tally
-from loadgen.dialects import DIALECTS, Opening
-from loadgen.pace import Pace
+from loadgen.dialects import Opening, dialect
+from loadgen.line import Line, Passing, now_ns
 from loadgen.plan import Plan
+from loadgen.rounds import Rounds, Sender
 from loadgen.samples import Samples
+from loadgen.scenarios import SCENARIOS
+from loadgen.visits import Visits
 
 __all__ = ["Traffic"]
 
 _SECOND = 1_000_000_000
 _DIALLING_AT_ONCE = 200
 _LEAVE_S = 2.0
-_ROUND_LIMIT = 512  # operations sent before the loop may read again
-_ROUND_SPACING = 100_000  # ns at least between two rounds: each costs some microseconds
 _LATE_END = 50_000_000  # ns in which what was due before the end may still be sent
-
-_now = time.monotonic_ns
-
-
-class _Line(asyncio.Protocol):
-    """One connection."""
-
-    def __init__(self, traffic: Traffic, connection: int) -> None:
-        plan = traffic.plan
-        opening = Opening(
-            connection, plan.payload, traffic.nonce, traffic.tally, traffic.counted, plan.url
-        )
-        self._traffic = traffic
-        self._tally = traffic.tally
-        self._connection = connection
-        self._conversation = DIALECTS[plan.protocol](opening)
-        self._receive = self._conversation.receive
-        self._request = self._conversation.request
-        self._continuity = self._conversation.continuity
-        self._pending = self._continuity.pending
-        self._record = [column.append for column in traffic.samples]
-        self._depth = 0 if plan.rate else plan.depth
-        self._transport: asyncio.Transport | None = None
-        self._leaving = False
-        self._counted = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is connected and has not been told to leave."""
-        return self._transport is not None and not self._leaving
-
-    @property
-    def owed(self) -> int:
-        """Answers that have not come."""
-        return self._continuity.outstanding()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Open."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's derives from nothing
-        self._write = self._transport.write
-
-    def data_received(self, data: bytes) -> None:
-        """Judge, record, and in a closed loop ask on."""
-        now = self._tally.now = _now()
-        intended, sent, done, version, connection = self._record
-        for operation in self._receive(data):
-            intended(operation.intended)
-            sent(operation.sent)
-            done(now)
-            version(operation.version)
-            connection(self._connection)
-        if now < self._traffic.end:
-            self.fill(now)
-        elif not self.owed:
-            self._traffic.forget(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """A drop, unless the line was leaving."""
-        self._transport = None
-        if not self._leaving:
-            self._tally.now = _now()
-            why = str(error or "") or "the server closed the connection"
-            self._continuity.fault("dropped", -1, why)
-            self._count(dropped=True)
-        self._traffic.closed(self)
-
-    def fill(self, now: int) -> None:
-        """Closed loop: keep ``depth`` operations open."""
-        free = self._depth - len(self._pending)
-        if free == 1:
-            self._write(self._request(now, now))
-        elif free > 1:
-            self._write(b"".join([self._request(now, now) for _ in range(free)]))
-
-    def send(self, intended: Sequence[int]) -> None:
-        """Open loop: these operations in one write."""
-        now = _now()
-        self._write(b"".join([self._request(due, now) for due in intended]))
-
-    def leave(self) -> None:
-        """End in good order, or at once when answers are owed."""
-        if not self.alive or self._transport is None:
-            return
-        self._leaving = True
-        if self.owed:
-            self._transport.abort()
-        elif not self._transport.is_closing():
-            self._write(self._conversation.farewell())
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-            else:  # TLS: nothing is heard after one's own end
-                self._transport.close()
-
-    def end(self) -> None:
-        """The last call: nothing is heard any more, so what is owed is lost."""
-        if self._transport is not None:
-            self._transport.abort()
-        self._count(dropped=False)
-
-    def _count(self, *, dropped: bool) -> None:
-        if not self._counted:
-            self._counted = True
-            self._continuity.close(dropped=dropped)
 
 
 class Traffic:
@@ -146,21 +34,26 @@ class Traffic:
 
     def __init__(self, plan: Plan, index: int, nonce: str) -> None:
         self.plan = plan
-        self.nonce = nonce
         self.tally = Tally()
         self.samples = Samples.empty()
         self.counted = array("q")
         self.end = 0
         self.due = 0
         self.busy_ns = 0
+        self._nonce = nonce
         self._index = index
+        self._scenario = SCENARIOS[plan.scenario or ("steady" if plan.rate else "closed")]
+        self._converse = dialect(plan.protocol)
         self._secure = ssl.create_default_context(cafile=plan.ca or None) if plan.tls else None
-        self._lines: list[_Line] = []
+        self._later = count(plan.connections + index, plan.processes)
+        self._lines: dict[Line, None] = {}
+        self._dialling = 0
         self._gone = 0
         self._alone = asyncio.Event()
         self._over = asyncio.Event()
-        self._rounds: _Rounds | None = None
-        self._owing: set[_Line] = set()
+        self._rounds: Rounds | None = None
+        self._visits: Visits | None = None
+        self._owing: set[Line] = set()
         self._paid = asyncio.Event()
 
     async def dial(self) -> None:
@@ -168,18 +61,18 @@ class Traffic:
         numbers = iter(self.plan.share(self._index))
         width = max(1, _DIALLING_AT_ONCE // self.plan.processes)
         await asyncio.gather(*(self._dial_each(numbers) for _ in range(width)))
-        if self._gone < len(self._lines):  # while dialling, all that were open may have closed
-            self._alone.clear()
-        self.tally.connected = len(self._lines)
+        self._look_round()
 
     async def run(self, start: int) -> None:
         """Send from ``start`` for the plan's duration, then wait for what is owed, bounded."""
         self.end = start + self.plan.duration_ns
-        await asyncio.sleep((start - _now()) / _SECOND)
+        await asyncio.sleep((start - now_ns()) / _SECOND)
         busy = time.process_time_ns()
         await self._send(start)
         self.busy_ns = time.process_time_ns() - busy
         self.end = 0  # an open loop has sent its last before the end: its answers count as after it
+        if self._visits is not None:
+            await self._visits.stop()
         self._owing = {line for line in self._lines if line.alive and line.owed}
         if self._owing:
             self._paid.clear()
@@ -192,23 +85,28 @@ class Traffic:
         if self._rounds is None:
             self._over.set()
         else:
-            self.due = min(self.due, self._rounds.hurry(at))
+            self.due = min(self.due, self._rounds.hurry(at) * self._operations_each())
 
-    def forget(self, line: _Line) -> None:
+    def forget(self, line: Line) -> None:
         """After the end: this line owes nothing any more."""
         self._owing.discard(line)
         if not self._owing:
             self._paid.set()
 
-    def closed(self, line: _Line) -> None:
+    def passed(self, line: Line) -> None:
+        """A line has asked all that it was to ask, and leaves."""
+        if self._visits is not None:
+            self._visits.gone(cast(Passing, line))
+
+    def closed(self, line: Line) -> None:
         """A line is gone."""
+        self.passed(line)
         self.forget(line)
         self._gone += 1
-        if self._gone >= len(self._lines):
-            self._alone.set()
-            self._over.set()
+        self._lines.pop(line, None)
+        self._look_round()
 
-    def live_lines(self) -> list[_Line]:
+    def live_lines(self) -> list[Line]:
         """The lines that can carry an operation."""
         return [line for line in self._lines if line.alive]
 
@@ -216,8 +114,44 @@ class Traffic:
         """How many are gone: when it changes, ``live_lines`` does."""
         return self._gone
 
-    async def _connect(self, factory: Callable[[], _Line]) -> _Line:
+    def _look_round(self) -> None:
+        """Whether anybody is there, or may still come."""
+        if self._lines or self._dialling:
+            self._alone.clear()
+            return
+        self._alone.set()
+        if self._visits is None:
+            self._over.set()
+
+    async def _dial_each(self, numbers: Iterator[int]) -> None:
+        for number in numbers:
+            await self._dial(number)
+
+    async def _dial(self, number: int) -> Line | None:
+        self._dialling += 1
+        try:
+            async with asyncio.timeout(self.plan.timeout_s):
+                line = await self._connect(number)
+        except OSError as error:
+            self.tally.now = now_ns()
+            self.tally.fault("refused", number, -1, str(error) or "no answer to the connect")
+            return None
+        finally:
+            self._dialling -= 1
+        self.tally.connected += 1
+        if line.alive:  # it may be gone already, and has been counted then
+            self._lines[line] = None
+        return line
+
+    async def _connect(self, number: int) -> Line:
         loop, plan, secure = asyncio.get_running_loop(), self.plan, self._secure
+
+        def factory() -> Line:
+            opening = Opening(
+                number, plan.payload, self._nonce, self.tally, self.counted, plan.url
+            )  # fmt: skip
+            return self._scenario.line(self, number, self._converse(opening))
+
         if plan.path:
             name = plan.host if secure else None
             _, line = await loop.create_unix_connection(
@@ -227,81 +161,76 @@ class Traffic:
             _, line = await loop.create_connection(factory, plan.host, plan.port, ssl=secure)
         return line
 
-    async def _dial_each(self, numbers: Iterator[int]) -> None:
-        for number in numbers:
-            factory = partial(_Line, self, number)
-            try:
-                async with asyncio.timeout(self.plan.timeout_s):
-                    line = await self._connect(factory)
-            except OSError as error:
-                self.tally.now = _now()
-                self.tally.fault("refused", number, -1, str(error) or "no answer to the connect")
-            else:
-                self._lines.append(line)
-
     async def _send(self, start: int) -> None:
-        remaining = (self.end - _now()) / _SECOND
-        if self.plan.rate is None:
-            now = _now()
-            for line in self.live_lines():
-                line.fill(now)
-            await _at_most(remaining, self._over.wait())
+        sender = self._sender()
+        if self.plan.rate is None or self._scenario.pace is None:
+            self._begin()
+            await _at_most((self.end - now_ns()) / _SECOND, self._over.wait())
             return
-        pace = Pace(start, self.plan.rate, self._index, self.plan.processes)
-        self.due = pace.due(self.end - 1)
-        rounds = self._rounds = _Rounds(self, pace)
-        await _at_most(remaining + _LATE_END / _SECOND, rounds.sent.wait())
+        pace = self._scenario.pace(self.plan, start, self._index)
+        last = self.end - 1 - (self.plan.hold_ns if self._scenario.line.holds else 0)
+        number = pace.due(last)
+        self.due = number * self._operations_each()
+        rounds = self._rounds = Rounds(sender, pace, number)
+        await _at_most((self.end + _LATE_END - now_ns()) / _SECOND, rounds.sent.wait())
         rounds.stop()
+        await self._linger()
+
+    async def _linger(self) -> None:
+        """Who sends some time after it began has until the end; for others all is sent."""
+        if self._scenario.line.holds or self._visits is not None:
+            await _at_most((self.end - now_ns()) / _SECOND, self._over.wait())
+
+    def _sender(self) -> Sender:
+        lines = self.live_lines()
+        if not issubclass(self._scenario.line, Passing):
+            return _Turns(self)
+        self._visits = Visits(self._dial_next, cast(list[Passing], lines), self.plan.rate is None)
+        return self._visits
+
+    def _begin(self) -> None:
+        """Closed loop."""
+        if self._visits is not None:
+            self._visits.begin()
+            return
+        now = now_ns()
+        for line in self.live_lines():
+            line.fill(now)
+
+    async def _dial_next(self) -> Passing | None:
+        return cast(Passing | None, await self._dial(next(self._later)))
+
+    def _operations_each(self) -> int:
+        """How many operations there are to what the pace counts."""
+        return self.plan.requests if issubclass(self._scenario.line, Passing) else 1
 
     async def _leave(self) -> None:
-        for line in self._lines:
+        for line in [*self._lines]:
             line.leave()
         await _at_most(_LEAVE_S, self._alone.wait())
-        for line in self._lines:
+        for line in [*self._lines]:
             line.end()
 
 
-class _Rounds:
-    """The open loop: each ring of the alarm sends what is due by then."""
+class _Turns:
+    """Operation ``k`` goes out on line ``k`` modulo their number, one write a line."""
 
-    def __init__(self, traffic: Traffic, pace: Pace) -> None:
-        self.sent = asyncio.Event()
+    def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
-        self._pace = pace
-        self._issued = 0
         self._lost = traffic.lost_lines()
         self._lines = traffic.live_lines()
-        self._alarm = open_alarm(asyncio.get_running_loop(), self._round)
-        self._alarm.ring_at(pace.intended(0))
 
-    def hurry(self, end: int) -> int:
-        """The run ends at ``end``: how many operations are due until then; look again at once."""
-        self._alarm.ring_at(_now())
-        return max(self._issued, self._pace.due(end - 1))
-
-    def stop(self) -> None:
-        """Send no more."""
-        self._alarm.close()
-
-    def _round(self) -> None:
+    def senders(self) -> int:
+        """The lines that live."""
         if self._lost != self._traffic.lost_lines():
             self._lost, self._lines = self._traffic.lost_lines(), self._traffic.live_lines()
-        now, first = _now(), self._issued
-        last = min(self._pace.due(now), self._traffic.due, first + _ROUND_LIMIT)
-        if last == self._traffic.due or not self._lines:
-            self.sent.set()
-        if not self._lines:
-            return
-        self._send(first, last)
-        self._issued = last
-        if not self.sent.is_set():
-            self._alarm.ring_at(max(self._pace.intended(last), now + _ROUND_SPACING))
+        return len(self._lines)
 
-    def _send(self, first: int, last: int) -> None:
-        """Operation ``k`` goes out on line ``k`` modulo their number, one write a line."""
-        width, intended = len(self._lines), self._pace.intended
-        for k in range(first, min(last, first + width)):
-            self._lines[k % width].send([intended(each) for each in range(k, last, width)])
+    def send(self, first: int, intended: Sequence[int]) -> None:
+        """In turn."""
+        lines, width = self._lines, len(self._lines)
+        for k in range(min(len(intended), width)):
+            lines[(first + k) % width].send(intended[k::width])
 
 
 async def _at_most(seconds: float, waiting: Awaitable[object]) -> None:

@@ -30,15 +30,24 @@ class Opening(msgspec.Struct, frozen=True):
 
 
 class Conversation(Protocol):
-    """One connection's questions and answers, as bytes."""
+    """One connection's questions and answers, as bytes. Derive from it to write one's own."""
+
+    __slots__ = ()
 
     continuity: Continuity
 
+    def greeting(self) -> bytes:
+        """The first words, when the connection is there; not an operation."""
+        return b""
+
     def request(self, intended: int, sent: int) -> bytes:
         """Open the next operation and return its bytes."""
+        raise NotImplementedError
 
     def receive(self, data: bytes) -> Sequence[Operation]:
         """Judge what came, cut anywhere; return the operations that it settled."""
+        raise NotImplementedError
 
     def farewell(self) -> bytes:
         """The last words once all is answered: leave nothing behind on the server."""
+        return b""

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 
 from loadgen.continuity import Continuity, Operation, pattern
-from loadgen.dialects.conversation import Opening
+from loadgen.dialects.conversation import Conversation, Opening
 
 __all__ = ["Echo", "Verify"]
 
@@ -28,7 +28,7 @@ _AFTER_INTENDED = _REQUEST.size
 _AFTER_CARRIED = _REQUEST.size + _CARRIED.size
 
 
-class _Framed:
+class _Framed(Conversation):
     """Cuts the stream into frames and finds it again when it went astray."""
 
     __slots__ = ("_astray", "_chunks", "_held", "_mark", "_payload", "_size", "continuity")
@@ -48,10 +48,6 @@ class _Framed:
             return self._receive_cut(data)
         operation = self._judge(data)
         return () if operation is None else (operation,)
-
-    def farewell(self) -> bytes:
-        """Nothing stays behind on the server."""
-        return b""
 
     def _judge(self, frame: bytes) -> Operation | None:
         raise NotImplementedError

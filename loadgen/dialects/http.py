@@ -3,7 +3,8 @@
 The body begins with its connection and number (``3:17:...``), so each answer says which question it
 answers, also when many are open on a connection (``--depth``). A head that can't be read, or a body
 without its number, answers the oldest open operation, corrupted; the next answer is looked for
-behind it. A header ``x-version`` with a number says which version has answered.
+behind it. A header ``x-version`` with a number says which version has answered; several of them, or
+several numbers in one, are of the parts that made the answer together, and have to agree.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 
 from loadgen.continuity import Continuity, Operation, pattern
-from loadgen.dialects.conversation import Opening
+from loadgen.dialects.conversation import Conversation, Opening
 
 __all__ = ["Http"]
 
@@ -22,15 +23,17 @@ _NUMBER = re.compile(rb"[0-9]{1,9}")
 _PREFIX = re.compile(rb"([0-9]{1,18}):([0-9]{1,18}):")
 
 
-class Http:
+class Http(Conversation):
     """One connection's requests."""
 
-    __slots__ = ("_payload", "_rest", "continuity")
+    __slots__ = ("_head", "_payload", "_rest", "continuity")
 
     def __init__(self, opening: Opening) -> None:
         self.continuity = Continuity(opening.connection, opening.tally)
         self._payload = opening.payload
         self._rest = b""
+        url = opening.url.replace("%", "%%").encode()
+        self._head = b"POST %b HTTP/1.1\r\nHost: load\r\nContent-Length: %%d\r\n\r\n" % url
 
     def request(self, intended: int, sent: int) -> bytes:
         """The next request."""
@@ -38,8 +41,7 @@ class Http:
         payload = pattern(line.connection, line.issued, self._payload)
         body = b"%d:%d:%b" % (line.connection, line.issued, payload)
         line.issue(intended, sent, body)
-        head = b"POST /echo HTTP/1.1\r\nHost: load\r\nContent-Length: %d\r\n\r\n"
-        return head % len(body) + body
+        return self._head % len(body) + body
 
     def receive(self, data: bytes) -> list[Operation]:
         """Judge the answers that are whole."""
@@ -55,10 +57,6 @@ class Http:
                 settled.append(operation)
         self._rest = data[at:]
         return settled
-
-    def farewell(self) -> bytes:
-        """Nothing stays behind on the server."""
-        return b""
 
     def _cut(self, data: bytes, at: int) -> tuple[int, Operation | None]:
         """Where the next answer begins, and what the one at ``at`` settles; ``at``: not whole."""
@@ -76,7 +74,8 @@ class Http:
         after = start + int(length)
         if after > len(data):
             return at, None
-        return after, self._judge(data[start:after], fields.get(b"x-version"))
+        versions = _versions(lines) if b"x-version" in fields else []
+        return after, self._judge(data[start:after], versions)
 
     def _unreadable(self, head: bytes) -> Operation | None:
         line = self.continuity
@@ -84,7 +83,7 @@ class Http:
         line.fault("corrupted", sequence, f"is no answer with status 200: {head[:60]!r}")
         return line.settle(sequence) if line.pending else None
 
-    def _judge(self, body: bytes, version: bytes | None) -> Operation | None:
+    def _judge(self, body: bytes, versions: list[int]) -> Operation | None:
         line = self.continuity
         named = _PREFIX.match(body)
         if named is None or int(named[1]) != line.connection:
@@ -95,10 +94,16 @@ class Http:
         if body != operation.body:
             detail = f"{body[:40]!r} came back for {operation.body[:40]!r}"
             line.fault("corrupted", operation.sequence, detail)
-        if version is not None and _NUMBER.fullmatch(version):
-            line.answered_by(operation, int(version))
+        if versions:
+            line.answered_by(operation, *versions)
         return operation
 
 
 def _split(lines: list[bytes]) -> list[tuple[bytes, bytes, bytes]]:
     return [line.partition(b":") for line in lines]
+
+
+def _versions(lines: list[bytes]) -> list[int]:
+    told = (value for name, _, value in _split(lines[1:]) if name.lower() == b"x-version")
+    words = (word.strip() for value in told for word in value.split(b","))
+    return [int(word) for word in words if _NUMBER.fullmatch(word)]

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from loadgen.continuity import Continuity, FaultName, Operation, pattern
-from loadgen.dialects.conversation import Opening
+from loadgen.dialects.conversation import Conversation, Opening
 
 __all__ = ["KeyValue"]
 
@@ -38,7 +38,7 @@ class _Answer(NamedTuple):
     after: int
 
 
-class KeyValue:
+class KeyValue(Conversation):
     """One connection's SET, GET, INCR."""
 
     __slots__ = (

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 
 from loadgen.continuity import Operation
-from loadgen.dialects.conversation import Opening
+from loadgen.dialects.conversation import Conversation, Opening
 from loadgen.dialects.framed import Echo
 
 __all__ = ["WebSocket"]
@@ -25,7 +25,7 @@ _BYE = b"\x03\xe8"  # 1000
 _MASK = b"\x5a\xc3\x17\x8e"
 
 
-class WebSocket:
+class WebSocket(Conversation):
     """One connection's messages."""
 
     __slots__ = ("_asked", "_echo", "_key", "_open", "_owed", "_rest", "continuity")

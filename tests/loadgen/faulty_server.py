@@ -1,4 +1,4 @@
-"""A small server of verify, echo and kv that is wrong on purpose; nothing of netswap in it.
+"""A small server of several protocols that is wrong on purpose; nothing of netswap in it.
 
 Run as a program: ``faulty_server.py PROTOCOL FAULT``. It prints its port, and serves until its
 standard input ends. The fault strikes each connection once, at its 20th answer.
@@ -11,12 +11,14 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
-from typing import cast
+from typing import ClassVar, cast
 
 import uvloop
 
 STRIKE = 20
 STALL_S = 0.3
+LATER_S = 0.1
+FROM_THE_START = {"early", "punctual"}
 
 
 class Verify:
@@ -24,6 +26,7 @@ class Verify:
 
     def __init__(self) -> None:
         self.rest = b""
+        self.version = 1
         self.forget()
 
     def forget(self) -> None:
@@ -45,7 +48,7 @@ class Verify:
         self.operations += 1
         self.hash = zlib.crc32(frame[4:], self.hash)
         length = len(frame) - 4 + 16
-        carried = struct.pack(">IQI", 1, self.operations, self.hash)
+        carried = struct.pack(">IQI", self.version, self.operations, self.hash)
         return length.to_bytes(4, "big") + frame[4:28] + carried + frame[28:]
 
 
@@ -101,13 +104,48 @@ class KeyValue:
         return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
 
 
+class Http(Verify):
+    """POST with a body of known length, which goes back with the version in a header."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        self.rest += data
+        answers = []
+        while (body := self.take()) is not None:
+            answers.append(self.answer(body))
+        return answers
+
+    def take(self) -> bytes | None:
+        head, end, rest = self.rest.partition(b"\r\n\r\n")
+        size = int(head.rpartition(b": ")[2] or 0) if end else 0
+        if not end or len(rest) < size:
+            return None
+        self.rest = rest[size:]
+        return rest[:size]
+
+    def answer(self, frame: bytes) -> bytes:
+        head = b"HTTP/1.1 200 OK\r\nX-Version: %d\r\nContent-Length: %d\r\n\r\n"
+        return head % (self.version, len(frame)) + frame
+
+
+class Counter(KeyValue):
+    """One store for all connections, for as long as ``shared`` is not emptied."""
+
+    shared: ClassVar[dict[bytes, bytes]] = {}
+
+    def forget(self) -> None:
+        self.values = self.shared
+
+    def answer(self, verb: bytes, key: bytes, *more: bytes) -> bytes:
+        return b":1\r\n" if verb == b"EXPIRE" else super().answer(verb, key, *more)
+
+
 class Server(asyncio.Protocol):
     """Answers, with one fault."""
 
     def __init__(self, protocol: Callable[[], Verify | KeyValue], fault: str) -> None:
         self.inner = protocol()
         self.fault = fault
-        self.answered = 0
+        self.answered = STRIKE if fault in FROM_THE_START else 0
         self.held: list[bytes] = []
         self.stalled = False
 
@@ -144,6 +182,39 @@ class Server(asyncio.Protocol):
         answers, self.held = [answer, *self.held], []
         return answers
 
+    def flap(self, answer: bytes) -> list[bytes]:
+        """New code from now on, but for one answer."""
+        self.inner.version = 1 if self.answered == STRIKE + 5 else 2
+        return [answer]
+
+    def mix(self, answer: bytes) -> list[bytes]:
+        """Two versions' headers on one answer."""
+        mark = b"\r\nContent-Length"
+        return [answer.replace(mark, b"\r\nX-Version: 2" + mark) if self.once() else answer]
+
+    def recount(self, answer: bytes) -> list[bytes]:
+        """A step of the counter is taken back: its next value comes twice."""
+        if self.once():
+            for key, value in Counter.shared.items():
+                Counter.shared[key] = b"%d" % (int(value) - 1)
+        return [answer]
+
+    def skip(self, answer: bytes) -> list[bytes]:
+        """A step of the counter that is nobody's."""
+        if self.once():
+            for key, value in Counter.shared.items():
+                Counter.shared[key] = b"%d" % (int(value) + 1)
+        return [answer]
+
+    def punctual(self, answer: bytes) -> list[bytes]:
+        """Each answer 0.1 s after its question."""
+        asyncio.get_running_loop().call_later(LATER_S, self.transport.write, answer)
+        return []
+
+    def early(self, answer: bytes) -> list[bytes]:
+        """All but one of them are."""
+        return [answer] if self.answered == STRIKE + 2 else self.punctual(answer)
+
     def corrupt(self, answer: bytes) -> list[bytes]:
         if not self.once():
             return [answer]
@@ -173,7 +244,9 @@ class Server(asyncio.Protocol):
 
 
 PROTOCOLS: dict[str, Callable[[], Verify | KeyValue]] = {
+    "counter": Counter,
     "echo": Echo,
+    "http": Http,
     "kv": KeyValue,
     "verify": Verify,
 }

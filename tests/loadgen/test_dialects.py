@@ -75,13 +75,28 @@ def http_answers(requests: list[bytes]) -> list[bytes]:
     return [head % len(body) + body for body in bodies]
 
 
+def chat_answers(requests: list[bytes]) -> list[bytes]:
+    return [b"<load-n-3> " + request for request in requests]
+
+
+def counter_answers(requests: list[bytes]) -> list[bytes]:
+    """As if other connections counted meanwhile."""
+    return [b":%d\r\n" % (7 + 3 * number) for number, _ in enumerate(requests)]
+
+
 ANSWERS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "chat": chat_answers,
+    "counter": counter_answers,
     "echo": list,
     "http": http_answers,
     "kv": kv_answers,
     "verify": verify_answers,
     "websocket": websocket_answers,
 }
+
+
+NUMBERED = sorted(DIALECTS.keys() - {"counter"})
+"""Those whose answers say what they answer."""
 
 
 @given(st.sampled_from(sorted(DIALECTS)), st.integers(0, 90), st.data())
@@ -106,7 +121,7 @@ def spoil(frame: bytes, at: int) -> bytes:
     return frame[:at] + bytes([frame[at] ^ 1]) + frame[at + 1 :]
 
 
-@pytest.mark.parametrize("protocol", sorted(DIALECTS))
+@pytest.mark.parametrize("protocol", NUMBERED)
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -128,7 +143,7 @@ def test_each_fault_on_the_wire(protocol: str, change: Change, expected: dict[st
     assert faults(talk.continuity.tally) == expected
 
 
-@given(st.sampled_from(sorted(DIALECTS)), st.data())
+@given(st.sampled_from(NUMBERED), st.data())
 def test_no_changed_byte_goes_unseen(protocol: str, data: st.DataObject) -> None:
     """Any byte of the stream that is changed, anywhere, ends in a fault."""
     talk, answers = converse(protocol)
@@ -275,3 +290,77 @@ def test_http_takes_nothing_but_200(status: bytes) -> None:
     talk.continuity.close(dropped=False)
     assert [operation.sequence for operation in settled] == [0, 1, 2]
     assert faults(talk.continuity.tally) == {"corrupted": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(lambda a: a[:-1], {"lost": 1}, id="last one missing"),
+        pytest.param(lambda a: a[:5] + a[4:], {"duplicated": 1}, id="duplicate"),
+        pytest.param(lambda a: [*a, a[-1]], {"duplicated": 1}, id="last one twice"),
+        pytest.param(lambda a: [*a[:4], a[5], a[4], *a[6:]], {"reordered": 1}, id="reorder"),
+        pytest.param(lambda a: [*a[:4], b":1\r\n", *a[5:]], {"not_carried": 1}, id="anew"),
+        pytest.param(lambda a: [*a[:4], b"-ERR\r\n", *a[5:]], {"corrupted": 1}, id="an error"),
+    ],
+)
+def test_the_counter_of_one_connection(change: Change, expected: dict[str, int]) -> None:
+    """Its values rise; more is seen when all connections' are together."""
+    talk, answers = converse("counter")
+    talk.receive(b"".join(change(answers)))
+    talk.continuity.close(dropped=False)
+    assert faults(talk.continuity.tally) == expected
+
+
+def test_the_values_of_a_counter_are_kept_from_zero() -> None:
+    """For who has those of all connections; the farewell's answer is none of them."""
+    opening = Opening(3, 0, "n", Tally())
+    talk = DIALECTS["counter"](opening)
+    requests = [talk.request(number, number) for number in range(3)]
+    assert requests[0] == b"*2\r\n$4\r\nINCR\r\n$13\r\nload:n:shared\r\n"
+    talk.receive(b":1\r\n:2\r\n:9\r\n")
+    assert b"EXPIRE" in talk.farewell()
+    talk.receive(b":1\r\n")
+    assert list(opening.counted) == [0, 1, 8]
+    assert faults(opening.tally) == {}
+
+
+HEARD: dict[str, tuple[Change, dict[str, int]]] = {
+    "faithful": (list, {}),
+    "from the middle": (lambda a: a[4:], {}),
+    "drop": (lambda a: a[:4] + a[5:], {"lost": 1}),
+    "duplicate": (lambda a: a[:5] + a[4:], {"duplicated": 1}),
+    "reorder": (lambda a: [*a[:4], a[5], a[4], *a[6:]], {"reordered": 1}),
+    "corrupt": (lambda a: [*a[:4], spoil(a[4], 30), *a[5:]], {"corrupted": 1, "lost": 1}),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), HEARD.values(), ids=HEARD.keys())
+def test_chat_hears_the_others(change: Change, expected: dict[str, int]) -> None:
+    """What another member said is followed by its numbers, and is a row with its own times."""
+    _, answers = converse("chat")
+    hearer = DIALECTS["chat"](Opening(4, 20, "n", Tally()))
+    assert hearer.greeting() == b"/nick load-n-4\n/join load-n-0\n"
+    heard = hearer.receive(b"".join([b"* load-n-3 joined\n", *change(answers)]))
+    hearer.farewell()
+    assert faults(hearer.continuity.tally) == expected
+    assert all(row.intended == row.sequence for row in heard)
+    assert len(heard) >= 8
+
+
+def test_http_sees_two_versions_in_one_answer() -> None:
+    """Header fields of the parts that made it have to agree."""
+    talk, answers = converse("http", 3)
+    fields = (b"X-Version: 2", b"X-Version: 2\r\nx-version: 1", b"X-Version: 1, 1")
+    marked = [
+        answer.replace(b"\r\n\r\n", b"\r\n%b\r\n\r\n" % field, 1)
+        for answer, field in zip(answers, fields, strict=True)
+    ]
+    talk.receive(b"".join(marked))
+    assert faults(talk.continuity.tally) == {"mixed_version": 1}
+    assert talk.continuity.tally.by_version == {2: 2, 1: 1}
+
+
+def test_http_posts_where_it_is_told() -> None:
+    """Any URL, per cent signs included."""
+    talk = DIALECTS["http"](Opening(0, 0, "n", Tally(), url="/a%20b?ms=5"))
+    assert talk.request(0, 0).startswith(b"POST /a%20b?ms=5 HTTP/1.1\r\n")

@@ -1,0 +1,107 @@
+"""chat: what one says, everybody in the room must hear, once, in order and unchanged.
+
+Rooms have ten connections, of neighbouring numbers, which may be of several processes. A message is
+one line: who says it, the number of the message, the times at which it was due and sent, a pattern,
+and the CRC-32 of all that. An operation ends when its own sender hears it, so that a line that is
+lost on the way to the room is *lost* as everywhere. Each hearer follows each sender's numbers
+besides. Every message heard, one's own and others', is a row of the samples: the latency is that of
+the whole fan-out.
+
+What it does not see: the last messages of a sender that a hearer misses, when none comes after.
+"""
+
+from __future__ import annotations
+
+import re
+from zlib import crc32
+
+from loadgen.continuity import Continuity, Operation, pattern
+from loadgen.dialects.conversation import Conversation, Opening
+
+__all__ = ["Chat"]
+
+_ROOM = 10
+_SAID = re.compile(rb"<load-[^ >]*-(\d{1,9})> ((\d{1,9}):(\d{1,18}):(\d{1,18}):(\d{1,18}):.*):(.*)")
+_OWN_WORDS = b"*"
+
+
+class _Heard:
+    """The numbers of one other sender: the next one, and which were passed over."""
+
+    __slots__ = ("missing", "next")
+
+    def __init__(self, first: int) -> None:
+        self.next = first
+        self.missing: set[int] = set()
+
+
+class Chat(Conversation):
+    """One member of a room."""
+
+    __slots__ = ("_greeting", "_heard", "_payload", "_rest", "continuity")
+
+    def __init__(self, opening: Opening) -> None:
+        self.continuity = Continuity(opening.connection, opening.tally)
+        nonce, number = opening.nonce, opening.connection
+        self._greeting = f"/nick load-{nonce}-{number}\n/join load-{nonce}-{number // _ROOM}\n"
+        self._payload = opening.payload
+        self._heard: dict[int, _Heard] = {}
+        self._rest = b""
+
+    def greeting(self) -> bytes:
+        """Take a name and join the room; everybody has before anybody speaks."""
+        return self._greeting.encode()
+
+    def request(self, intended: int, sent: int) -> bytes:
+        """The next message; its times are those of its row, wherever it is heard."""
+        line = self.continuity
+        words = pattern(line.connection, line.issued, self._payload // 2).hex()
+        text = f"{line.connection}:{line.issued}:{intended}:{sent}:{words}".encode()
+        line.issue(intended, sent, b"")
+        return b"%b:%08x\n" % (text, crc32(text))
+
+    def receive(self, data: bytes) -> list[Operation]:
+        """Judge the lines that are whole."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        heard = [self._judge(line) for line in lines if not line.startswith(_OWN_WORDS)]
+        return [operation for operation in heard if operation is not None]
+
+    def farewell(self) -> bytes:
+        """What was passed over until now was not only late."""
+        for sender, heard in self._heard.items():
+            for sequence in sorted(heard.missing):
+                detail = f"connection {sender} said it, and it was not heard here"
+                self.continuity.fault("lost", sequence, detail)
+        self._heard.clear()
+        return b""
+
+    def _judge(self, line: bytes) -> Operation | None:
+        said = _SAID.fullmatch(line)
+        if said is None:
+            self.continuity.fault("corrupted", -1, f"nobody said {line[:60]!r}")
+            return None
+        name, sender, sequence, intended, sent = map(int, said.group(1, 3, 4, 5, 6))
+        whole = name == sender and said[7] == b"%08x" % crc32(said[2])
+        if not whole:
+            self.continuity.fault("corrupted", sequence, f"nobody said {line[:60]!r}")
+        if sender != self.continuity.connection:
+            operation = Operation(sequence, intended, sent, b"")
+            return self._hear(sender, operation) if whole else None
+        pending = self.continuity.pending
+        if whole or (pending and pending[0].sequence == sequence):
+            return self.continuity.settle(sequence)
+        return None
+
+    def _hear(self, sender: int, operation: Operation) -> Operation | None:
+        sequence = operation.sequence
+        heard = self._heard.setdefault(sender, _Heard(sequence))
+        if sequence >= heard.next:
+            heard.missing.update(range(heard.next, sequence))
+            heard.next = sequence + 1
+        elif sequence in heard.missing:
+            heard.missing.discard(sequence)
+            self.continuity.fault("reordered", sequence, f"connection {sender} said it before")
+        else:
+            self.continuity.fault("duplicated", sequence, f"connection {sender} said it once")
+            return None
+        return operation

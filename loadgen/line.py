@@ -1,0 +1,275 @@
+"""A connection, and the ways in which one can send: whole, in halves, unread, later, in passing.
+
+A line is open after its connect. At the end of the run it *leaves*: when all is answered it says
+its last words, closes its half, and hears the server out, so that an answer too many is still seen;
+when answers are owed it is cut. A close that the line did not ask for is a drop.
+
+Closed loop: a line keeps ``depth`` operations open (``fill``). Open loop: it is told what is due
+(``send``), and sends it whatever the server does. Nothing here waits for the server's flow control:
+an open loop that did would be a closed one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Protocol, cast
+
+from loadgen.continuity import Tally
+from loadgen.dialects import Conversation
+from loadgen.plan import Plan
+from loadgen.samples import Samples
+
+__all__ = ["Halves", "Later", "Line", "Passing", "Unread", "now_ns"]
+
+now_ns = time.monotonic_ns
+
+_SMALL_BUFFER = 32_768  # bytes that the kernel may keep for a line that does not read
+_EARLY = 1_000_000  # ns: servers' timers count in milliseconds
+
+
+class Crowd(Protocol):
+    """What a line knows of those that it is one of. ``end``: no operation begins after it (ns)."""
+
+    plan: Plan
+    samples: Samples
+    tally: Tally
+    end: int
+
+    def forget(self, line: Line) -> None:
+        """After the end: this line owes nothing any more."""
+
+    def closed(self, line: Line) -> None:
+        """A line is gone."""
+
+    def passed(self, line: Line) -> None:
+        """A line has asked all that it was to ask, and leaves."""
+
+
+class Line(asyncio.Protocol):
+    """Sends whole requests."""
+
+    holds: ClassVar[bool] = False
+    """Whether an operation is due only ``hold_ns`` after it has begun."""
+
+    def __init__(self, crowd: Crowd, connection: int, conversation: Conversation) -> None:
+        self.connection = connection
+        self._crowd = crowd
+        self._tally = crowd.tally
+        self._conversation = conversation
+        self._receive = conversation.receive
+        self._request = conversation.request
+        self._continuity = conversation.continuity
+        self._pending = self._continuity.pending
+        self._record = [column.append for column in crowd.samples]
+        self._depth = 0 if crowd.plan.rate else crowd.plan.depth
+        self._transport: asyncio.Transport | None = None
+        self._leaving = False
+        self._counted = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is connected and has not been told to leave."""
+        return self._transport is not None and not self._leaving
+
+    @property
+    def owed(self) -> int:
+        """Answers that have not come."""
+        return self._continuity.outstanding()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's derives from nothing
+        self._write: Callable[[bytes], None] = self._transport.write
+        greeting = self._conversation.greeting()
+        if greeting:
+            self._write(greeting)
+
+    def data_received(self, data: bytes) -> None:
+        """Judge, record, and in a closed loop ask on."""
+        now = self._tally.now = now_ns()
+        intended, sent, done, version, connection = self._record
+        for operation in self._receive(data):
+            intended(operation.intended)
+            sent(operation.sent)
+            done(now)
+            version(operation.version)
+            connection(self.connection)
+        if now < self._crowd.end:
+            self.fill(now)
+        elif not self.owed:
+            self._crowd.forget(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """A drop, unless the line was leaving."""
+        self._transport = None
+        if not self._leaving:
+            self._tally.now = now_ns()
+            why = str(error or "") or "the server closed the connection"
+            self._continuity.fault("dropped", -1, why)
+        self._count(dropped=not self._leaving)
+        self._crowd.closed(self)
+
+    def fill(self, now: int) -> None:
+        """Closed loop: keep ``depth`` operations open."""
+        free = self._depth - len(self._pending)
+        if free == 1:
+            self._write(self._request(now, now))
+        elif free > 1:
+            self._write(b"".join([self._request(now, now) for _ in range(free)]))
+
+    def send(self, intended: Sequence[int]) -> None:
+        """Open loop: these operations in one write."""
+        now = now_ns()
+        self._write(b"".join([self._request(due, now) for due in intended]))
+
+    def leave(self) -> None:
+        """End in good order, or at once when answers are owed."""
+        if not self.alive or self._transport is None:
+            return
+        self._leaving = True
+        if self.owed:
+            self._transport.abort()
+        elif not self._transport.is_closing():
+            self._write(self._conversation.farewell())
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:  # TLS: nothing is heard after one's own end
+                self._transport.close()
+
+    def end(self) -> None:
+        """The last call: nothing is heard any more, so what is owed is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._count(dropped=False)
+
+    def _count(self, *, dropped: bool) -> None:
+        if not self._counted:
+            self._counted = True
+            self._continuity.close(dropped=dropped)
+
+
+class Halves(Line):
+    """Sends half of each request, and the other half ``hold_ns`` later, when it is due.
+
+    What is to be sent meanwhile waits its turn, and is late.
+    """
+
+    holds = True
+
+    def __init__(self, crowd: Crowd, connection: int, conversation: Conversation) -> None:
+        super().__init__(crowd, connection, conversation)
+        self._waiting: deque[int] = deque()
+        self._other_half = b""
+
+    def fill(self, now: int) -> None:
+        """Closed loop: the next one when the last is answered."""
+        if self._depth and not self._pending and now + self._crowd.plan.hold_ns < self._crowd.end:
+            self._waiting.append(now + self._crowd.plan.hold_ns)
+        self._begin()
+
+    def send(self, intended: Sequence[int]) -> None:
+        """Open loop: each becomes due after its own time of waiting."""
+        self._waiting.extend(due + self._crowd.plan.hold_ns for due in intended)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._other_half or not self._waiting or not self.alive:
+            return
+        due = self._waiting.popleft()
+        request = self._request(due, due)
+        cut = len(request) // 2
+        self._write(request[:cut])
+        self._other_half = request[cut:]
+        seconds = max(due - now_ns(), 0) / 1_000_000_000
+        asyncio.get_running_loop().call_later(seconds, self._complete)
+
+    def _complete(self) -> None:
+        other_half, self._other_half = self._other_half, b""
+        if not self.alive:
+            return
+        self._pending[-1].sent = now_ns()
+        self._write(other_half)
+        self._begin()
+
+
+class Unread(Line):
+    """Sends ``depth`` requests at once and reads nothing for ``hold_ns``, when they are due."""
+
+    holds = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open, with little room in the kernel: what the server says stays with the server."""
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
+
+    def fill(self, now: int) -> None:
+        """The next ones when all of the last are answered."""
+        hold = self._crowd.plan.hold_ns
+        if self._pending or now + hold >= self._crowd.end or self._transport is None:
+            return
+        self._transport.pause_reading()
+        due = now + hold
+        self._write(b"".join([self._request(due, due) for _ in range(self._depth)]))
+        asyncio.get_running_loop().call_later(hold / 1_000_000_000, self._read_on)
+
+    def _read_on(self) -> None:
+        now = now_ns()
+        for operation in self._pending:
+            operation.sent = now
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+
+class Later(Line):
+    """Asks for answers that come ``hold_ns`` later: they are due then, and none may be early."""
+
+    holds = True
+
+    def data_received(self, data: bytes) -> None:
+        """Judge the time as well."""
+        rows = len(self._crowd.samples.done)
+        super().data_received(data)
+        samples = self._crowd.samples
+        for row in range(rows, len(samples.done)):
+            ahead = samples.intended[row] - samples.done[row]
+            if ahead > _EARLY:
+                detail = f"came {ahead / 1e6:.1f} ms before its time"
+                self._continuity.fault("early", -1, detail)
+
+    def fill(self, now: int) -> None:
+        """Closed loop: ``depth`` operations wait at once."""
+        due = now + self._crowd.plan.hold_ns
+        free = self._depth - len(self._pending)
+        if free > 0 and due < self._crowd.end:
+            self._write(b"".join([self._request(due, now) for _ in range(free)]))
+
+    def send(self, intended: Sequence[int]) -> None:
+        """Open loop: each is due after its own time of waiting."""
+        super().send([due + self._crowd.plan.hold_ns for due in intended])
+
+
+class Passing(Line):
+    """Asks so many requests, leaves, and is followed by another connection.
+
+    Its first operation was due when the connect began: a connect that takes its time shows there.
+    """
+
+    due: int = 0
+
+    def fill(self, now: int) -> None:
+        """The next ones, or farewell."""
+        plan = self._crowd.plan
+        left = plan.requests - self._continuity.issued
+        free = min(plan.depth - len(self._pending), left)
+        if free > 0:
+            due, self.due = self.due or now, 0
+            rest = [self._request(now, now) for _ in range(free - 1)]
+            self._write(b"".join([self._request(due, now), *rest]))
+        elif not left and not self._pending:
+            self.leave()
+            self._crowd.passed(self)

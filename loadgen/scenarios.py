@@ -1,0 +1,136 @@
+"""The table of scenarios: which way a line sends, and when its operations are due.
+
+Each hurts where another kind of server error hides. A row has what a plan that names it gets unless
+it says otherwise; adding a scenario is adding a row, and a way of sending in ``line`` if it has one
+of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+
+from loadgen.line import Halves, Later, Line, Passing, Unread
+from loadgen.pace import Pace, Pacing, Profile, Waves, levels, slopes
+from loadgen.plan import Plan, PlanError
+
+__all__ = ["SCENARIOS", "Scenario", "complete"]
+
+Asking = Literal["rate", "rates", "either", "none"]
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """``asking``: whether it takes a rate (open loop), several, either loop, or none at all.
+
+    ``pace`` is made of the plan, the start (ns) and the number of the process. ``mean`` is the rate
+    that the whole comes to. ``payload`` (bytes) and ``depth`` are the plan's when it has none.
+    """
+
+    about: str
+    asking: Asking
+    line: type[Line] = Line
+    pace: Callable[[Plan, int, int], Pacing] | None = None
+    mean: Callable[[Plan], float] | None = None
+    payload: int = 32
+    depth: int = 1
+    connections: int = 50
+
+
+def _constant(plan: Plan, start: int, index: int) -> Pacing:
+    return Pace(start, plan.rate or 0.0, index, plan.processes)
+
+
+def _visits(plan: Plan, start: int, index: int) -> Pacing:
+    return Pace(start, (plan.rate or 0.0) / plan.requests, index, plan.processes)
+
+
+def _ramp(plan: Plan, start: int, index: int) -> Pacing:
+    return Profile(start, slopes(plan.rates, plan.duration_ns), index, plan.processes)
+
+
+def _steps(plan: Plan, start: int, index: int) -> Pacing:
+    return Profile(start, levels(plan.rates, plan.duration_ns), index, plan.processes)
+
+
+def _waves(plan: Plan, start: int, index: int) -> Pacing:
+    return Waves(start, plan.duration_ns, len(plan.share(index)))
+
+
+def _mean_ramp(plan: Plan) -> float:
+    inner, outer = plan.rates[1:-1], (plan.rates[0], plan.rates[-1])
+    return (sum(inner) + sum(outer) / 2) / (len(plan.rates) - 1)
+
+
+def _mean_steps(plan: Plan) -> float:
+    return sum(plan.rates) / len(plan.rates)
+
+
+def _mean_waves(plan: Plan) -> float:
+    return 2 * plan.connections / (plan.duration_ns / 1_000_000_000)
+
+
+SCENARIOS: Final[dict[str, Scenario]] = {
+    "steady": Scenario("a constant rate, whatever the server does", "rate", pace=_constant),
+    "closed": Scenario("as fast as it goes: the next when the last is answered", "none"),
+    "ramp": Scenario(
+        "a rate that goes evenly from one of --rates to the next", "rates", pace=_ramp,
+        mean=_mean_ramp,
+    ),
+    "steps": Scenario(
+        "each of --rates for as long as the others", "rates", pace=_steps, mean=_mean_steps
+    ),
+    "churn": Scenario(
+        "a new connection every --requests operations: alone sees what an accept queue loses; "
+        "with a rate, connections come at their time",
+        "either", line=Passing, pace=_visits,
+    ),
+    "idle": Scenario(
+        "every connection asks once in the first tenth, is silent, and asks again in the last",
+        "none", pace=_waves, mean=_mean_waves,
+    ),
+    "slow": Scenario(
+        "half of each request, and the other half --hold later", "either", line=Halves,
+        pace=_constant,
+    ),
+    "pipeline": Scenario("many requests open on each connection", "none", depth=16),
+    "bulk": Scenario(
+        "large requests whose answers are not read for --hold: the server's buffers are full",
+        "none", line=Unread, payload=60_000, depth=128, connections=8,
+    ),
+    "timer": Scenario(
+        "answers that the server gives --hold later: late, early or twice", "either", line=Later,
+        pace=_constant,
+    ),
+}  # fmt: skip
+
+_WANTED: Final[dict[Asking, str]] = {
+    "rate": "needs --rate",
+    "rates": "needs --rates with two rates or more, and no --rate",
+    "none": "has a pace of its own: leave --rate and --rates out",
+    "either": "takes --rate, not --rates",
+}
+
+
+def complete(plan: Plan, payload: int | None, depth: int | None) -> Plan:
+    """The plan with what its scenario brings; PlanError when it asks for what that has not."""
+    name = plan.scenario or ("closed" if plan.rate is None else "steady")
+    scenario = SCENARIOS[name]
+    given: tuple[Asking, ...] = (
+        ("rates",) if len(plan.rates) > 1 and plan.rate is None
+        else () if plan.rates
+        else ("none", "either") if plan.rate is None
+        else ("rate", "either")
+    )  # fmt: skip
+    if scenario.asking not in given:
+        raise PlanError(f"--scenario {name} {_WANTED[scenario.asking]}")
+    if scenario.line.holds and plan.hold_ns >= plan.duration_ns:
+        raise PlanError(f"--scenario {name} needs a --duration longer than its --hold")
+    return msgspec.structs.replace(
+        plan,
+        scenario=name,
+        rate=scenario.mean(plan) if scenario.mean else plan.rate,
+        payload=scenario.payload if payload is None else payload,
+        depth=scenario.depth if depth is None else depth,
+    )

@@ -1,0 +1,90 @@
+"""Connections that come, ask, and go, each followed by another: the lines of ``churn``.
+
+Closed loop: whoever leaves is followed at once. Open loop: connections are due at their times, and
+when too many are there already they wait, and are late: that is how a stall of the accept queue
+shows. A connect that fails is counted where it was made; it is followed after a moment, so that a
+server that is gone is not besieged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from loadgen.line import Passing, now_ns
+
+__all__ = ["Visits"]
+
+_AGAIN_S = 0.01
+
+
+class Visits:
+    """At most ``most`` at once; ``dial`` makes a connection, or None when that failed."""
+
+    def __init__(
+        self, dial: Callable[[], Awaitable[Passing | None]], fresh: list[Passing], followed: bool
+    ) -> None:
+        self._dial = dial
+        self._fresh = fresh
+        self._most = len(fresh)
+        self._followed = followed
+        self._due: deque[int] = deque()
+        self._coming: set[asyncio.Task[None]] = set()
+        self._here: set[Passing] = set()
+
+    def begin(self) -> None:
+        """Closed loop: everybody comes."""
+        self.send(0, [now_ns()] * self._most)
+
+    def senders(self) -> int:
+        """Somebody can always come."""
+        return 1
+
+    def send(self, first: int, intended: Sequence[int]) -> None:
+        """These are due."""
+        self._due.extend(intended)
+        self._admit()
+
+    def gone(self, line: Passing) -> None:
+        """This one has left, in order or not; told twice is told once."""
+        if line in self._here:
+            self._here.discard(line)
+            self._follow()
+
+    async def stop(self) -> None:
+        """Nobody comes any more."""
+        self._due.clear()
+        self._followed = False
+        for task in self._coming:
+            task.cancel()
+        await asyncio.gather(*self._coming, return_exceptions=True)
+
+    def _follow(self) -> None:
+        if self._followed:
+            self._due.append(now_ns())
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._due and len(self._here) + len(self._coming) < self._most:
+            task = asyncio.create_task(self._come(self._due.popleft()))
+            self._coming.add(task)
+            task.add_done_callback(self._came)
+
+    def _came(self, task: asyncio.Task[None]) -> None:
+        self._coming.discard(task)
+        if not task.cancelled():
+            task.result()
+            self._admit()
+
+    async def _come(self, due: int) -> None:
+        line = self._fresh.pop() if self._fresh else await self._dial()
+        if line is None:
+            await asyncio.sleep(_AGAIN_S)
+            self._follow()
+        elif line.alive:
+            self._here.add(line)
+            line.due = due
+            line.fill(now_ns())
+        else:
+            self._follow()

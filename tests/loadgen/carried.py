@@ -1,0 +1,53 @@
+"""A run within the test's own process: one load process's lines against a server of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from loadgen.conductor import Observation
+from loadgen.events import EventRecord
+from loadgen.plan import Event, Plan
+from loadgen.scenarios import complete
+from loadgen.traffic import Traffic
+
+__all__ = ["MS", "carried", "event_at", "served"]
+
+MS = 1_000_000
+
+
+async def served(factory: Callable[[], asyncio.Protocol], **asked: Any) -> Observation:
+    """What the lines of a plan see of this server; ``asked`` completes the plan."""
+    server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0, backlog=4096)
+    try:
+        return await carried(server.sockets[0].getsockname()[1], **asked)
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def carried(
+    port: int, *, payload: int | None = None, depth: int | None = None, ms: int = 300, **asked: Any
+) -> Observation:
+    """What they see of what listens there."""
+    plan = Plan(
+        **{"protocol": "verify", "connections": 2, "grace_ns": 200 * MS, **asked},
+        host="127.0.0.1", port=port, duration_ns=ms * MS,
+    )  # fmt: skip
+    plan = complete(plan, payload, depth)
+    traffic = Traffic(plan, 0, "nonce")
+    await traffic.dial()
+    start = time.monotonic_ns()
+    await traffic.run(start)
+    return Observation(
+        plan, start, traffic.tally, traffic.samples, traffic.due, [traffic.busy_ns],
+        counted=traffic.counted,
+    )  # fmt: skip
+
+
+def event_at(start: int, exit_code: int = 0) -> EventRecord:
+    """A push of a millisecond, at this time (ns)."""
+    event = Event("push", 0, ("v2.py",))
+    return EventRecord(event, ["netswap"], start, start + MS, exit_code, "", "")

@@ -1,0 +1,80 @@
+"""The checker's table: what a server does wrong, what it is called, and the exit code."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+
+from loadgen.continuity import FAULTS
+from loadgen.report import build_report
+from loadgen.thresholds import parse_threshold
+from loadgen.verdict import judge
+from tests.loadgen.carried import event_at, served
+from tests.loadgen.faulty_server import PROTOCOLS, Counter, Server
+
+OPEN: dict[str, Any] = {"rate": 400.0}
+CLOSED: dict[str, Any] = {}
+
+
+class Row(NamedTuple):
+    """A fault, injected once on each of two connections; and the finding, ``""`` for none."""
+
+    protocol: str
+    fault: str
+    found: str
+    exit_code: int
+    asked: dict[str, Any] = OPEN
+
+
+TABLE = [
+    Row("verify", "none", "", 0),
+    Row("verify", "drop", "lost", 10),
+    Row("verify", "duplicate", "duplicated", 10),
+    Row("verify", "reorder", "reordered", 10),
+    Row("verify", "corrupt", "corrupted", 10),
+    Row("verify", "forget", "not_carried", 10),
+    Row("verify", "disconnect", "unknown", 10),
+    Row("verify", "flap", "not_monotone", 10),
+    Row("verify", "stall", "", 11),
+    Row("echo", "drop", "lost", 10),
+    Row("echo", "corrupt", "corrupted", 10),
+    Row("kv", "drop", "lost", 10),
+    Row("kv", "duplicate", "duplicated", 10),
+    Row("kv", "forget", "not_carried", 10),
+    Row("http", "none", "", 0),
+    Row("http", "drop", "lost", 10),
+    Row("http", "reorder", "reordered", 10),
+    Row("http", "mix", "mixed_version", 10),
+    Row("counter", "none", "", 0, CLOSED),
+    Row("counter", "recount", "miscounted", 10, CLOSED),
+    Row("counter", "skip", "miscounted", 10, CLOSED),
+    Row("counter", "disconnect", "unknown", 10, CLOSED),
+    Row("http", "early", "early", 10, {"scenario": "timer", "hold_ns": 100_000_000}),
+]
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])  # a load process always runs on it
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.protocol} {row.fault}")
+async def test_each_fault_is_named_and_has_its_exit_code(row: Row) -> None:
+    """A fault is found as what it is and as nothing else, and a faithful server is acquitted.
+
+    A push begins with the run, and a stall of 0.3 s is over the limit on its window.
+    """
+    Counter.shared.clear()
+    seen = await served(
+        partial(Server, PROTOCOLS[row.protocol], row.fault), protocol=row.protocol, **row.asked
+    )
+    seen.events.append(event_at(seen.start or 0))
+    report = build_report(seen)
+    verdict = judge(report, [parse_threshold("window.p99>100ms")] if row.fault == "stall" else [])
+    dropped = {"dropped"} if row.fault == "disconnect" else set()
+    assert {name for name in FAULTS if getattr(report.tally, name)} - dropped == {row.found} - {""}
+    assert verdict.exit_code == row.exit_code, verdict.reasons
+    assert report.tally.answered >= 4
+
+
+def test_the_table_has_every_fault() -> None:
+    """Each class of the checker is injected at least once; a refused connect is tried elsewhere."""
+    assert {row.found for row in TABLE} - {""} == set(FAULTS) - {"dropped", "refused"}

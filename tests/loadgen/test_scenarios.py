@@ -1,0 +1,237 @@
+"""Each scenario sends what its row of the table says, when it says it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.conductor import Observation
+from loadgen.line import Line
+from loadgen.pace import Pacing, Profile, Waves, levels, slopes
+from loadgen.plan import Plan, PlanError, parse_rates
+from loadgen.report import build_report
+from loadgen.scenarios import SCENARIOS, complete
+from loadgen.verdict import judge
+from tests.loadgen.carried import MS, carried, served
+from tests.loadgen.faulty_server import PROTOCOLS, Server
+
+SECOND = 1_000_000_000
+on_uvloop = pytest.mark.asyncio(loop_factories=["uvloop"])
+"""A load process always runs on it."""
+
+
+class Watched(Server):
+    """Keeps when what came, connection by connection."""
+
+    def __init__(self, seen: list[list[tuple[float, int]]], protocol: str = "verify") -> None:
+        super().__init__(PROTOCOLS[protocol], "none")
+        self.chunks: list[tuple[float, int]] = []
+        seen.append(self.chunks)
+
+    def data_received(self, data: bytes) -> None:
+        self.chunks.append((asyncio.get_running_loop().time(), len(data)))
+        super().data_received(data)
+
+
+async def watched(**asked: Any) -> tuple[Observation, list[list[tuple[float, int]]]]:
+    """A faultless run, and what the server saw of each connection."""
+    chunks: list[list[tuple[float, int]]] = []
+    protocol = asked.get("protocol", "verify")
+    seen = await served(lambda: Watched(chunks, protocol), **asked)
+    verdict = judge(build_report(seen))
+    assert verdict.exit_code == 0, verdict.reasons
+    assert seen.tally.issued == seen.tally.answered == len(seen.samples.done) > 0
+    return seen, chunks
+
+
+@on_uvloop
+async def test_steady_sends_at_its_rate() -> None:
+    """Operation k is due k times the distance after the start, whenever the last was answered."""
+    seen, _ = await watched(rate=400.0)
+    due = sorted(seen.samples.intended)
+    assert due == [(seen.start or 0) + k * SECOND // 400 for k in range(120)]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "rates", "shares"),
+    [("ramp", (0.0, 400.0), [15, 45]), ("steps", (100.0, 300.0), [15, 45])],
+)
+@on_uvloop
+async def test_a_rate_that_changes(
+    scenario: str, rates: tuple[float, ...], shares: list[int]
+) -> None:
+    """Each half of the run gets what the area under the rate is."""
+    seen, _ = await watched(scenario=scenario, rates=rates)
+    half = (seen.start or 0) + 150 * MS
+    first = sum(due < half for due in seen.samples.intended)
+    assert [first, seen.due - first] == shares
+
+
+@on_uvloop
+async def test_pipeline_keeps_many_open() -> None:
+    """The server finds sixteen requests at once."""
+    seen, chunks = await watched(scenario="pipeline", ms=100)
+    request = 4 + 24 + 32
+    assert max(size for each in chunks for _, size in each) == 16 * request
+    assert seen.plan.depth == 16
+
+
+@pytest.mark.parametrize("rate", [None, 400.0])
+@on_uvloop
+async def test_churn_connects_anew(rate: float | None) -> None:
+    """No connection asks more than its requests, and its number is its own."""
+    seen, chunks = await watched(scenario="churn", requests=4, rate=rate)
+    asked = [len([*rows]) for _, rows in groupby(sorted(seen.samples.connection))]
+    assert max(asked) == 4
+    assert len(asked) == seen.tally.connected - sum(not each for each in chunks) > 10
+    if rate:
+        assert seen.due == seen.tally.issued == 120
+
+
+@on_uvloop
+async def test_churn_counts_from_when_the_connect_was_due() -> None:
+    """A server that takes its time to accept is slow, for who measures with new connections."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listening:
+        listening.setblocking(False)
+        port, loop = listening.getsockname()[1], asyncio.get_running_loop()
+        running = asyncio.create_task(carried(port, scenario="churn", requests=2, rate=20.0))
+        kept = [await loop.sock_accept(listening) for _ in range(2)]
+        await asyncio.sleep(0.15)
+        make = partial(Server, PROTOCOLS["verify"], "none")
+        servers = [(await loop.connect_accepted_socket(make, sock))[0] for sock, _ in kept]
+        server = await loop.create_server(make, sock=listening)
+        seen = await running
+        server.close()
+        for transport in servers:
+            transport.close()
+    first = seen.samples.intended.index(min(seen.samples.intended))
+    assert seen.samples.done[first] - seen.samples.intended[first] > 100 * MS
+    assert seen.tally.answered == seen.tally.issued == seen.due
+
+
+@on_uvloop
+async def test_churn_goes_on_when_connects_fail() -> None:
+    """A listener that is gone is counted as refused, not besieged, and the run ends in time."""
+    make = partial(Server, PROTOCOLS["verify"], "none")
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    asyncio.get_running_loop().call_later(0.1, server.close)
+    seen = await carried(port, scenario="churn", requests=2)
+    assert 2 <= seen.tally.refused <= 80
+    assert judge(build_report(seen)).exit_code == 10
+
+
+@on_uvloop
+async def test_idle_is_silent_in_between() -> None:
+    """Every connection asks twice, at the beginning and at the end, and lives."""
+    seen, chunks = await watched(scenario="idle", connections=20, ms=400)
+    assert [len(each) for each in chunks] == [2] * 20
+    assert min(each[1][0] - each[0][0] for each in chunks) > 0.2
+
+
+@pytest.mark.parametrize("rate", [None, 20.0])
+@on_uvloop
+async def test_slow_sends_halves(rate: float | None) -> None:
+    """A request is cut in the middle, and whole only after the hold; that is when it was due."""
+    seen, chunks = await watched(scenario="slow", hold_ns=50 * MS, rate=rate)
+    for each in chunks:
+        assert {size for _, size in each} == {30}
+    late = [sent - due for sent, due in zip(seen.samples.sent, seen.samples.intended, strict=True)]
+    assert min(late) >= -MS
+    assert max(seen.samples.sent) < (seen.start or 0) + 300 * MS + 50 * MS
+    if rate:
+        assert min(seen.samples.intended) == (seen.start or 0) + 50 * MS
+
+
+@on_uvloop
+async def test_bulk_fills_the_servers_buffers() -> None:
+    """While nothing is read the server has to keep what it can't write; then all of it comes."""
+    pauses: list[int] = []
+
+    class Pausing(Server):
+        def pause_writing(self) -> None:
+            pauses.append(1)
+
+    seen = await served(
+        lambda: Pausing(PROTOCOLS["verify"], "none"), scenario="bulk", hold_ns=80 * MS
+    )
+    assert judge(build_report(seen)).exit_code == 0
+    assert pauses
+    assert seen.plan.payload == 60_000
+    assert seen.tally.answered == seen.tally.issued >= 256
+
+
+@pytest.mark.parametrize("rate", [None, 40.0])
+@on_uvloop
+async def test_a_timer_is_measured_from_its_time(rate: float | None) -> None:
+    """The latency of an answer that was asked for later is how much later it was still."""
+    seen = await served(
+        lambda: Server(PROTOCOLS["http"], "punctual"),
+        protocol="http", scenario="timer", rate=rate, hold_ns=100 * MS, url="/later",
+    )  # fmt: skip
+    late = [done - due for done, due in zip(seen.samples.done, seen.samples.intended, strict=True)]
+    assert judge(build_report(seen)).exit_code == 0
+    assert min(late) >= -MS
+    assert min(late) < 50 * MS
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+def test_each_scenario_says_what_it_needs(scenario: str) -> None:
+    """A rate where there is none, and none where there must be one, are refused by a sentence."""
+    row = SCENARIOS[scenario]
+    wrong = {"rate": {}, "rates": {"rate": 5.0}, "none": {"rate": 5.0}, "either": {"rates": (1, 2)}}
+    plan = Plan(protocol="echo", host="h", port=1, connections=1, duration_ns=2 * SECOND,
+                scenario=scenario, **wrong[row.asking])  # fmt: skip
+    with pytest.raises(PlanError, match=f"--scenario {scenario} "):
+        complete(plan, None, None)
+    assert issubclass(row.line, Line)
+    assert row.about
+
+
+@pytest.mark.parametrize("text", ["fast", "1,-1", "0,0", "1,inf"])
+def test_rates_that_are_none(text: str) -> None:
+    """Numbers of operations a second, not all of them 0."""
+    with pytest.raises(PlanError, match="no rates"):
+        parse_rates(text)
+
+
+RATES = st.lists(st.floats(0, 5000), min_size=2, max_size=5).filter(any)
+
+
+@given(RATES, st.booleans(), st.integers(1, 4), st.integers(10**8, 10**10))
+def test_a_profile_counts_what_it_intends(
+    rates: list[float], ramp: bool, processes: int, duration: int
+) -> None:
+    """Operations are due one after the other, and together the processes keep one profile."""
+    shape = (slopes if ramp else levels)(rates, duration)
+    alone = Profile(0, shape, 0, 1)
+    shares = [Profile(0, shape, index, processes) for index in range(processes)]
+    total = alone.due(duration - 1)
+    assert sum(share.due(duration - 1) for share in shares) == total
+    check(alone, min(total, 50))
+    area = duration / SECOND * sum(rates) / len(rates)
+    if not ramp:
+        assert abs(total - area) <= 1 + area * 1e-6
+
+
+@given(st.integers(1, 50), st.integers(10**6, 10**10))
+def test_waves_come_twice(lines: int, duration: int) -> None:
+    """Each line in the first tenth and in the last, and then no more before the end."""
+    waves = Waves(0, duration, lines)
+    check(waves, 2 * lines)
+    assert waves.due(duration - 1) == 2 * lines
+    assert waves.intended(lines) - waves.intended(0) >= duration * 8 // 10
+
+
+def check(pace: Pacing, number: int) -> None:
+    times = [pace.intended(k) for k in range(number)]
+    assert times == sorted(times)
+    assert all(pace.due(at) > k >= 0 for k, at in enumerate(times))
+    assert all(pace.due(at - 1) <= k for k, at in enumerate(times))
