@@ -40,8 +40,8 @@ from loadgen.plan import (
 )
 from loadgen.report import build_report
 from loadgen.result import build_result, json_schema, read_result
-from loadgen.sparkline import event_lines
 from loadgen.scenarios import SCENARIOS, complete
+from loadgen.sparkline import event_lines
 from loadgen.summary import render
 from loadgen.thresholds import parse_threshold
 from loadgen.verdict import judge
