@@ -213,6 +213,17 @@ class Writer(AbstractStreamWriter):
         """None when the client is gone."""
         return self._line.transport
 
+    @property
+    def exchange(self) -> Any:
+        """What it writes to."""
+        return self._line.exchange
+
+    def passed(self, size: int) -> None:
+        """So many bytes of the body have gone another way."""
+        self.output_size += size
+        if self.length is not None:
+            self.length -= size
+
     def enable_chunking(self) -> None:
         """How a body is framed is the connection's business."""
         self.chunked = True

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from netswap.errors import HttpError
 from netswap.http.aiohttp_answers import signed, whole
+from netswap.http.aiohttp_files import PastTransports
 from netswap.http.aiohttp_requests import give_back, request_of
 from netswap.http.aiohttp_sockets import begun_of, resumed_of
 from netswap.http.exchange import Exchange, Phase
@@ -134,6 +135,8 @@ async def _finish(asked: web.Request, response: Any) -> None:
     """Send what a handler has returned, by the exchange."""
     if not isinstance(response, web.StreamResponse):
         raise TypeError(f"a handler has returned {response!r} instead of a response")
+    if isinstance(response, web.FileResponse):
+        asked._loop = PastTransports(asked)  # type: ignore[assignment]  # it has what is asked of it
     await response.prepare(asked)
     await response.write_eof()
 

@@ -56,6 +56,7 @@ PRIVATE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "aiohttp.web:Request": (
             "_finish",
+            "_loop",
             "_payload",
             "_payload_writer",
             "_post",

@@ -101,7 +101,8 @@ def end(exchange: Exchange) -> bytes:
         return b""
     if framing["how"] == LENGTH and framing["left"]:
         raise ValueError(f"the answer is {framing['left']} bytes shorter than it said")
-    return b"0\r\n\r\n" if framing["how"] == CHUNKED else b""
+    trailers = framing.get("trailers", b"")
+    return b"0\r\n%b\r\n" % trailers if framing["how"] == CHUNKED else b""
 
 
 def _rows(headers: Headers) -> tuple[Rows, bool]:

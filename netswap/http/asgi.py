@@ -17,6 +17,7 @@ What this does not know: how bytes are framed, who starts and stops applications
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -33,6 +34,7 @@ from netswap.http.exchange import Exchange, Phase
 from netswap.http.handshake import is_asked_for
 from netswap.http.lifespan import Application, Lifespan
 from netswap.http.message import Head, Request, Response, status_line
+from netswap.http.sending import OpenFile, Sending
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Host
@@ -135,7 +137,11 @@ class AsgiAdapter:
             "client": ends.client,
             "server": ends.server,
             "state": self._state.copy(),
-            "extensions": {"http.response.early_hint": {}},
+            "extensions": {
+                "http.response.early_hint": {},
+                "http.response.pathsend": {},
+                "http.response.trailers": {},
+            },
         }
         if ends.tls is not None:
             scope["extensions"]["tls"] = ends.tls.copy()
@@ -269,13 +275,26 @@ class _Whole(Response):
 class _Cycle:
     """One call of the application. ``told``: it knows that nobody waits for the answer."""
 
-    __slots__ = ("_body", "_exchange", "_head", "_over", "_reading", "_rest", "_takes", "told")
+    __slots__ = (
+        "_body",
+        "_exchange",
+        "_file",
+        "_head",
+        "_over",
+        "_reading",
+        "_rest",
+        "_takes",
+        "_trailers",
+        "told",
+    )
 
     def __init__(self, request: Request) -> None:
         self._exchange: Exchange = request.exchange
         self._body = request.body
         self._head: _Head | None = None
+        self._file: Sending | None = None
         self._over: asyncio.Event | None = None
+        self._trailers: list[tuple[bytes, bytes]] | None = None
         self._reading: asyncio.Lock | None = None
         self._rest = True
         self._takes = _AT_FIRST
@@ -311,6 +330,8 @@ class _Cycle:
             )
         take(self, message)
         if exchange.phase is Phase.STARTED:
+            if self._file is not None:
+                await self._send_file(self._file)
             await exchange.drained()
 
     # receiving
@@ -351,13 +372,16 @@ class _Cycle:
 
     def _start(self, message: Message) -> None:
         self._head = _head_of(message["status"], message.get("headers", ()))
+        if message.get("trailers", False):
+            self._trailers = []
         self._takes = _WITH_HEAD
 
     def _first(self, message: Message) -> None:
         head = self._head
         assert head is not None
         data = message.get("body", b"")
-        if head.lines is not None and not message.get("more_body", False):
+        is_whole = self._trailers is None and not message.get("more_body", False)
+        if head.lines is not None and is_whole:
             if head.length in (None, len(data)) and (data or not self._is_head()):
                 self._end()
                 self._exchange.respond(_Whole(head, data))
@@ -374,8 +398,44 @@ class _Cycle:
     def _next(self, message: Message) -> None:
         self._exchange.write_nowait(message.get("body", b""))
         if not message.get("more_body", False):
+            self._over_with_body()
+
+    def _over_with_body(self) -> None:
+        if self._trailers is None:
             self._end()
             self._exchange.finish()
+        else:
+            self._takes = _TRAILING
+
+    def _trail(self, message: Message) -> None:
+        assert self._trailers is not None
+        self._trailers += [(bytes(name), bytes(value)) for name, value in message["headers"]]
+        if not message.get("more_trailers", False):
+            self._exchange.trail(self._trailers)
+            self._end()
+            self._exchange.finish()
+
+    def _path(self, message: Message) -> None:
+        """A file is the body; it is sent past the transport where there is a way past it."""
+        head = self._head
+        assert head is not None
+        file = OpenFile(os.open(message["path"], os.O_RDONLY | os.O_CLOEXEC))
+        size = file.size if head.length is None else head.length
+        if size > file.size:
+            raise RuntimeError(
+                f"{message['path']} has {file.size} bytes, and the answer says {size}"
+            )
+        headers = [row for row in head.headers if row[0] != b"content-length"]
+        headers.append((b"content-length", b"%d" % size))
+        self._exchange.start(head.status, headers)
+        self._takes = _STREAMING
+        parts = () if self._is_head() or head.status in NO_BODY else ((0, size),)
+        self._file = Sending(self._exchange.request, head.status, headers, file, parts)
+
+    async def _send_file(self, file: Sending) -> None:
+        self._file = None
+        await file.body()
+        self._over_with_body()
 
     def _end(self) -> None:
         """All of the answer was sent: whoever still waits to receive waits for nothing."""
@@ -390,7 +450,7 @@ class _Cycle:
         if self._takes is not _AFTER_ALL and self.told:
             self._exchange.abandon()
         elif self._takes is not _AFTER_ALL:
-            began = "ended" if self._takes is _STREAMING else "begun"
+            began = "begun" if self._takes in (_AT_FIRST, _WITH_HEAD) else "ended"
             raise RuntimeError(f"the application returned, and its answer has not {began}")
 
 
@@ -400,6 +460,7 @@ _AT_FIRST: Takes = {
     "http.response.start": _Cycle._start,
     "http.response.early_hint": _Cycle._hint,
 }
-_WITH_HEAD: Takes = {"http.response.body": _Cycle._first}
+_WITH_HEAD: Takes = {"http.response.body": _Cycle._first, "http.response.pathsend": _Cycle._path}
 _STREAMING: Takes = {"http.response.body": _Cycle._next}
+_TRAILING: Takes = {"http.response.trailers": _Cycle._trail}
 _AFTER_ALL: Takes = {}

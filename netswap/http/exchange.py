@@ -28,7 +28,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from netswap.errors import HttpError, TransitionError
-from netswap.http.message import Request, Response, Upgrade, refusal
+from netswap.http.message import Request, Response, Upgrade, header_lines, refusal
 from netswap.mediator import present
 from netswap.ott import Entry
 
@@ -42,6 +42,13 @@ REPEATED: Final = 65_536
 """Bytes of a body that are kept, to be read by the version before."""
 REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods of requests that do no more when they are made twice."""
+NO_TRAILERS: Final = frozenset(
+    {
+        *(b"transfer-encoding", b"content-length", b"host", b"te", b"trailer", b"connection"),
+        *(b"content-encoding", b"content-type", b"content-range", b"set-cookie", b"authorization"),
+    }
+)
+"""Headers that say how a message is read, or that belong to its beginning."""
 
 
 class Phase(StrEnum):
@@ -186,6 +193,18 @@ class Exchange:
                 await self.drained()
             else:
                 await asyncio.sleep(0)  # it is written at the end of this turn
+
+    def trail(self, headers: Headers) -> None:
+        """Headers behind the body; they go out with its end if it is chunked, else nowhere.
+
+        Raises ValueError for those that can't be sent, or not there (RFC 9110 section 6.5.1).
+        """
+        rows = [(name.lower(), value) for name, value in headers]
+        barred = sorted(name for name, _ in rows if name in NO_TRAILERS)
+        if barred:
+            raise ValueError(f"{b', '.join(barred).decode()} can't stand behind a body")
+        if self.phase is Phase.STARTED:
+            self.framing["trailers"] = header_lines(rows)
 
     def finish(self) -> None:
         """The answer is whole."""

@@ -129,10 +129,22 @@ class Sending:
         return self._run().__await__()
 
     async def _run(self) -> None:
+        try:
+            self._request.exchange.start(self._status, self._headers)
+        except BaseException:
+            self._close()
+            raise
+        await self.body()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    async def body(self) -> None:
+        """Send the parts; the head is out."""
         exchange = self._request.exchange
         exchange.on_gone(self._stop)
         try:
-            exchange.start(self._status, self._headers)
             for part in self._parts:
                 if isinstance(part, bytes):
                     await exchange.write(part)
@@ -140,8 +152,7 @@ class Sending:
                     await self._send(exchange, self._file, *part)
         finally:
             self._stop()
-            if self._file is not None:
-                self._file.close()
+            self._close()
 
     async def _send(self, exchange: Any, file: OpenFile, offset: int, size: int) -> None:
         end = offset + size

@@ -331,7 +331,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         """The end of an answer that came in parts."""
         framing = exchange.framing
         if framing["how"] == CHUNKED:
-            self.write(b"0\r\n\r\n")
+            self.write(b"0\r\n%b\r\n" % framing.get("trailers", b""))
         elif framing["how"] == LENGTH and framing["left"]:
             self.abort()
             raise ValueError(f"the answer is {framing['left']} bytes shorter than it said")

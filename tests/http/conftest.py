@@ -94,9 +94,9 @@ async def site() -> AsyncIterator[Hosting]:
     """``await site(app)``: an application, served."""
     sites: list[Site] = []
 
-    async def make(value: Any, connection: Any = v1) -> Site:
+    async def make(value: Any, connection: Any = v1, tls: Any = None) -> Site:
         server = Server([connection, limits], KIND, {})
-        await server.start()
+        await server.start(tls)
         made = Site(server)
         sites.append(made)
         server.host.install((await made.load(value)).App)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from netswap.http.asgi import _AFTER_ALL, _AT_FIRST, _STREAMING, _WITH_HEAD
+from netswap.http.asgi import _AFTER_ALL, _AT_FIRST, _STREAMING, _TRAILING, _WITH_HEAD
+from protocols.http import v1, v2
 from tests.http.site import Site, get, parsed, post, site_of
 from tests.protocols.conftest import until
 
@@ -77,7 +78,11 @@ async def test_the_scope_has_every_key_of_the_specification() -> None:
             "client": client.sock.getsockname(),
             "server": server,
             "state": {"pool": "pool"},
-            "extensions": {"http.response.early_hint": {}},
+            "extensions": {
+                "http.response.early_hint": {},
+                "http.response.pathsend": {},
+                "http.response.trailers": {},
+            },
         }
         assert found["state"] is not lifespan["state"], "each request has its own copy"
         await site.ask(get("http://x/p%20q?r"))
@@ -90,14 +95,16 @@ async def test_the_scope_has_every_key_of_the_specification() -> None:
 
 TABLE = {
     "first": (_AT_FIRST, {"http.response.start", "http.response.early_hint"}),
-    "with head": (_WITH_HEAD, {"http.response.body"}),
+    "with head": (_WITH_HEAD, {"http.response.body", "http.response.pathsend"}),
     "streaming": (_STREAMING, {"http.response.body"}),
+    "trailing": (_TRAILING, {"http.response.trailers"}),
     "after all": (_AFTER_ALL, set()),
 }
 BEFORE = {
     "first": (),
     "with head": (OK,),
     "streaming": (OK, body(b"a", more=True)),
+    "trailing": (OK | {"trailers": True}, body(b"a")),
     "after all": (OK, body(b"a")),
 }
 MESSAGES = {
@@ -105,6 +112,7 @@ MESSAGES = {
     "http.response.body": body(b"b"),
     "http.response.early_hint": {"type": "http.response.early_hint", "links": [b"</x>"]},
     "http.response.trailers": {"type": "http.response.trailers", "headers": []},
+    "http.response.pathsend": {"type": "http.response.pathsend", "path": __file__},
     "websocket.accept": {"type": "websocket.accept"},
 }
 
@@ -112,12 +120,15 @@ MESSAGES = {
 THEN = {
     ("first", "http.response.start"): "with head",
     ("with head", "http.response.body"): "after all",
+    ("with head", "http.response.pathsend"): "after all",
     ("streaming", "http.response.body"): "after all",
+    ("trailing", "http.response.trailers"): "after all",
 }
 REST = {
     "first": (OK, body(b"c")),
     "with head": (body(b"c"),),
     "streaming": (body(b"c"),),
+    "trailing": ({"type": "http.response.trailers", "headers": []},),
     "after all": (),
 }
 
@@ -425,3 +436,60 @@ async def test_requests_in_flight_end_on_the_application_in_which_they_began() -
         assert data.count(b"3\r\nold\r\n") == data.count(b"3\r\nnew\r\n") == 2
         assert data.index(b"new") > data.rindex(b"old")
         assert old.open == 0
+
+
+def trailers(*headers: Any, more: bool = False) -> dict[str, Any]:
+    """The message that sends them."""
+    return {"type": "http.response.trailers", "headers": headers, "more_trailers": more}
+
+
+LATER = OK | {"trailers": True}
+
+
+@pytest.mark.parametrize("connection", [v1, v2], ids=["v1", "v2"])
+async def test_trailers_stand_behind_a_chunked_body(connection: Any) -> None:
+    """In one message or in several; the connection goes on."""
+    app = sending(
+        LATER,
+        body(b"a", True),
+        body(b"b"),
+        trailers((b"X-A", b"1"), more=True),
+        trailers((b"b", b"2")),
+    )
+    async with site_of(app, connection) as site:
+        client = await site.connect()
+        await client.send(get() + get("/", "Connection: close"))
+        first, second = (await client.read_all()).split(b"HTTP/1.1 200 OK")[1:]
+    for answer in (first, second):
+        assert answer.endswith(b"\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\nx-a: 1\r\nb: 2\r\n\r\n")
+
+
+@pytest.mark.parametrize("length", [(), ((b"content-length", b"1"),)], ids=["1.0", "length"])
+async def test_where_they_can_t_stand_they_go_nowhere(length: Any) -> None:
+    """Behind a length, and in HTTP/1.0."""
+    message = start(200, *length) | {"trailers": True}
+    asked = get().replace(b"HTTP/1.1", b"HTTP/1.1" if length else b"HTTP/1.0")
+    async with site_of(sending(message, body(b"a"), trailers((b"x", b"1")))) as site:
+        client = await site.connect()
+        await client.send(asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert (await client.read_all()).endswith(b"\r\n\r\na")
+
+
+BAD_TRAILERS = [(b"Content-Length", b"5"), (b"x", b"a\r\nb: c")]
+
+
+@pytest.mark.parametrize("bad", BAD_TRAILERS, ids=["may not", "two"])
+async def test_trailers_that_may_not_be_sent_break_the_answer(bad: Any) -> None:
+    """A client must not take for whole what its application has not ended."""
+    async with site_of(sending(LATER, body(b"a"), trailers(bad))) as site:
+        answer = await site.ask(get())
+        assert (answer.status, answer.whole) == (200, False)
+        assert "ValueError" in fault(site)
+
+
+async def test_an_answer_whose_trailers_never_come_is_not_whole() -> None:
+    """It has said that there would be some."""
+    async with site_of(sending(LATER, body(b"a"))) as site:
+        answer = await site.ask(get())
+        assert (answer.status, answer.whole) == (200, False)
+        assert "has not ended" in fault(site)
