@@ -64,6 +64,7 @@ SIDE_DOORS = {
     "netswap.modules.importer": "only a retirement empties what typing keeps of a bundle",
     "netswap.modules.outside": "only a worker keeps libraries, of which some are stale",
     "netswap.modules.relations": "only verdicts tell which files have changed",
+    "netswap.stack.hands": "interposers and trials hold what an object holds; authors do not",
     "netswap.stack.host": "what a service has started is the worker's to keep",
     "netswap.stack.service": "whether a service prepares itself is the worker's to know",
     "netswap.supervisor.application": "who serves looks whether the files have changed",

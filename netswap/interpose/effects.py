@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netswap.mediator import present
 from netswap.stack import Connection
+from netswap.stack.hands import TIMERS, handle_of, handle_slot, output_of, rewire
 
 if TYPE_CHECKING:
     from netswap.ott import Entry
@@ -328,15 +329,15 @@ class Effects:
         self._give("host", _Host(target.host, outbox))
         for name, kind in type(target).uses.items():
             if not target.host.is_part(kind):
-                self._give(f"_use_{name}", _Handle(getattr(target, f"_use_{name}"), outbox))
+                self._give(handle_slot(name), _Handle(handle_of(target, name), outbox))
         if "timer.service" in target.host.services and hasattr(type(target), "timers"):
-            self._give("_timers", _Timers(target.timers, outbox))
-        self._output: Entry | None = getattr(target, "_use_output", None)
+            self._give(TIMERS, _Timers(target.timers, outbox))
+        self._output = output_of(target)
         if isinstance(target, Connection):
             # not our own method: one that closes on watch would be in a circle with us
             flush = partial(_flush, self._output)
             self._give("transport", _Transport(target.transport, outbox, flush))
-            target._wire()
+            rewire(target)
             if writes_later:
                 write = target.write
                 target.write = lambda data: outbox.put(write, bytes(data))
@@ -355,7 +356,7 @@ class Effects:
         if present(self._target.entry) is None:  # closed, and its send buffer with it
             self._target.write = self._target.transport.write
         else:
-            self._target._wire()
+            rewire(self._target)
 
     def _give(self, name: str, stand_in: Any) -> None:
         self._was[name] = getattr(self._target, name)

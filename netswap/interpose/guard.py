@@ -50,6 +50,7 @@ from netswap.interpose.segments import Segments
 from netswap.interpose.snapshot import Snapshot, snapshots_of
 from netswap.mediator import present
 from netswap.stack import Session
+from netswap.stack.hands import output_of
 from netswap.transfer import State, violated
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ class Guard(Monitor):
         if isinstance(target, Session) and self._protection.on_watch(self.entry):
             self._segments = Segments(self.entry, self._protection.take_back, self._session_failed)
         elif target is not None and not target.may_suspend and is_small(target.state):
-            output = getattr(target, "_use_output", None)
+            output = output_of(target)
             own = output is None or not self._protection.on_watch(output)
             self._effects = Effects(target, self._protection.outbox, writes_later=own)
 

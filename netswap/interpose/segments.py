@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import CORO_CREATED, getcoroutinestate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from netswap.errors import ProtocolError
 from netswap.interpose.effects import Effects, Outbox
 from netswap.interpose.snapshot import Snapshot, snapshots_of
 from netswap.mediator import present
+from netswap.stack.hands import conversation_of, tell_at_swap_point, teller_of
 
 if TYPE_CHECKING:
     from netswap.events import Refusal
@@ -91,7 +92,7 @@ class Segments:
         self._effects = Effects(self._session, self._box)
         if self._session.at_rest() or self._has_not_begun():
             self._begin()
-        self._session._tell = self._comes_to_swap_point
+        tell_at_swap_point(self._session, self._comes_to_swap_point)
 
     def called(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         """Something outside calls the session: that will be said again should it fail."""
@@ -108,14 +109,14 @@ class Segments:
         self._box.retire()
         self._tell = None
         self._effects.remove()
-        if self._session._tell == self._comes_to_swap_point:
-            self._session._tell = None
+        if teller_of(self._session) == self._comes_to_swap_point:
+            tell_at_swap_point(self._session, None)
 
     def _comes_to_swap_point(self) -> None:
         self._box.keep()
         self._begin()
         self._session.carry_on()
-        self._session._tell = self._comes_to_swap_point
+        tell_at_swap_point(self._session, self._comes_to_swap_point)
 
     def _was_called_at_rest(self) -> None:
         """What it was called for is over; if it still waits, that is where it would begin."""
@@ -130,13 +131,15 @@ class Segments:
 
     def _has_not_begun(self) -> bool:
         """Whether ``run`` is about to make its first step."""
-        return getcoroutinestate(self._session._task.get_coro()) == CORO_CREATED
+        task = conversation_of(self._session)
+        return task is not None and getcoroutinestate(cast("Any", task.get_coro())) == CORO_CREATED
 
     def _see_its_end(self) -> None:
         """The task is made after the session has entered the table."""
-        if self._task is None and self._session._task is not None:
-            self._task = self._session._task
-            self._task.add_done_callback(lambda _: self.end())
+        if self._task is None:
+            self._task = conversation_of(self._session)
+            if self._task is not None:
+                self._task.add_done_callback(lambda _: self.end())
 
     def _leave(self) -> None:
         """Nothing is held back any more, and there is nothing to go back to."""

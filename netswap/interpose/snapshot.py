@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from netswap.mediator import present
-from netswap.stack import Connection, Service
+from netswap.stack import Service
+from netswap.stack.hands import parts_of
 from netswap.transfer import State, decode, encode
 
 if TYPE_CHECKING:
@@ -61,6 +62,4 @@ class Snapshot:
 
 def snapshots_of(entry: Entry) -> dict[Entry, Snapshot]:
     """Of a live object and, for a connection, of its parts."""
-    target = present(entry)
-    parts = target._part_entries().values() if isinstance(target, Connection) else ()
-    return {row: Snapshot(present(row)) for row in (entry, *parts)}
+    return {row: Snapshot(present(row)) for row in (entry, *parts_of(present(entry)))}

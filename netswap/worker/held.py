@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from netswap.mediator import present
 from netswap.stack import Connection
+from netswap.stack.hands import rewire
 
 if TYPE_CHECKING:
     from netswap.ott import Entry
@@ -126,7 +127,7 @@ class Held(asyncio.Protocol):
         target = present(entry)
         if self._gone and not isinstance(target.transport, Dead):
             target.transport = Dead(self.transport)
-            target._wire()
+            rewire(target)
         try:
             answer = getattr(entry.target, name)(*args)
         except (Exception, SystemExit) as error:

@@ -33,6 +33,7 @@ from netswap.interpose import Tape, Window
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Connection, Host
+from netswap.stack.hands import rewire
 from netswap.worker.deadline import Deadline
 from netswap.worker.forked import in_fork
 
@@ -165,7 +166,7 @@ class _Stage:
 
     def _silence(self, entry: Entry, target: Any) -> None:
         self.transports[entry] = target.transport = _Transport(target.transport)
-        target._wire()
+        rewire(target)
 
     def swap(self, changes: list[Change]) -> None:
         """Bring everything to the new code. Raises RuntimeError with what the swap says."""

@@ -23,6 +23,7 @@ from netswap.events import Refusal, Rehearsal, Stage
 from netswap.hotswap import Change
 from netswap.mediator import present
 from netswap.ott import Entry
+from netswap.stack.hands import timers_of
 from netswap.transfer import State, Transfer, decode, encode, plan_transfer, violated
 from netswap.worker.deadline import Deadline
 from netswap.worker.gauges import Stopwatch
@@ -146,7 +147,7 @@ class Trial:
         if violation is not None:
             sentence = f"after the conversion {violation}"
             raise Violated(sentence, violation.file, violation.line)
-        timers = getattr(old, "_timers", None)
+        timers = timers_of(old)
         if timers is None or self._allow_lossy or new_class.version < old.version:
             return  # a version from before a timer was thought of lets it pass
         for name in self._lost(type(old), new_class):
