@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from netswap.http.message import Request, Response, date_line, header_lines, status_line
+from netswap.http.message import (
+    NO_BODY,
+    Request,
+    Response,
+    date_line,
+    header_lines,
+    status_line,
+)
 
 if TYPE_CHECKING:
     from netswap.http.exchange import Exchange
@@ -18,7 +25,6 @@ __all__ = ["Outline"]
 
 Rows = list[tuple[bytes, bytes]]
 
-NO_BODY: Final = frozenset({204, 304})
 CHUNKED: Final = "chunked"
 LENGTH: Final = "length"
 TO_THE_END: Final = "to the end"
@@ -29,12 +35,9 @@ _OWN: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive"})
 
 
 class Whole(NamedTuple):
-    """The lines before and after that of the length, the length (None: nothing is said of it),
-    and whether the application wants the connection closed."""
+    """The lines of a head, and whether the application wants the connection closed."""
 
-    start: bytes
-    end: bytes
-    length: int | None
+    lines: bytes
     says_last: bool
 
 
@@ -61,11 +64,11 @@ def whole(request: Request, response: Response) -> Whole:
     if said is not None and said != length and not (empty and not length):
         raise ValueError(f"the answer has {length} bytes and says that it has {said}")
     rows = [row for row in rows if row[0].lower() != b"content-length"]
-    shown: int | None = length if said is None else said
+    lines = _status(response.status) + header_lines(rows) + _dated(rows)
     if response.status == 204 or (response.status == 304 and said is None):
-        shown = None
-    lines = _status(response.status) + header_lines(rows)
-    return Whole(lines, _dated(rows), shown, says_last)
+        return Whole(lines, says_last)
+    lines += b"content-length: %d\r\n" % (length if said is None else said)
+    return Whole(lines, says_last)
 
 
 def start(request: Request, status: int, headers: Headers) -> Start:

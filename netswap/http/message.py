@@ -27,6 +27,7 @@ __all__ = [
     "Body",
     "Head",
     "Headers",
+    "NO_BODY",
     "Request",
     "Response",
     "Session",
@@ -46,6 +47,9 @@ BODY_LIMIT: Final = 1_048_576
 _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
 }
+NO_BODY: Final = frozenset({204, 304})
+LENGTHS: Final = 256
+"""Lengths of plain answers whose heads are remembered for the rest of the second."""
 _PLAIN_TEXT: Final = ((b"content-type", b"text/plain; charset=utf-8"),)
 _OK_PLAIN_TEXT: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n"
 
@@ -88,20 +92,44 @@ def header_lines(headers: Headers) -> bytes:
     return block
 
 
-class _Date:
-    """The line as it was in the second in which it was last wanted."""
+def _by_the_second() -> tuple[Callable[[], bytes], Callable[[int], bytes]]:
+    """What is put together once a second: as closures, which look nothing up."""
+    since = until = 0.0
+    date = start = b""
+    heads: dict[int, bytes] = {}
+    time_of = time.time
 
-    until = 0.0
-    line = b""
+    def renew(now: float) -> None:
+        nonlocal since, until, date, start
+        since = now // 1
+        until = since + 1
+        date = b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
+        start = b"%b%bcontent-length: " % (_OK_PLAIN_TEXT, date)
+        heads.clear()
+
+    def date_line() -> bytes:
+        """``date: ...`` of now, RFC 9110 section 6.6.1."""
+        now = time_of()
+        if now >= until or now < since:
+            renew(now)
+        return date
+
+    def plain_head(length: int) -> bytes:
+        """The lines of the head of a plain answer with a body of so many bytes."""
+        now = time_of()
+        if now >= until or now < since:
+            renew(now)
+        head = heads.get(length)
+        if head is None:
+            head = b"%b%d\r\n" % (start, length)
+            if len(heads) < LENGTHS:
+                heads[length] = head
+        return head
+
+    return date_line, plain_head
 
 
-def date_line() -> bytes:
-    """``date: ...`` of now, RFC 9110 section 6.6.1."""
-    now = time.time()
-    if not _Date.until - 1 <= now < _Date.until:
-        _Date.until = now // 1 + 1
-        _Date.line = b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
-    return _Date.line
+date_line, _plain_head = _by_the_second()
 
 
 class Body:
@@ -384,6 +412,10 @@ class Request(msgspec.Struct, eq=False):
         return None
 
 
+def _in_bytes(body: Any) -> Any:
+    return body.encode() if isinstance(body, str) else body
+
+
 class Response:
     """A whole answer."""
 
@@ -395,9 +427,19 @@ class Response:
         status: int = 200,
         headers: Iterable[tuple[bytes, bytes]] = _PLAIN_TEXT,
     ) -> None:
-        self.body = body.encode() if isinstance(body, str) else body
+        self.body = body if type(body) is bytes else _in_bytes(body)
         self.status = status
         self.headers = headers
+
+    def ready_lines(self) -> bytes | None:
+        """``head()`` with a date and the body's length, if it can go out as it is; else None."""
+        if self.headers is _PLAIN_TEXT and self.status == 200:
+            return _plain_head(len(self.body))
+        if not self.is_plain:
+            return None
+        if self.status in NO_BODY:
+            return self.head() + date_line()
+        return b"%bcontent-length: %d\r\n%b" % (self.head(), len(self.body), date_line())
 
     @property
     def is_plain(self) -> bool:

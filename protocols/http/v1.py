@@ -235,12 +235,13 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         """The bytes of a whole answer."""
         head = request.head
         body = response.body
-        if response.status in NO_BODY:
-            length, body = b"", b""
-        else:
-            length = b"content-length: %d\r\n" % len(body)
-            if head.method == "HEAD":
-                body = b""
+        lines = response.ready_lines()
+        if lines is None:
+            lines = response.head() + date_line()
+            if response.status not in NO_BODY:
+                lines += b"content-length: %d\r\n" % len(body)
+        if head.method == "HEAD" or response.status in NO_BODY:
+            body = b""
         last = b"\r\n"
         if not head.keep_alive or self.state.closing:
             self.state.closing = True
@@ -249,7 +250,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             last = b"connection: keep-alive\r\n\r\n"
         if self.host.access is not None:
             self.host.access.note(self, head, response.status, len(body), began)
-        return b"".join((response.head(), date_line(), length, last, body))
+        return lines + last + body
 
     def answer_whole(self, exchange: Exchange, response: Response) -> None:
         """All of an answer at once."""

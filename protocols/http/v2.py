@@ -339,12 +339,9 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         """The bytes of a whole answer. Raises ValueError for one that can't be sent."""
         head = request.head
         body = response.body
-        length = None if response.status in Outline.NO_BODY else len(body)
-        says_last = False
-        if response.is_plain:
-            start, end = response.head(), date_line()
-        else:
-            start, end, length, says_last = Outline.whole(request, response)
+        lines, says_last = response.ready_lines(), False
+        if lines is None:
+            lines, says_last = Outline.whole(request, response)
         goes_on = head.keep_alive and self.state.ending == OPEN and not says_last
         if not (goes_on and (request.body.complete or self._can_drop(request))):
             self.state.ending = OWED
@@ -355,9 +352,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             body = b""
         if self.host.access is not None:
             self.host.access.note(self, head, response.status, len(body), began)
-        if length is None:
-            return b"".join((start, end, last))
-        return b"%bcontent-length: %d\r\n%b%b%b" % (start, length, end, last, body)
+        return lines + last + body
 
     def answer_whole(self, exchange: Exchange, response: Response) -> None:
         """All of an answer at once. Raises ValueError for one that can't be sent."""
