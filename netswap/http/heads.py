@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from netswap.errors import HttpError
-from netswap.http.message import Head
+from netswap.http.message import CHUNKED, Head
 
 __all__ = ["LOOKED_AT", "head_of"]
 
@@ -39,7 +39,7 @@ def head_of(
     ``line`` has the method, the target and all headers, ``looked_at`` those that decide.
     """
     method, target, headers = line
-    has_body = _checked(version, looked_at)
+    length = _checked(version, looked_at)
     if target[:1] != b"/":
         path_and_query, headers = _unusual(method, target, headers)
     else:
@@ -53,52 +53,53 @@ def head_of(
         version,
         tuple(headers),
         keep_alive,
-        upgrade and not has_body,
-        has_body,
+        upgrade and not length,
+        length != 0,
+        length,
     )
 
 
-def _checked(version: str, headers: Rows) -> bool:
-    """Whether a body follows. Raises HttpError for what may not be."""
+def _checked(version: str, headers: Rows) -> int:
+    """How long a body follows, ``CHUNKED`` if in chunks. Raises HttpError for what may not be."""
     if version not in ("1.0", "1.1"):
         raise HttpError(505, f"HTTP/{version} is not spoken here")
-    hosts, has_body = 0, False
+    hosts = length = 0
     for name, value in headers:
         if name == b"host":
             hosts += 1
         check = _CHECKS.get(name)
-        if check is not None and check(version, value):
-            has_body = True
+        if check is not None:
+            length = check(version, value) or length
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise HttpError(400, "a request of HTTP/1.1 has exactly one Host header")
-    return has_body
+    return length
 
 
-def _host(_version: str, value: bytes) -> bool:
+def _host(_version: str, value: bytes) -> int:
     if not _HOST.issuperset(value):
         raise HttpError(400, "the Host header names no host")
-    return False
+    return 0
 
 
-def _transfer_encoding(version: str, value: bytes) -> bool:
+def _transfer_encoding(version: str, value: bytes) -> int:
     if value.lower() != b"chunked":
         raise HttpError(501, "no transfer coding but chunked is understood")
     if version == "1.0":
         raise HttpError(400, "HTTP/1.0 has no Transfer-Encoding")
-    return True
+    return CHUNKED
 
 
-def _content_length(_version: str, value: bytes) -> bool:
-    return int(value) > 0
+def _content_length(_version: str, value: bytes) -> int:
+    return int(value)
 
 
-def _expect(version: str, value: bytes) -> bool:
+def _expect(version: str, value: bytes) -> int:
     if version == "1.1" and value.lower() != b"100-continue":
         raise HttpError(417, "nothing but 100-continue may be expected")
-    return False
+    return 0
 
 
-_CHECKS: Final[dict[bytes, Callable[[str, bytes], bool]]] = {
+_CHECKS: Final[dict[bytes, Callable[[str, bytes], int]]] = {
     b"host": _host,
     b"transfer-encoding": _transfer_encoding,
     b"content-length": _content_length,

@@ -43,7 +43,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     def check_length(self, request: Request) -> None:
         """Raises HttpError (413) for a body that is, or says that it is, too long."""
-        self.check_size(max(int(request.header(b"content-length") or 0), request.body.seen))
+        self.check_size(max(request.head.length, request.body.seen))
 
     def check_size(self, size: int) -> None:
         """Raises HttpError (413) for so many bytes of one body, if they are too many."""

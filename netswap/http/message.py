@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BODY_LIMIT",
+    "CHUNKED",
     "EMPTY",
+    "NO_BODY",
     "NO_PARAMS",
     "Body",
     "Head",
     "Headers",
-    "NO_BODY",
     "Request",
     "Response",
     "Session",
@@ -92,7 +93,7 @@ def header_lines(headers: Headers) -> bytes:
     return block
 
 
-def _by_the_second() -> tuple[Callable[[], bytes], Callable[[int], bytes]]:
+def _by_the_second() -> tuple[Callable[[], bytes], Callable[[Response], bytes | None]]:
     """What is put together once a second: as closures, which look nothing up."""
     since = until = 0.0
     date = start = b""
@@ -114,25 +115,29 @@ def _by_the_second() -> tuple[Callable[[], bytes], Callable[[int], bytes]]:
             renew(now)
         return date
 
-    def plain_head(length: int) -> bytes:
-        """The lines of the head of a plain answer with a body of so many bytes."""
+    def remember(length: int) -> bytes:
+        head = b"%b%d\r\n" % (start, length)
+        if len(heads) < LENGTHS:
+            heads[length] = head
+        return head
+
+    def ready_lines(response: Response) -> bytes | None:
+        """``head()`` with a date and the body's length, if it can go out as it is; else None."""
+        if response.headers is not _PLAIN_TEXT or response.status != 200:
+            return response._put_together()
         now = time_of()
         if now >= until or now < since:
             renew(now)
-        head = heads.get(length)
-        if head is None:
-            head = b"%b%d\r\n" % (start, length)
-            if len(heads) < LENGTHS:
-                heads[length] = head
-        return head
+        length = len(response.body)
+        return heads.get(length) or remember(length)
 
-    return date_line, plain_head
+    return date_line, ready_lines
 
 
-date_line, _plain_head = _by_the_second()
+date_line, _ready_lines = _by_the_second()
 
 
-class Body:
+class Body(msgspec.Struct, eq=False):
     """The body of one request as it arrives: the connection feeds it, one coroutine reads it.
 
     ``on_taken`` is called when something was read, and ``on_wanted`` when a reader first waits,
@@ -140,32 +145,23 @@ class Body:
     read, ``seen`` have come altogether.
     """
 
-    __slots__ = (
-        "_chunks",
-        "_dropped",
-        "_failure",
-        "_kept",
-        "_most",
-        "_waiter",
-        "complete",
-        "on_taken",
-        "on_wanted",
-        "seen",
-        "size",
-    )
+    complete: bool = False
+    seen: int = 0
+    size: int = 0
+    on_taken: Callable[[], None] | None = None
+    on_wanted: Callable[[], None] | None = None
+    _chunks: list[bytes] = []
+    _dropped: bool = False
+    _failure: Exception | None = None
+    _kept: list[bytes] | None = None
+    _most: int = 0
+    _waiter: asyncio.Future[None] | None = None
 
-    def __init__(self, complete: bool = False) -> None:
-        self.complete = complete
-        self.seen = 0
-        self.size = 0
-        self.on_taken: Callable[[], None] | None = None
-        self.on_wanted: Callable[[], None] | None = None
-        self._chunks: list[bytes] = []
-        self._dropped = False
-        self._failure: Exception | None = None
-        self._kept: list[bytes] | None = None
-        self._most = 0
-        self._waiter: asyncio.Future[None] | None = None
+    @classmethod
+    def whole(cls, data: bytes) -> Body:
+        """One that has come at once."""
+        size = len(data)
+        return cls(True, size, size, None, None, [data])
 
     def feed(self, data: bytes) -> None:
         """Some bytes have come."""
@@ -284,11 +280,16 @@ class Body:
 
 
 EMPTY: Final = Body(complete=True)
+"""Of all requests without one. Who makes many requests names it: a default is a call."""
 NO_PARAMS: Final = MappingProxyType[str, str]({})
 
 
 def _of_head(name: str) -> Any:
     return property(operator.attrgetter(f"head.{name}"))
+
+
+CHUNKED: Final = -1
+"""The length of a body that does not say how long it is."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -306,6 +307,8 @@ class Head(msgspec.Struct, frozen=True):
     keep_alive: bool = True
     upgrade: bool = False
     has_body: bool = False
+    length: int = 0
+    """Of the body, in bytes, or CHUNKED."""
 
 
 class Request(msgspec.Struct, eq=False):
@@ -315,7 +318,7 @@ class Request(msgspec.Struct, eq=False):
     """
 
     head: Head
-    body: Body = EMPTY
+    body: Body = msgspec.field(default_factory=lambda: EMPTY)
     params: Mapping[str, str] = NO_PARAMS
     exchange: Any = None
     entry: Any = None
@@ -431,10 +434,9 @@ class Response:
         self.status = status
         self.headers = headers
 
-    def ready_lines(self) -> bytes | None:
-        """``head()`` with a date and the body's length, if it can go out as it is; else None."""
-        if self.headers is _PLAIN_TEXT and self.status == 200:
-            return _plain_head(len(self.body))
+    ready_lines = _ready_lines
+
+    def _put_together(self) -> bytes | None:
         if not self.is_plain:
             return None
         if self.status in NO_BODY:

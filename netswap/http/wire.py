@@ -93,10 +93,9 @@ class Wire:
             self.rest += data
             return []
         if not had_begun:
-            known = recall(data)
+            known = recall(data, self.entry)
             if known is not None:
-                entry = self.entry
-                return [Request(head, EMPTY, NO_PARAMS, None, entry) for head in known]
+                return known
         found: list[Request] = []
         self._found = found
         self._held += len(data)
@@ -108,7 +107,7 @@ class Wire:
         else:
             self._held = 0
             if found and not self._stops():
-                remember(data, tuple([request.head for request in found]))
+                remember(data, found)
         return found
 
     def _stops(self) -> bool:
@@ -294,9 +293,9 @@ class Wire:
             keeps,
             not plain and parser.should_upgrade(),
         )
-        self.receiving = request = Request(head, EMPTY, NO_PARAMS, None, self.entry)
+        body = Body() if head.has_body else EMPTY
+        self.receiving = request = Request(head, body, NO_PARAMS, None, self.entry)
         if head.has_body:
-            request.body = Body()
             self._again = not plain and parser.should_upgrade()
         self._found.append(request)
 

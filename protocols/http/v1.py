@@ -69,7 +69,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
     def on_data(self, data: bytes) -> None:
         """Answer what is whole; keep the rest."""
         state = self.state
-        state.touched = True
+        if not state.touched:
+            state.touched = True
         wire = state.wire
         requests = wire.feed(data)
         if state.queue:  # those have their turn first
@@ -138,14 +139,15 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
 
     def _take(self, requests: list[Request]) -> None:
         state = self.state
-        app = self.app
+        ask = self.app.answer
         out: list[bytes] = []
-        for number, request in enumerate(requests):
+        waiting = iter(requests)
+        for request in waiting:
             if state.current is not None or state.closing:
-                state.queue += requests[number:]
+                state.queue += (request, *waiting)
                 break
             try:
-                answer = app.answer(request)
+                answer = ask(request)
                 if type(answer) is Response:
                     out.append(self._whole(request, answer))
                     continue
@@ -159,7 +161,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             else:
                 self._begin(request, answer)
         if out:
-            self.write(out[0] if len(out) == 1 else b"".join(out))
+            self.write(b"".join(out))
         if state.current is not None:
             return
         if state.closing:

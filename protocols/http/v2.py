@@ -41,6 +41,7 @@ OPEN: Final = "open"
 NEXT: Final = "next"
 OWED: Final = "owed"
 LINGERING: Final = "lingering"
+LAST: Final = (OWED, LINGERING)
 
 KEEP_ALIVE: Final = b"connection: keep-alive\r\n\r\n"
 CLOSE: Final = b"connection: close\r\n\r\n"
@@ -94,7 +95,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
     def on_data(self, data: bytes) -> None:
         """Answer what is whole; keep the rest."""
         state = self.state
-        state.touched = True
+        if not state.touched:
+            state.touched = True
         wire = state.wire
         requests = wire.feed(data)
         if state.queue:  # those have their turn first
@@ -208,18 +210,19 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
     def _take(self, requests: list[Request]) -> None:
         """Answer as many as can be answered now; the rest waits."""
         state = self.state
-        app = self.app
+        ask = self.app.answer
         out: list[bytes] = []
-        for number, request in enumerate(requests):
-            if state.ending in (OWED, LINGERING):  # the answer before was the last
+        waiting = iter(requests)
+        for request in waiting:
+            if state.ending in LAST:  # the answer before was the last
                 break
-            if state.current or self.writing_paused:
-                state.queue += requests[number:]
+            if state.current is not None or self.writing_paused:
+                state.queue += (request, *waiting)
                 break
             try:
                 if request.head.has_body:
                     self.limits.present().check_length(request)
-                answer = app.answer(request)
+                answer = ask(request)
                 if type(answer) is Response:
                     answer = self._whole(request, answer)
             except Exception as error:
@@ -233,8 +236,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             if type(answer) is not bytes:
                 self._begin(request, answer)
         if out:
-            self.write(out[0] if len(out) == 1 else b"".join(out))
-        if state.current is None and (state.ending == OWED or state.wire.rest is not None):
+            self.write(b"".join(out))
+        if (state.ending == OWED or state.wire.rest is not None) and state.current is None:
             self._go_on()
 
     def _begin(self, request: Request, answer: Any) -> None:
@@ -330,10 +333,10 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
     def _can_drop(self, request: Request) -> bool:
         """Whether so little of a body is missing that it can be read and dropped."""
         body = request.body
-        length = request.header(b"content-length")
-        if length is None or body.failed or (request.header(b"expect") and not body.seen):
+        length = request.head.length
+        if length < 0 or body.failed or (request.header(b"expect") and not body.seen):
             return False  # who expects to be told to go on may or may not send it now
-        return bool(int(length) - body.seen <= self.limits.present().drain)
+        return bool(length - body.seen <= self.limits.present().drain)
 
     def _whole(self, request: Request, response: Response, began: Any = None) -> bytes:
         """The bytes of a whole answer. Raises ValueError for one that can't be sent."""
