@@ -23,7 +23,7 @@ LAYERS = [
     {"errors"},
     {"address", "confine", "folders", "logs", "places", "tls", "unixsocket"},
     {"config"},
-    {"ott", "quiescence", "mediator", "transfer"},
+    {"ott", "quiescence", "mediator", "steps", "transfer"},
     {"canary", "hotswap"},
     {"options", "stack"},
     {"http"},

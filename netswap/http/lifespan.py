@@ -14,15 +14,15 @@ without; one that has said ``lifespan.startup.failed`` refuses the push.
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from contextlib import nullcontext
 from enum import StrEnum, auto
 from typing import Any, Final
 
 from netswap.blame import blame, describe
 from netswap.errors import DeadlinePassed, TransitionError
 from netswap.stack import Host
+from netswap.steps import in_steps
 
 __all__ = ["TRANSITIONS", "Application", "Event", "Lifespan", "Phase"]
 
@@ -119,30 +119,12 @@ class Lifespan:
 
     async def _bounded(self, work: Coroutine[Any, Any, None]) -> None:
         """Each step of the start is bounded as a push wants it: one that hangs holds the loop."""
+        limit = self._host.step_limit
         try:
-            await self._in_steps(work, self._host.step_limit)
+            await in_steps(work, lambda: limit() if self.phase is Phase.STARTING else nullcontext())
         finally:
             work.close()
             self._answered.set()
-
-    @types.coroutine
-    def _in_steps(
-        self, work: Coroutine[Any, Any, None], limit: Callable[[], AbstractContextManager[Any]]
-    ) -> Generator[Any, Any, None]:
-        call: Callable[[Any], Any] = work.send
-        value: Any = None
-        while True:
-            try:
-                with limit() if self.phase is Phase.STARTING else nullcontext():
-                    yielded = call(value)
-            except StopIteration:
-                return
-            try:
-                value = yield yielded
-            except BaseException as error:  # thrown on into the application
-                call, value = work.throw, error
-            else:
-                call = work.send
 
     async def _run(self, scope: Message) -> None:
         try:

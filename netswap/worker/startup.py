@@ -39,8 +39,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from enum import Enum
 from typing import Any
 
@@ -52,6 +51,7 @@ from netswap.quiescence import suspended_at
 from netswap.stack import Host, Implementation
 from netswap.stack.host import Started
 from netswap.stack.service import prepares
+from netswap.steps import in_steps
 from netswap.worker.deadline import Deadline
 
 __all__ = ["TRANSITIONS", "Event", "Standing", "Startups"]
@@ -220,10 +220,10 @@ class Startups:
 
     async def _live(self, life: _Life, seconds: float) -> None:
         """From the start to the stop: the only place where either happens."""
-        self._host.step_limit = lambda: Deadline(max(seconds, 0.01))
+        limit = self._host.step_limit = lambda: Deadline(max(seconds, 0.01))
         life.starting = life.cls.on_prepare(self._host)
         try:
-            life.started = await _in_steps(life.starting, seconds)
+            life.started = await in_steps(life.starting, limit)
         except BaseException as error:  # authors' code, which may call sys.exit()
             life.error = error
             life.move(Event.FAILED)
@@ -255,7 +255,7 @@ class Startups:
         if life.started is None:
             return
         stopping = life.started.stop()
-        task = self._host.loop.create_task(_outcome(_in_steps(stopping, STOP_S)))
+        task = self._host.loop.create_task(_outcome(in_steps(stopping, lambda: Deadline(STOP_S))))
         try:
             await asyncio.wait({task}, timeout=STOP_S)
             if not task.done():
@@ -291,25 +291,6 @@ async def _outcome(work: Awaitable[Any]) -> BaseException | None:
     except BaseException as error:
         return error
     return None
-
-
-@types.coroutine
-def _in_steps(work: Coroutine[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
-    """Await ``work``; each of its steps runs under a timer, since one that hangs holds the loop."""
-    call: Callable[[Any], Any] = work.send
-    value: Any = None
-    while True:
-        try:
-            with Deadline(max(seconds, 0.01)):
-                yielded = call(value)
-        except StopIteration as end:
-            return end.value
-        try:
-            value = yield yielded
-        except BaseException as error:
-            call, value = work.throw, error
-        else:
-            call = work.send
 
 
 def _late(cls: type[Implementation[Any]], seconds: float, where: str) -> Refusal:
