@@ -78,6 +78,7 @@ SIDE_DOORS = {
 """Modules that are imported by their own names from other rooms, each with its reason."""
 LINES = 500
 LONGER: dict[str, str] = {
+    "protocols.http.v2": "one file is pushed, and it holds a whole connection",
     "protocols.kv.v1": "one file is pushed, and it holds a whole command set",
     "protocols.kv.v2": "one file is pushed, and it holds a whole command set",
 }

@@ -23,11 +23,11 @@ class Limits(msgspec.Struct, frozen=True):
 
     ``head``: of one head, at most 64 KiB. ``body``: of one request's body. ``head_s``: for one
     head. ``body_s`` and ``body_least``: in each such span so many bytes of a body have to come, as
-    long as the server reads. ``idle_s``: between two requests. ``linger_s``: after the last answer
-    a client may still send so long, which is not looked at. ``queue``: requests that wait behind
-    one that is being answered. ``waiting``: bytes of a body that wait to be read, and of answers
-    that wait to be sent. ``drain``: so much of a body that nobody wanted is read to its end, so
-    that the connection can be kept.
+    long as the server reads. ``idle_s``: between two requests, or for taking something of an
+    answer. ``linger_s``: after the last answer a client may still send so long, which is not
+    looked at. ``queue``: requests that wait behind one that is being answered. ``waiting``: bytes
+    of a body that wait to be read, and of answers that wait to be sent. ``drain``: so much of a
+    body that nobody wanted is read to its end, so that the connection can be kept.
     """
 
     head: int = 65_536

@@ -18,7 +18,7 @@ from netswap.mediator import present
 from netswap.stack.handover import hand_over
 from netswap.stack.implementation import Implementation
 from netswap.stack.part import Part
-from netswap.stack.peer import address_of, host_of
+from netswap.stack.peer import address_of, host_of, outstanding
 from netswap.stack.timer import Timers
 from netswap.transfer import State
 
@@ -143,6 +143,10 @@ class Connection(Implementation[S], Generic[S]):
             self.host.call_soon(self.entry, "abort")
         else:
             self.transport.abort()
+
+    def outstanding(self) -> int | None:
+        """Bytes that the peer has taken, while others wait for it; None if none do."""
+        return outstanding(self.transport)
 
     def become(self, kind: str, **fields: Any) -> None:
         """Soon, make this connection that of a new object of ``kind``, with a state of ``fields``.

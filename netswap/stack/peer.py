@@ -1,10 +1,49 @@
-"""What a peer is called, from what its transport or its proxy says."""
+"""What a peer is called, from what its transport or its proxy says, and what it has taken."""
 
 from __future__ import annotations
 
-from typing import Any
+import fcntl
+import socket
+import struct
+import termios
+from typing import Any, Final
 
-__all__ = ["address_of", "host_of"]
+__all__ = ["address_of", "host_of", "outstanding"]
+
+_INFO_SIZE: Final = 128
+_ACKNOWLEDGED: Final = struct.Struct("@Q")
+_AT: Final = 120
+"""Where ``tcpi_bytes_acked`` is in Linux' ``struct tcp_info`` (linux/tcp.h, since 4.1)."""
+
+
+def outstanding(transport: Any) -> int | None:
+    """How many bytes the peer has taken while others wait for it; None if none do.
+
+    Also where it can't be told: a Unix socket, or a transport without a socket.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or not (transport.get_write_buffer_size() or _unsent(sock)):
+        return None
+    return _acknowledged(sock)
+
+
+def _acknowledged(sock: Any) -> int | None:
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
+    except OSError:  # not TCP, or closed
+        return None
+    found: int = _ACKNOWLEDGED.unpack_from(info, _AT)[0] if len(info) >= _INFO_SIZE else 0
+    return found or None
+
+
+def _unsent(sock: Any) -> int:
+    """Bytes that the system holds for the peer."""
+    room = bytearray(4)
+    try:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, room)
+    except OSError:  # closed
+        return 0
+    return int.from_bytes(room, "little")
 
 
 def host_of(peername: Any) -> str:

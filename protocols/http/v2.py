@@ -13,7 +13,8 @@ What is new since version 1:
 - A body that nobody wanted is read to its end if it is short; else the answer is the last.
 - Limits are ``http.limits``: bodies have a time and a least rate, heads a time from the first byte.
 - A line break or NUL in a header, and what is no status or length, are an application's failures.
-- A client that does not read is not answered further, and not read.
+- A client that does not read is not answered further, and not read; one that takes nothing of an
+  answer for ``idle_s`` is dropped.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Http(State, kind="http.connection", version=2):
     """Whether the time of a head or of a body is running,"""
     mark: int = 0
     """at the beginning of which so much of the body had come."""
+    taken: int | None = None
+    """What ``outstanding()`` said when the idle timer looked."""
 
 
 @migration("http.connection", 1, 2)
@@ -73,10 +76,11 @@ def up(old: dict[str, Any]) -> dict[str, Any]:
     return row | {"ending": OWED if row.pop("closing") else OPEN, "late": True}
 
 
-@migration("http.connection", 2, 1, derived=["ending", "late", "mark"])
+@migration("http.connection", 2, 1, derived=["ending", "late", "mark", "taken"])
 def down(new: dict[str, Any]) -> dict[str, Any]:
     """A connection that lingers is closed by version 1 when it has been idle."""
-    row = {name: value for name, value in new.items() if name not in ("ending", "late", "mark")}
+    unknown = ("ending", "late", "mark", "taken")
+    row = {name: value for name, value in new.items() if name not in unknown}
     return row | {"closing": new["ending"] != OPEN}
 
 
@@ -95,10 +99,10 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
     def on_data(self, data: bytes) -> None:
         """Answer what is whole; keep the rest."""
         state = self.state
-        if not state.touched:
-            state.touched = True
         wire = state.wire
         requests = wire.feed(data)
+        if requests and not state.touched:
+            state.touched = True
         if state.queue:  # those have their turn first
             state.queue += requests
         elif requests:
@@ -155,13 +159,20 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
     # times
 
     def idle(self) -> None:
-        """Close a connection on which nothing has come for a while, or that has lingered."""
+        """Close a connection on which nothing has come for a while, or that has lingered.
+
+        One whose client has taken nothing of an answer meanwhile ends at once: an orderly end
+        would wait for that client.
+        """
         state = self.state
+        before, state.taken = state.taken, self.outstanding()
+        if before is not None and state.taken == before:
+            self.abort()
+            return
         if state.ending == LINGERING or not (state.touched or self._owes()):
             self.close()
-        else:
-            state.touched = False
-            self.timers.arm("idle", self.limits.present().idle_s)
+        state.touched = False
+        self.timers.arm("idle", self.limits.present().idle_s)
 
     def head_late(self) -> None:
         """A head, or so much of a body, should have come by now."""
@@ -260,6 +271,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         state, wire = self.state, self.state.wire
         if state.ending == LINGERING:
             return
+        if wire.begun:
+            state.touched = True
         if wire.ended and not self._owes():
             self._go_on()
             return

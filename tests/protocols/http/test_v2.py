@@ -250,3 +250,84 @@ async def test_a_late_head_is_refused_behind_the_answers_that_are_owed(serve):
     _, client = await client_of(serve, STRICT, answering)
     found = await talk(client, get(b"/slow/0.2") * 2 + b"GET / HTT")
     assert [status for status, _ in found] == [200, 200, 408]
+
+
+class Large(State, kind="http.app", version=1):
+    """No state."""
+
+
+class LargeApp(App[Large]):
+    """Answers that no buffer of the system holds."""
+
+    @route("GET", "/whole")
+    def whole(self, request: Request) -> Response:
+        """At once."""
+        return Response(b"x" * 30_000_000)
+
+    @route("GET", "/last")
+    def last(self, request: Request) -> Response:
+        """At once, and nothing behind it."""
+        return Response(b"x" * 30_000_000, 200, [(b"connection", b"close")])
+
+    @route("GET", "/parts")
+    async def parts(self, request: Request) -> None:
+        """As fast as it is taken."""
+        request.exchange.start(200, [])
+        for _ in range(300):
+            await request.exchange.write(b"x" * 100_000)
+
+
+LARGE = SimpleNamespace(LargeApp=LargeApp)
+
+
+class Hasty(State, kind="http.limits", version=1):
+    """No state."""
+
+
+class HastyLimits(Service[Hasty]):
+    """Who does nothing is soon told good-bye."""
+
+    def present(self) -> Limits:
+        """What is in force."""
+        return Limits(idle_s=0.1, linger_s=0.1)
+
+
+HASTY = SimpleNamespace(HastyLimits=HastyLimits)
+
+
+@pytest.mark.parametrize("path", [b"/whole", b"/last", b"/parts"])
+async def test_a_client_that_takes_nothing_of_an_answer_is_dropped(serve, path):
+    """Else whoever asks for something large and goes to sleep holds that memory for ever."""
+    _, client = await client_of(serve, HASTY, LARGE)
+    await client.send(get(path))
+    await until(lambda: client.entry is None)
+
+
+async def test_a_client_that_takes_an_answer_slowly_is_not(serve):
+    """Each look finds that it has taken something, however little."""
+    server, client = await client_of(serve, limits, LARGE)
+    await client.send(get(b"/whole"))
+    entry = client.entry
+    connection = entry.target
+    for _ in range(3):
+        connection.idle()
+        while connection.outstanding() == connection.state.taken:
+            await client.read(50_000)
+            await asyncio.sleep(0)
+            assert entry.target is connection
+    connection.idle()
+    connection.idle()
+    await until(lambda: entry.target is None)
+    assert server.log.errors == []
+
+
+async def test_blank_lines_are_no_sign_of_life(serve):
+    """A client may send them for ever between two requests, and wants nothing by it."""
+    _, client = await client_of(serve, limits, answering)
+    await client.send(get(b"/"))
+    connection = client.entry.target
+    connection.idle()
+    assert not connection.transport.is_closing()
+    await client.send(b"\r\n")
+    connection.idle()
+    assert connection.transport.is_closing()
