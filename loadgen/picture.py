@@ -20,8 +20,8 @@ from loadgen.wording import time_words
 
 __all__ = ["draw_picture"]
 
-_WIDTH, _LEFT, _RIGHT, _TOP = 960, 150, 16, 40
-_PLOT, _STRIP, _GAP = 110, 10, 30
+_WIDTH, _LEFT, _RIGHT, _TOP = 960, 186, 16, 40
+_PLOT, _STRIP, _GAP = 110, 14, 26
 _PANEL = _PLOT + 2 * _STRIP + _GAP
 _GOOD = ("issued", "answered")
 _KEY = (("p50", "median"), ("p99", "99 of 100"), ("worst", "slowest"), ("fault", "faults"))
@@ -104,13 +104,26 @@ def _panel(name: str, run: Result, axes: _Axes) -> Iterator[Element]:
     yield el("path", class_="p50", d=_trace(axes, at, line.p50_us))
     yield from _marks(run, axes)
     yield from _strips(run, axes)
-    faults = sum(count for name, count in run.counts.items() if name not in _GOOD)
-    worst = time_words(run.latency_us["max"])
     yield _text(16, axes.top + 22, name, "name")
-    yield _text(16, axes.top + 42, f"{faults:,} faults" if faults else "no fault",
-                "bad" if faults else "good")  # fmt: skip
-    yield _text(16, axes.top + 60, f"p99 {time_words(run.latency_us['p99'])}", "quiet")
-    yield _text(16, axes.top + 78, f"slowest {worst}", "quiet")
+    for number, (words, style) in enumerate(_beside(run)):
+        yield _text(16, axes.top + 42 + 18 * number, words, style)
+
+
+def _beside(run: Result) -> Iterator[tuple[str, str]]:
+    """What stands under the name of a run, and its style: two kinds of fault at most."""
+    faults = _worst_first(run)
+    for name, n in faults[:2]:
+        yield f"{n:,} {name.replace('_', ' ')}", "bad"
+    if not faults:
+        yield "no fault", "good"
+    yield f"p99 {time_words(run.latency_us['p99'])}", "quiet"
+    yield f"slowest {time_words(run.latency_us['max'])}", "quiet"
+
+
+def _worst_first(run: Result) -> list[tuple[str, int]]:
+    """The kinds of fault that there are, the most frequent first."""
+    faults = [(name, n) for name, n in run.counts.items() if n and name not in _GOOD]
+    return sorted(faults, key=lambda pair: -pair[1])
 
 
 def _grid(axes: _Axes) -> Iterator[Element]:
@@ -136,12 +149,12 @@ def _marks(run: Result, axes: _Axes) -> Iterator[Element]:
 def _strips(run: Result, axes: _Axes) -> Iterator[Element]:
     """Faults, and below them the version that most answers of a bucket are of."""
     line, top = run.timeline, axes.top + _PLOT
-    yield _text(_LEFT - 6, top + _STRIP - 1, "faults", "quiet end small")
-    yield _text(_LEFT - 6, top + 2 * _STRIP, "version", "quiet end small")
+    yield _text(_LEFT - 6, top + _STRIP - 2, "faults", "quiet end small")
+    yield _text(_LEFT - 6, top + 2 * _STRIP - 4, "version", "quiet end small")
     most = max(line.faults, default=0)
     for k, count in enumerate(line.faults):
         if count:
-            tall = max(2.0, (_STRIP - 1) * count / most)
+            tall = max(4.0, (_STRIP - 1) * count / most)
             yield _bar("fault", axes, line.begin_s + k * line.width_s, line.width_s, tall,
                        top + _STRIP - tall)  # fmt: skip
     versions = list(line.by_version)
@@ -159,7 +172,7 @@ def _strips(run: Result, axes: _Axes) -> Iterator[Element]:
 
 def _bar(style: str, axes: _Axes, begin: float, long: float, tall: float, y: float) -> Element:
     x = axes.x(begin)
-    return _box(style, x, y, max(1.0, axes.x(begin + long) - x), tall)
+    return _box(style, x, y, max(2.0, axes.x(begin + long) - x), tall)
 
 
 def _trace(axes: _Axes, at: Sequence[float], values: Sequence[float | None]) -> str:

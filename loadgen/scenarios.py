@@ -26,6 +26,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
     ``pace`` is made of the plan, the start (ns) and the number of the process. ``mean`` is the rate
     that the whole comes to. ``payload`` (bytes) and ``depth`` are the plan's when it has none.
+    ``returns``: whether who was dropped is dialled again.
     """
 
     about: str
@@ -36,6 +37,7 @@ class Scenario(msgspec.Struct, frozen=True):
     payload: int = 32
     depth: int = 1
     connections: int = 50
+    returns: bool = False
 
 
 def _constant(plan: Plan, start: int, index: int) -> Pacing:
@@ -85,6 +87,10 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "a new connection every --requests operations: alone sees what an accept queue loses; "
         "with a rate, connections come at their time",
         "either", line=Passing, pace=_visits,
+    ),
+    "loyal": Scenario(
+        "as steady, and a connection that is dropped is counted and comes back, as clients do",
+        "rate", pace=_constant, returns=True,
     ),
     "idle": Scenario(
         "every connection asks once in the first tenth, is silent, and asks again in the last",

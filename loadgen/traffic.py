@@ -14,6 +14,7 @@ from loadgen.continuity import Tally
 from loadgen.dialects import Opening, dialect
 from loadgen.line import Line, Passing, now_ns
 from loadgen.plan import Plan
+from loadgen.returning import Returning
 from loadgen.rounds import Rounds, Sender
 from loadgen.samples import Samples
 from loadgen.scenarios import SCENARIOS
@@ -53,6 +54,7 @@ class Traffic:
         self._over = asyncio.Event()
         self._rounds: Rounds | None = None
         self._visits: Visits | None = None
+        self._returning: Returning | None = None
         self._owing: set[Line] = set()
         self._paid = asyncio.Event()
 
@@ -71,8 +73,9 @@ class Traffic:
         await self._send(start)
         self.busy_ns = time.process_time_ns() - busy
         self.end = 0  # an open loop has sent its last before the end: its answers count as after it
-        if self._visits is not None:
-            await self._visits.stop()
+        for coming in (self._visits, self._returning):
+            if coming is not None:
+                await coming.stop()
         self._owing = {line for line in self._lines if line.alive and line.owed}
         if self._owing:
             self._paid.clear()
@@ -104,6 +107,8 @@ class Traffic:
         self.forget(line)
         self._gone += 1
         self._lines.pop(line, None)
+        if self._returning is not None:
+            self._returning.gone()
         self._look_round()
 
     def live_lines(self) -> list[Line]:
@@ -120,7 +125,7 @@ class Traffic:
             self._alone.clear()
             return
         self._alone.set()
-        if self._visits is None:
+        if self._visits is None and self._returning is None:
             self._over.set()
 
     async def _dial_each(self, numbers: Iterator[int]) -> None:
@@ -183,9 +188,14 @@ class Traffic:
 
     def _sender(self) -> Sender:
         lines = self.live_lines()
+        if self._scenario.returns:
+            self._returning = Returning(self._dial_next, self.live_lines)
+            return self._returning
         if not issubclass(self._scenario.line, Passing):
             return _Turns(self)
-        self._visits = Visits(self._dial_next, cast(list[Passing], lines), self.plan.rate is None)
+        self._visits = Visits(
+            self._dial_passing, cast(list[Passing], lines), self.plan.rate is None
+        )
         return self._visits
 
     def _begin(self) -> None:
@@ -197,8 +207,11 @@ class Traffic:
         for line in self.live_lines():
             line.fill(now)
 
-    async def _dial_next(self) -> Passing | None:
-        return cast(Passing | None, await self._dial(next(self._later)))
+    async def _dial_next(self) -> Line | None:
+        return await self._dial(next(self._later))
+
+    async def _dial_passing(self) -> Passing | None:
+        return cast(Passing | None, await self._dial_next())
 
     def _operations_each(self) -> int:
         """How many operations there are to what the pace counts."""

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.servers import ROOT
 from benchmarks.timelines.servers import SERVERS, find, serving
 
-LOAD = ("--protocol", "http", "--connections", "40")
+LOAD = ("--protocol", "http", "--scenario", "loyal", "--connections", "40")
 NO_FAULTS = ("issued", "answered")
 
 

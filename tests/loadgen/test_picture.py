@@ -43,7 +43,7 @@ def test_all_panels_have_one_scale() -> None:
     text = draw_picture({"quiet": quiet, "loud": loud}, "Two")
     paths = [each.get("d") for each in drawn(text, "worst")]
     shades = [lowest_and_highest(path) for path in paths if path]  # the key's is no path
-    tops = [low - 40 - 160 * number for number, (low, _) in enumerate(shades)]
+    tops = [low - 40 - 164 * number for number, (low, _) in enumerate(shades)]
     assert 0 <= tops[1] < 8, "the spike reaches the top of its panel"
     assert tops[0] > 80, "and a run without one stays at the bottom"
 
@@ -52,8 +52,8 @@ def test_every_event_and_every_fault_is_drawn() -> None:
     """Events as lines, red when they failed; faults as bars; both in the words beside."""
     text = draw_picture({"a": result(pushed_at(1000), pushed_at(2000, 20), faults=3)}, "One")
     assert (len(drawn(text, "mark")), len(drawn(text, "mark failed"))) == (1, 1)
-    assert len([each for each in drawn(text, "fault") if each.get("height") == "9.0"]) == 1
-    assert [each.text for each in drawn(text, "bad")] == ["3 faults"]
+    assert len([each for each in drawn(text, "fault") if each.get("height") == "13.0"]) == 1
+    assert [each.text for each in drawn(text, "bad")] == ["3 lost"]
     assert [each.text for each in drawn(draw_picture({"a": result()}, "One"), "good")] == [
         "no fault"
     ]

@@ -129,6 +129,46 @@ async def test_churn_goes_on_when_connects_fail() -> None:
 
 
 @on_uvloop
+async def test_loyal_comes_back() -> None:
+    """Each that is dropped is counted and dialled again; nothing that was due is left unsent."""
+    make = partial(Server, PROTOCOLS["verify"], "disconnect")
+    seen = await served(make, scenario="loyal", rate=500.0)
+    tally = seen.tally
+    assert 4 <= tally.dropped <= 6, "150 operations on two lines, and each lasts for twenty"
+    assert tally.connected == 2 + tally.dropped
+    assert tally.issued == tally.answered + tally.unknown == seen.due == 150
+    assert {*seen.samples.connection} == {*range(tally.connected)}
+
+
+@on_uvloop
+async def test_loyal_waits_for_a_server_that_is_away() -> None:
+    """What is due meanwhile is sent to the next, and its latency says how long it took."""
+    loop, kept = asyncio.get_running_loop(), list[Server]()
+
+    def make() -> Server:
+        kept.append(Server(PROTOCOLS["verify"], "none"))
+        return kept[-1]
+
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    running = asyncio.create_task(carried(port, scenario="loyal", rate=400.0))
+    while sum(each.answered for each in kept) < 20:
+        await asyncio.sleep(0.001)
+    server.close()
+    for each in kept:
+        each.transport.abort()
+    await asyncio.sleep(0.1)
+    server = await loop.create_server(make, "127.0.0.1", port)
+    seen = await running
+    server.close()
+    tally = seen.tally
+    assert tally.dropped == 2 <= tally.refused
+    assert tally.answered + tally.unknown == tally.issued == seen.due
+    waits = [d - i for d, i in zip(seen.samples.done, seen.samples.intended, strict=True)]
+    assert max(waits) > 80 * MS
+
+
+@on_uvloop
 async def test_idle_is_silent_in_between() -> None:
     """Every connection asks twice, at the beginning and at the end, and lives."""
     seen, chunks = await watched(scenario="idle", connections=20, ms=400)

@@ -1,0 +1,71 @@
+"""Connections that stay, and come back when they are dropped: the lines of ``loyal``.
+
+It is what a client with a long-lived connection does. A drop is a fault and is counted; then the
+connection is dialled again, at once, or after a moment when that failed. What is due while nobody
+is there waits for the first who is, and is late: how long nobody was served is in the latency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from loadgen.line import Line
+
+__all__ = ["Returning"]
+
+_AGAIN_S = 0.01
+
+
+class Returning:
+    """Operations go out on the ``lines`` in turn; ``dial`` makes another, None when that failed."""
+
+    def __init__(
+        self, dial: Callable[[], Awaitable[Line | None]], lines: Callable[[], list[Line]]
+    ) -> None:
+        self._dial = dial
+        self._find = lines
+        self._lines = lines()
+        self._waiting: list[int] = []
+        self._coming: set[asyncio.Task[None]] = set()
+        self._ended = False
+
+    def senders(self) -> int:
+        """Somebody will always come back."""
+        return 1
+
+    def send(self, first: int, intended: Sequence[int]) -> None:
+        """In turn, or kept until somebody is there."""
+        lines, width = self._lines, len(self._lines)
+        if not lines:
+            self._waiting.extend(intended)
+        for k in range(min(len(intended), width)):
+            lines[(first + k) % width].send(intended[k::width])
+
+    def gone(self) -> None:
+        """One was dropped: it is dialled again."""
+        self._lines = self._find()
+        if not self._ended:
+            task = asyncio.create_task(self._come_back())
+            self._coming.add(task)
+            task.add_done_callback(self._came)
+
+    async def stop(self) -> None:
+        """Nobody comes back any more."""
+        self._ended = True
+        for task in self._coming:
+            task.cancel()
+        await asyncio.gather(*self._coming, return_exceptions=True)
+
+    def _came(self, task: asyncio.Task[None]) -> None:
+        self._coming.discard(task)
+        if not task.cancelled():
+            task.result()
+
+    async def _come_back(self) -> None:
+        while await self._dial() is None:
+            await asyncio.sleep(_AGAIN_S)
+        self._lines = self._find()
+        if self._lines and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self.send(0, waiting)
