@@ -216,7 +216,11 @@ class Channel:
         coroutine at a time.
         """
         task = self.task
-        while not self.moving and self.task is task:
+        if self.moving and self._is_of_the_past():
+            raise WebSocketClosedError(RESTARTED, "a newer version goes on with it")
+        while True:
+            if self.moving or self.task is not task:  # in a task that was made to wait here
+                raise asyncio.CancelledError
             if self.behind and self.can_move:
                 self.move()
             elif self._messages:
@@ -229,7 +233,6 @@ class Channel:
             finally:
                 if self._waiter is waiter:
                     self._waiter = None
-        raise WebSocketClosedError(RESTARTED, "a newer version goes on with it")
 
     def receive_nowait(self) -> str | bytes | None:
         """The next message if it is here."""
@@ -381,7 +384,7 @@ class Channel:
         where = None if self.task is None else suspended_at(self.task.get_coro())
         age = (app.host.clock.monotonic_ns() - self._since) / 1e9
         name = f"{app.host.slot}.{app.entry.identity}"
-        return Blocker(APP, name, where or "?:0", age, self._name(app))
+        return Blocker(APP, name, where or "?:0", age, f"{name}#{self.entry.identity}")
 
     def cancel(self, app: Any) -> Acted:
         """End the coroutine where it is, and the session; what it was carrying is lost."""
@@ -391,9 +394,6 @@ class Channel:
             self.task.cancel()
         what = f"cancelled at {row.where}: its client gets {RESTARTED} and may connect again"
         return Acted(row.id, APP, True, what)
-
-    def _name(self, app: Any) -> str:
-        return f"{app.host.slot}.{app.entry.identity}#{self.entry.identity}"
 
     def _is_of_the_past(self) -> bool:
         """Whether it is a coroutine that speaks which was told to end."""
