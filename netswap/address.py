@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 __all__ = [
+    "BACKLOG",
     "PATH_LIMIT",
     "Address",
     "AnyAddress",
@@ -28,6 +29,8 @@ __all__ = [
     "read_trusted",
 ]
 
+BACKLOG = 4096
+"""Connections that a listener's queue holds."""
 PATH_LIMIT = 107  # bytes of sun_path without its final zero: unix(7)
 _PORT_LIMIT = 65_535
 _SCHEME = "unix:"

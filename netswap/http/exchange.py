@@ -131,9 +131,9 @@ class Exchange:
         """The client has ended its side: as a rule it is gone, but it may still read."""
         self.task: asyncio.Task[None] | None = None
         self.app: Any = None
+        """The implementation whose coroutine ``task`` runs."""
         self.began: Any = None
         """What the access log wants to know of it later."""
-        """The implementation whose coroutine ``task`` runs."""
         self.upgraded: Upgrade | None = None
         self.again = False
         """Whether the version before may be asked when the coroutine fails."""

@@ -35,7 +35,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from netswap.http.app import App
-from netswap.http.channel import Channel
+from netswap.http.channel import APP, Channel
 from netswap.http.keeping import INSTALLATION, Keeper, abandon
 from netswap.http.message import Request, Response
 from netswap.stack import Host
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from netswap.http.exchange import Exchange
 
 __all__ = [
+    "APP",
     "FACTORIES",
     "INSTALLATION",
     "Adapter",
@@ -63,7 +64,7 @@ Answer = Response | Coroutine[Any, Any, Response | None]
 Resume = Callable[[Channel], Coroutine[Any, Any, Any]]
 
 
-class Hosting(State, kind="http.app", version=1):
+class Hosting(State, kind=APP, version=1):
     """Nothing: an application's state is its own."""
 
 

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netswap.errors import UsageError
+from netswap.http.hosting import APP
 from netswap.modules import Bundle
 from netswap.modules.application import MARK, bundle_of
 
 __all__ = ["APP", "Found", "find_application", "look_at"]
-
-APP = "http.app"
-"""The kind that an application becomes."""
 
 Look = Mapping[str, tuple[int, int]]
 """Each file's time of change in nanoseconds, and its size."""

@@ -27,16 +27,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from netswap.address import listener_name, of_listener
+from netswap.address import BACKLOG, PATH_LIMIT, listener_name, of_listener
 from netswap.channel.messages import ListenerSpec
 from netswap.config import Address, AnyAddress, UnixAddress
 from netswap.errors import CallerError
 from netswap.unixsocket import Bound, PathTaken, bind_path
 
-__all__ = ["BACKLOG", "Listener", "ListenError", "Listeners", "Mesh", "raise_descriptor_limit"]
+__all__ = ["Listener", "ListenError", "Listeners", "Mesh", "raise_descriptor_limit"]
 
-BACKLOG = 4096
-_FOLDER_LIMIT = 107 - len("/9999.sock")  # bytes of sun_path without its final zero: unix(7)
+_FOLDER_LIMIT = PATH_LIMIT - len("/9999.sock")
 
 
 class ListenError(CallerError):

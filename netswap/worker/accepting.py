@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-from netswap.address import Trusted
+from netswap.address import BACKLOG, Trusted
 from netswap.channel.messages import ListenerSpec
 from netswap.errors import ProtocolError
 from netswap.stack import Connection, Host
@@ -34,9 +34,8 @@ from netswap.tls import Context
 from netswap.unixsocket import peer_of
 from netswap.worker.proxyheader import HeaderReader
 
-__all__ = ["BACKLOG", "Acceptor", "Arriving", "begin", "listen"]
+__all__ = ["Acceptor", "Arriving", "begin", "listen"]
 
-BACKLOG = 4096
 _AT_ONCE = 64
 """Connections that are accepted before the loop does something else."""
 HEADER_S = 5.0

@@ -32,6 +32,7 @@ from netswap.ott import Entry
 from netswap.stack import FACTORY, Connection, Host, Part, Service
 from netswap.transfer import decode, encode, plan_transfer
 from netswap.worker.deadline import Deadline
+from netswap.worker.forked import NoMesh
 from netswap.worker.gauges import Stopwatch
 from netswap.worker.trial import BLOCKED_S, Altered, Blocks, Trials, Violated
 
@@ -71,15 +72,6 @@ class _Nowhere:
 
     def __getattr__(self, _name: str) -> Callable[..., None]:
         return lambda *_args: None
-
-
-class _NoMesh:
-    """Other workers, who hear nothing of this."""
-
-    def cast(self, *_words: Any) -> None:
-        """Nobody hears it."""
-
-    request = cast
 
 
 class Beginnings:
@@ -175,7 +167,7 @@ class Beginnings:
                 raise _Elsewhere(event)
 
         sys.addaudithook(refuse)
-        host.mesh = None if was is None else _NoMesh()
+        host.mesh = None if was is None else NoMesh()
         sys.dont_write_bytecode = True  # what it imports late is no file of its own
         asyncio._set_running_loop(host.loop)
         try:

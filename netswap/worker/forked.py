@@ -15,12 +15,12 @@ import signal
 import time
 from collections.abc import Callable
 from math import ceil
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from netswap.blame import tell_where_it_dies
 from netswap.worker.kinship import end_with_parent
 
-__all__ = ["Told", "in_fork"]
+__all__ = ["NoMesh", "Told", "in_fork"]
 
 NICER = 10
 """The child gives way to the workers that serve."""
@@ -30,6 +30,15 @@ LIMIT = 64 * 1024 * 1024
 """Bytes of an answer; a child that says more is ended."""
 
 STDERR = 2
+
+
+class NoMesh:
+    """The other workers for what is tried in a child: they hear nothing, and nobody answers."""
+
+    def cast(self, *_words: Any) -> None:
+        """Nobody hears it."""
+
+    request = cast
 
 
 class Told(NamedTuple):

@@ -47,6 +47,7 @@ import msgspec
 
 from netswap.errors import TransitionError
 from netswap.events import Retiring
+from netswap.http.hosting import APP
 from netswap.modules import Loaded
 from netswap.modules.importer import forget_generic_aliases
 from netswap.stack import Host
@@ -57,9 +58,6 @@ from netswap.worker.holders import Ground, find_holders
 from netswap.worker.references import Owned
 
 __all__ = ["Retirement", "Timing"]
-
-APP = "http.app"
-"""Of whose code frameworks remember something; a cache of another module's is the author's own."""
 
 COLLECT_S = 0.01
 """A full collection that takes the child more processor time is not asked for; here it takes about
@@ -230,7 +228,7 @@ class Retirement:
         now = self._host.loop.time()
         for one in self._generations:
             if not one.collected or one.search_at <= now:
-                if APP in one.kinds:
+                if APP in one.kinds:  # any other module's cache is its author's own
                     await forget_cached(one.owned)
                 one.collected = True
                 await collect_owned(one.all_of_it(), one.owned)

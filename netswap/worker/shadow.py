@@ -35,7 +35,7 @@ from netswap.ott import Entry
 from netswap.stack import Connection, Host
 from netswap.stack.hands import rewire
 from netswap.worker.deadline import Deadline
-from netswap.worker.forked import in_fork
+from netswap.worker.forked import NoMesh, in_fork
 
 __all__ = ["CONNECTIONS", "INPUTS", "run_shadow", "shadow"]
 
@@ -140,22 +140,13 @@ class _Transport:
         """Nobody is called."""
 
 
-class _NoMesh:
-    """Other workers, who do not answer here."""
-
-    def cast(self, *_: Any) -> None:
-        """Nobody hears it."""
-
-    request = cast
-
-
 class _Stage:
     """A worker's objects in a child: no sockets, no time."""
 
     def __init__(self, host: Any) -> None:
         self._host = host
         self.loop = host.loop = _Loop()
-        host.mesh = _NoMesh() if host.mesh is not None else None
+        host.mesh = NoMesh() if host.mesh is not None else None
         host.later = lambda *_: None  # its answer is on the tape
         asyncio._set_running_loop(None)
         self.transports: dict[Entry, _Transport] = {}

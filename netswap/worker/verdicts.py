@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from netswap.blame import defined_at
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 from netswap.hotswap import Change
+from netswap.http.hosting import APP
 from netswap.stack import FACTORY, Connection, Implementation
 from netswap.transfer import Transfer, plan_transfer
 from netswap.worker.likeness import alike
@@ -20,7 +21,7 @@ INTERFACES: Mapping[str, tuple[str, ...]] = {
     "buffer.send": ("write", "flush", "size"),
     "timer.service": ("arm", "cancel", "cancel_all", "remaining"),
     "connection.factory": ("admit", "released"),
-    "http.app": ("answer",),
+    APP: ("answer",),
 }
 """What the stack itself calls on a kind; other kinds keep what they had."""
 
