@@ -341,5 +341,7 @@ def mediator_of(entry: Row) -> Mediator | None:
 
 def present(entry: Row) -> Any:
     """The implementation that an entry stands for, whatever is in front of it."""
-    target = row_of(entry).target
+    target = entry.target
+    while isinstance(target, Interposed):
+        target = target.target
     return target._netswap_mediator.present if isinstance(target, Front) else target

@@ -4,7 +4,8 @@
 
     Waiting ──start──▶ Started ──finish──▶ Finished
      │   │                │
-     │   └─────lost───────┴──────────────▶ Gone
+     │   ├─────lost───────┴──────────────▶ Gone
+     │   └────respond────▶ Finished
      └──upgrade──▶ Upgraded
 
 A coroutine writes through its exchange and never to a connection. The exchange holds the *entry*
@@ -66,6 +67,7 @@ class Event(StrEnum):
 
     START = auto()
     FINISH = auto()
+    RESPOND = auto()
     UPGRADE = auto()
     LOST = auto()
     UNSAID = auto()
@@ -73,6 +75,7 @@ class Event(StrEnum):
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.WAITING, Event.START): Phase.STARTED,
+    (Phase.WAITING, Event.RESPOND): Phase.FINISHED,
     (Phase.WAITING, Event.UPGRADE): Phase.UPGRADED,
     (Phase.WAITING, Event.LOST): Phase.GONE,
     (Phase.STARTED, Event.FINISH): Phase.FINISHED,
@@ -80,6 +83,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.FINISHED, Event.LOST): Phase.FINISHED,
     (Phase.UPGRADED, Event.LOST): Phase.UPGRADED,
     (Phase.GONE, Event.START): Phase.GONE,
+    (Phase.GONE, Event.RESPOND): Phase.GONE,
     (Phase.GONE, Event.UPGRADE): Phase.GONE,
     (Phase.GONE, Event.FINISH): Phase.GONE,
     (Phase.GONE, Event.LOST): Phase.GONE,
@@ -87,6 +91,11 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.FINISHED, Event.UNSAID): Phase.WAITING,
     (Phase.GONE, Event.UNSAID): Phase.GONE,
 }
+
+# of an enum, a look-up of a member costs more than that of a global
+_WAITING, _STARTED = Phase.WAITING, Phase.STARTED
+_FINISHED, _UPGRADED, _GONE = Phase.FINISHED, Phase.UPGRADED, Phase.GONE
+_START, _FINISH, _RESPOND = Event.START, Event.FINISH, Event.RESPOND
 
 
 def _none() -> None:
@@ -125,7 +134,7 @@ class Exchange:
     def __init__(self, request: Request, entry: Entry) -> None:
         self.request = request
         self.entry = entry
-        self.phase = Phase.WAITING
+        self.phase = _WAITING
         self.framing: dict[str, Any] = {}
         self.left = False
         """The client has ended its side: as a rule it is gone, but it may still read."""
@@ -140,8 +149,8 @@ class Exchange:
         self._apology: Response | None = None
         self._cancelled = False
         self._drained: asyncio.Future[None] | None = None
-        self._on_gone: list[Callable[[], None]] = []
-        self._on_left: list[Callable[[], None]] = []
+        self._on_gone: tuple[Callable[[], None], ...] = ()
+        self._on_left: tuple[Callable[[], None], ...] = ()
 
     def start(self, status: int, headers: Headers) -> None:
         """The head of the answer. Raises TransitionError when there was one.
@@ -149,16 +158,20 @@ class Exchange:
         Also what the connection raises for one that can't be sent; then none was.
         """
         if self._apology is not None:
-            raise TransitionError("exchange", Phase.FINISHED, Event.START)
-        self._move(Event.START)
-        if self.phase is Phase.STARTED:
-            self._say("answer_start", status, headers)
+            raise TransitionError("exchange", _FINISHED, _START)
+        self._move(_START)
+        if self.phase is _STARTED:
+            try:
+                self.entry.target.answer_start(self, status, headers)
+            except Exception:
+                self._move(Event.UNSAID)
+                raise
 
     def write_nowait(self, data: bytes) -> None:
         """Some bytes of the answer's body; nothing happens when the client is gone."""
-        if self.phase is Phase.STARTED:
+        if self.phase is _STARTED:
             self.entry.target.answer_body(self, data)
-        elif self.phase is not Phase.GONE:
+        elif self.phase is not _GONE:
             raise TransitionError("exchange", self.phase, "write")
 
     async def write(self, data: bytes) -> None:
@@ -168,7 +181,7 @@ class Exchange:
 
     async def drained(self) -> None:
         """Wait while the connection's output is paused."""
-        while self.phase is Phase.STARTED and self.entry.target.writing_paused:
+        while self.phase is _STARTED and self.entry.target.writing_paused:
             if self._drained is None:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
@@ -176,19 +189,19 @@ class Exchange:
     def way_past(self) -> Any:
         """The transport, if bytes of the body may go to its socket by another way; else None."""
         target = self.entry.target
-        if self.phase is not Phase.STARTED or target is not present(self.entry):
+        if self.phase is not _STARTED or target is not present(self.entry):
             return None
         ask = getattr(target, "way_past", None)
         return None if ask is None else ask(self)
 
     def passed(self, size: int) -> None:
         """So many bytes of the body went that way."""
-        if self.phase is Phase.STARTED:
+        if self.phase is _STARTED:
             self.entry.target.answer_passed(self, size)
 
     async def emptied(self, transport: Any) -> None:
         """Wait until nothing is in the transport's buffer, whose high-water mark is 0."""
-        while self.phase is Phase.STARTED and transport.get_write_buffer_size():
+        while self.phase is _STARTED and transport.get_write_buffer_size():
             if self.entry.target.writing_paused:
                 await self.drained()
             else:
@@ -203,54 +216,50 @@ class Exchange:
         barred = sorted(name for name, _ in rows if name in NO_TRAILERS)
         if barred:
             raise ValueError(f"{b', '.join(barred).decode()} can't stand behind a body")
-        if self.phase is Phase.STARTED:
+        if self.phase is _STARTED:
             self.framing["trailers"] = header_lines(rows)
 
     def finish(self) -> None:
         """The answer is whole."""
-        self._move(Event.FINISH)
-        if self.phase is Phase.FINISHED:
+        self._move(_FINISH)
+        if self.phase is _FINISHED:
             self.entry.target.answer_end(self)
 
     @property
     def gone(self) -> bool:
         """Whether nobody waits for the answer any more."""
-        return self.phase is Phase.GONE
+        return self.phase is _GONE
 
     def on_gone(self, tell: Callable[[], None]) -> None:
         """Call ``tell`` when the client is gone."""
-        self._on_gone.append(tell)
+        self._on_gone += (tell,)
 
     def on_left(self, tell: Callable[[], None]) -> None:
         """Call ``tell`` when the client has ended its side, or is gone."""
-        self._on_left.append(tell)
+        self._on_left += (tell,)
 
     def respond(self, response: Response) -> None:
         """A whole answer. Raises TransitionError when one has begun.
 
         Also what the connection raises for one that can't be sent; then none was.
         """
-        if self.again and response.status >= 500 and self.phase is Phase.WAITING:
+        if self.again and response.status >= 500 and self.phase is _WAITING:
             self._hold_back(response)
             return
-        self._move(Event.START)
-        self._move(Event.FINISH)
-        if self.phase is Phase.FINISHED:
-            self._say("answer_whole", response)
-
-    def _say(self, method: str, *words: Any) -> None:
-        try:
-            getattr(self.entry.target, method)(self, *words)
-        except Exception:
-            self._move(Event.UNSAID)
-            raise
+        self._move(_RESPOND)
+        if self.phase is _FINISHED:
+            try:
+                self.entry.target.answer_whole(self, response)
+            except Exception:
+                self._move(Event.UNSAID)
+                raise
 
     def upgrade(self, upgrade: Upgrade) -> None:
         """The connection becomes one of another kind; its session has the task from here on."""
         self._move(Event.UPGRADE)
         self.upgraded = upgrade
         self._leave()
-        if self.phase is Phase.UPGRADED:
+        if self.phase is _UPGRADED:
             self.entry.target.answer_upgrade(self, upgrade)
         else:
             upgrade.session.lost()
@@ -272,13 +281,13 @@ class Exchange:
 
     def abandon(self) -> None:
         """Nothing more will be said, and the client must not take for whole what was."""
-        if self.phase in (Phase.WAITING, Phase.STARTED):
+        if self.phase in (_WAITING, _STARTED):
             self.entry.target.answer_aborted(self)
             self.lost()
 
     def inform(self, status: int, headers: Headers) -> None:
         """An interim answer (1xx), before the answer."""
-        if self.phase is Phase.WAITING:
+        if self.phase is _WAITING:
             self.entry.target.inform(self, status, headers)
 
     # what the connection calls
@@ -339,18 +348,18 @@ class Exchange:
             self.upgrade(response)
         elif response is not None:
             self.respond(response)
-        elif self.phase is Phase.STARTED:
+        elif self.phase is _STARTED:
             self.finish()
-        elif self.phase is Phase.WAITING and self._apology is None:
+        elif self.phase is _WAITING and self._apology is None:
             raise TypeError("it has returned None and has not answered")
 
     def _give_up(self, response: Response) -> None:
         """Answer so, if nothing was said yet; else the client must see that the rest is missing."""
         response, self._apology = self._apology or response, None
         self.again = False
-        if self.phase is Phase.WAITING:
+        if self.phase is _WAITING:
             self.respond(response)
-        elif self.phase is Phase.STARTED:
+        elif self.phase is _STARTED:
             self.entry.target.answer_aborted(self)
 
     def _cut_off(self) -> None:
@@ -369,7 +378,7 @@ class Exchange:
     def _hold_back(self, response: Response) -> None:
         """It goes out when the coroutine has ended, unless something better is found."""
         if self._apology is not None:
-            raise TransitionError("exchange", Phase.FINISHED, Event.START)
+            raise TransitionError("exchange", _FINISHED, _START)
         self._apology = response
 
     async def _ask_before(self, app: Any, error: Exception) -> None:
@@ -377,7 +386,7 @@ class Exchange:
         self._leave()
         self.app = None
         whole = not self.request.head.has_body or self.request.body.rewind()
-        if self.phase is not Phase.WAITING or not whole or not app.host.second_chance(app, error):
+        if self.phase is not _WAITING or not whole or not app.host.second_chance(app, error):
             return
         self.again, self._apology = False, None
         before = present(app.entry)
@@ -441,7 +450,7 @@ class Exchange:
     def leave(self) -> None:
         """The client has ended its side."""
         self.left = True
-        tells, self._on_left = self._on_left, []
+        tells, self._on_left = self._on_left, ()
         for tell in tells:
             tell()
 
@@ -453,8 +462,8 @@ class Exchange:
             self.upgraded.session.lost()
         self.resumed()
         self.request.body.fail(ConnectionResetError("the client is gone"))
-        if self.phase is Phase.GONE:
-            tells, self._on_gone = self._on_gone, []
+        if self.phase is _GONE:
+            tells, self._on_gone = self._on_gone, ()
             for tell in tells:
                 tell()
 

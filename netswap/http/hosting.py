@@ -189,6 +189,9 @@ class _Hosted(App[Hosting]):
         """Its adapter counts it; what an application remembers is its own, and no swap's."""
         return answer
 
+    def coroutine_left(self, exchange: Exchange) -> None:
+        """It was not counted here."""
+
     def must_rest(self, new: type[Any]) -> bool:
         """Never: nothing of a hosted application crosses a swap."""
         return False

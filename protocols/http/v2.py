@@ -242,8 +242,9 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
                 out.append(answer)
                 if len(answer) < 4096 and len(out) < 64:
                     continue
-            self.write(b"".join(out))
-            out.clear()
+            if out:
+                self.write(b"".join(out))
+                out.clear()
             if type(answer) is not bytes:
                 self._begin(request, answer)
         if out:
