@@ -123,20 +123,24 @@ def bundle_of(path: Path, named: str = "") -> Bundle:
     if not named and not _is_application(bundle):
         return bundle
     here = Path(os.path.abspath(path))
-    is_folder = here.is_dir()
-    if not is_folder:
-        bundle = Bundle(bundle.name, dict(_with_beside(here)))
     module, _, name = named.partition(":")
-    by_name = "__init__.py" in bundle.files or module.partition(".")[0] == here.name
-    package = here.name if is_folder and by_name else ""
-    given: str | None = module
-    if package and (module == package or module.startswith(f"{package}.")):
-        given = module[len(package) + 1 :]
-    elif not module:
-        given = None if is_folder or not name else _dotted(here.name)
+    if here.is_dir():
+        root = here
+        package, given = _in_folder(here.name, bundle, module)
+    else:
+        root, package = here.parent, ""
+        given = module or (_dotted(here.name) if name else None)
+        bundle = Bundle(bundle.name, dict(_with_beside(here)))
     data = bundle.files.keys() - bundle.python_files().keys()
-    root = "" if data else str(here if is_folder else here.parent)
-    return marked(bundle, Mark(given, name, package, root))
+    return marked(bundle, Mark(given, name, package, "" if data else str(root)))
+
+
+def _in_folder(folder: str, bundle: Bundle, module: str) -> tuple[str, str | None]:
+    """The top-level name of a folder's bundle, and ``module`` below it; None if none is said."""
+    top, _, below = module.partition(".")
+    if module and top == folder:
+        return folder, below
+    return folder if "__init__.py" in bundle.files else "", module or None
 
 
 def _with_beside(path: Path) -> Iterator[tuple[str, bytes]]:
