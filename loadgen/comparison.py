@@ -34,7 +34,7 @@ _LIMIT = re.compile(r"([a-z_][\w.]*?)\s*([<>])\s*(\d+(?:\.\d+)?)")
 _SIGNS: dict[str, Callable[[float, float], bool]] = {"<": operator.lt, ">": operator.gt}
 _NAMES = [name for name, _ in PERCENTILES]
 _RULES = {rule.exit_code: rule for rule in (*RULES, PASS)}
-_SAME = ("protocol", "loop", "payload")  # what two runs must have asked alike
+_SAME = ("protocol", "scenario", "loop", "payload")  # what two runs must have asked alike
 _OF_THE_SECOND = (10, 13)
 
 _Metric = Callable[[Result], float | None]

@@ -36,7 +36,8 @@ svg { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif
 .p50 { stroke: #2463c4; stroke-width: 1.6; fill: none; } .p99 { stroke: #b85a0a; fill: none; }
 .worst { fill: #a32a6a; fill-opacity: .16; stroke: #a32a6a; stroke-width: .7; }
 .fault { fill: #c62828; } .bad { fill: #c62828; font-weight: 600; } .good { fill: #17693f; }
-.v0 { fill: #5b8fd0; } .v1 { fill: #2d9b78; } .v2 { fill: #c08a24; } .v3 { fill: #8a6cc8; }
+.v0 { fill: #5b8fd0; } .v1 { fill: #2d9b78; } .v2 { fill: #c08a24; }
+.v3 { fill: #8a6cc8; } .v4 { fill: #5f9aa8; } .v5 { fill: #b0697f; }
 @media (prefers-color-scheme: dark) {
 .back { fill: #14181b; } text { fill: #e7e9ea; }
 .quiet { fill: #9ea6ad; } .rule { stroke: #2d3337; }
@@ -167,7 +168,7 @@ def _strips(run: Result, axes: _Axes) -> Iterator[Element]:
         ks = [k for k, _ in group]
         if version >= 0:
             begin = line.begin_s + ks[0] * line.width_s
-            yield _bar(f"v{version % 4}", axes, begin, len(ks) * line.width_s, 5, top + _STRIP + 2)
+            yield _bar(f"v{version % 6}", axes, begin, len(ks) * line.width_s, 5, top + _STRIP + 2)
 
 
 def _bar(style: str, axes: _Axes, begin: float, long: float, tall: float, y: float) -> Element:

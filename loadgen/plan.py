@@ -108,6 +108,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     url: str = "/echo"
 
     @property
+    def way(self) -> str:
+        """Its scenario, or what a run is without one."""
+        return self.scenario or ("closed" if self.rate is None else "steady")
+
+    @property
     def target(self) -> str:
         """Where it goes, as the command line takes it."""
         if self.path:

@@ -91,6 +91,7 @@ class Report(msgspec.Struct, frozen=True):
         return {
             "protocol": plan.protocol,
             "target": plan.target,
+            "scenario": plan.way,
             "loop": "closed" if plan.rate is None else "open",
             "duration_s": plan.duration_ns / _SECOND,
             "processes": plan.processes,

@@ -80,6 +80,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str
     target: str
     loop: Literal["open", "closed"]
+    scenario: str
     duration_s: float
     processes: int
     payload: int

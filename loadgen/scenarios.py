@@ -121,7 +121,7 @@ _WANTED: Final[dict[Asking, str]] = {
 
 def complete(plan: Plan, payload: int | None, depth: int | None) -> Plan:
     """The plan with what its scenario brings; PlanError when it asks for what that has not."""
-    name = plan.scenario or ("closed" if plan.rate is None else "steady")
+    name = plan.way
     scenario = SCENARIOS[name]
     given: tuple[Asking, ...] = (
         ("rates",) if len(plan.rates) > 1 and plan.rate is None

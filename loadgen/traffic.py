@@ -43,7 +43,7 @@ class Traffic:
         self.busy_ns = 0
         self._nonce = nonce
         self._index = index
-        self._scenario = SCENARIOS[plan.scenario or ("steady" if plan.rate else "closed")]
+        self._scenario = SCENARIOS[plan.way]
         self._converse = dialect(plan.protocol)
         self._secure = ssl.create_default_context(cafile=plan.ca or None) if plan.tls else None
         self._later = count(plan.connections + index, plan.processes)

@@ -52,7 +52,7 @@ def _head(report: Report, verdict: Verdict) -> Element:
     plan = report.plan
     pace = "as fast as it goes" if plan.rate is None else f"{plan.rate:,.0f} operations a second"
     words = (
-        f"{plan.connections:,} connections, {pace}, {plan.duration_ns / 1e9:g} s, "
+        f"{plan.way}, {plan.connections:,} connections, {pace}, {plan.duration_ns / 1e9:g} s, "
         f"{plan.processes} load process{'es' if plan.processes > 1 else ''}"
     )
     badge = el("p", el("strong", verdict.name), f" exit {verdict.exit_code}",
