@@ -24,6 +24,7 @@ __all__ = [
     "blame",
     "defined_at",
     "describe",
+    "mild",
     "place_of_death",
     "tell_where_it_dies",
 ]
@@ -41,6 +42,16 @@ def author_file(filename: str) -> str | None:
     """The author's name of a bundled file, or None for any other code."""
     match = _BUNDLED.match(filename)
     return match["file"] if match else None
+
+
+def mild(error: BaseException) -> Exception:
+    """``error``, or what stands for one that would end the process: out of a task it does that."""
+    if isinstance(error, Exception):
+        return error
+    what = (
+        f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"raised {error!r}"
+    )
+    return RuntimeError(f"it {what}").with_traceback(error.__traceback__)
 
 
 Error = TypeVar("Error", bound=BaseException)

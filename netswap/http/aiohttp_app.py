@@ -21,7 +21,7 @@ from netswap.errors import HttpError
 from netswap.http.aiohttp_answers import signed, whole
 from netswap.http.aiohttp_files import PastTransports
 from netswap.http.aiohttp_requests import give_back, request_of
-from netswap.http.aiohttp_sockets import begun_of, resumed_of
+from netswap.http.aiohttp_sockets import begun_of, resumed_of, spoken
 from netswap.http.exchange import Exchange, Phase
 
 if TYPE_CHECKING:
@@ -90,11 +90,12 @@ class AiohttpAdapter:
             if self._cancels:
                 exchange.on_gone(exchange.task.cancel)
             head = request.head
-            made = begun_of if head.upgrade and not head.has_body else request_of
-            asked = made(self._app, request, self._loop)
+            speaks = head.upgrade and not head.has_body
+            asked = (begun_of if speaks else request_of)(self._app, request, self._loop)
             try:
                 try:
-                    response = await self._handle(asked)
+                    handled = spoken(self._handle, asked) if speaks else self._handle(asked)
+                    response = await handled
                 except web.HTTPException as error:
                     response = error
                 if self._hooked:
@@ -120,7 +121,7 @@ class AiohttpAdapter:
                 variable.set(value)
             asked = resumed_of(self._app, channel, asyncio.current_task(), self._loop)
             try:
-                response: Any = await self._handle(asked)
+                response: Any = await spoken(self._handle, asked)
             except web.HTTPException as error:
                 response = error
             if isinstance(response, web.WebSocketResponse) and response.prepared:

@@ -18,7 +18,14 @@ import sys
 from collections import deque
 from typing import Any, Final
 
-from aiohttp import ClientConnectionResetError, EofStream, WSMessage, WSMsgType, web
+from aiohttp import (
+    ClientConnectionResetError,
+    EofStream,
+    WSMessage,
+    WSMessageTypeError,
+    WSMsgType,
+    web,
+)
 
 from netswap.errors import HttpError, WebSocketClosedError
 from netswap.http.aiohttp_answers import Writer
@@ -28,7 +35,7 @@ from netswap.http.aiohttp_requests import Asked, message_of
 from netswap.http.channel import Channel
 from netswap.http.message import Headers, Request
 
-__all__ = ["CARRY", "begun_of", "resumed_of"]
+__all__ = ["CARRY", "begun_of", "resumed_of", "spoken"]
 
 CARRY: Final = "netswap.carry"
 """The key of a request under which is what a session takes along."""
@@ -56,6 +63,20 @@ def resumed_of(
     assert channel.request is not None
     line = SocketLine(channel.request, channel)
     return _request(app, line, task, loop, {CARRY: channel.carry})
+
+
+async def spoken(handle: Any, asked: Any) -> Any:
+    """What the handler of a WebSocket returns.
+
+    Raises WebSocketClosedError for one that found the end in the place of a message.
+    """
+    try:
+        return await handle(asked)
+    except WSMessageTypeError as error:
+        channel = asked.protocol.channel
+        if channel is None or not channel.closed:
+            raise
+        raise WebSocketClosedError(channel.code, channel.reason) from error
 
 
 def _request(

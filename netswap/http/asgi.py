@@ -107,8 +107,6 @@ class AsgiAdapter:
         try:
             await self._application(scope, cycle.receive, cycle.send)
             cycle.returned()
-        except SystemExit as error:  # out of a task it would end the worker
-            raise RuntimeError(f"the application called sys.exit({error.code!r})") from error
         except Exception as error:
             if not cycle.told:
                 raise

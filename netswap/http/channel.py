@@ -30,6 +30,7 @@ from typing import Any, Final
 
 import msgspec
 
+from netswap.blame import mild
 from netswap.errors import HttpError, TransitionError, WebSocketClosedError
 from netswap.events import Acted, Blocker
 from netswap.http.frames import MESSAGE_LIMIT, Frames, check_code
@@ -55,8 +56,6 @@ RESTARTED: Final = 1012
 _OPEN: Final = Phase.OPEN
 _CLOSED: Final = Phase.CLOSED
 _NOTHING: Final = msgspec.msgpack.encode(None)
-
-
 NOWHERE = Entry(0, "", None)
 
 
@@ -340,7 +339,8 @@ class Channel:
 
     def over(self, error: Exception | None) -> None:
         """The coroutine has ended."""
-        failed = error is not None and not isinstance(error, WebSocketClosedError)
+        told = (WebSocketClosedError, *([ConnectionResetError] if self.closed else []))
+        failed = error is not None and not isinstance(error, told)
         if failed and self.app is not None:
             self.app.host.failed(self.app, error, "websocket")
         if not self.moving:
@@ -374,8 +374,8 @@ class Channel:
     async def _converse(self, session: Coroutine[Any, Any, Any]) -> None:
         try:
             await session
-        except Exception as error:
-            self.over(error)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            self.over(mild(error))
         else:
             self.over(None)
 

@@ -28,6 +28,7 @@ from enum import StrEnum, auto
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
+from netswap.blame import mild
 from netswap.errors import HttpError, TransitionError
 from netswap.http.message import Request, Response, Upgrade, header_lines, refusal
 from netswap.mediator import present
@@ -321,7 +322,10 @@ class Exchange:
             self._cut_off()
             if not self._cancelled:
                 raise
-        except Exception as error:
+        except GeneratorExit:
+            raise
+        except BaseException as raised:
+            error = mild(raised)
             if self.upgraded is not None:
                 self.upgraded.session.over(error)
             elif isinstance(error, HttpError):

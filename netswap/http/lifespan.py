@@ -19,7 +19,7 @@ from contextlib import nullcontext
 from enum import StrEnum, auto
 from typing import Any, Final
 
-from netswap.blame import blame, describe
+from netswap.blame import blame, describe, mild
 from netswap.errors import DeadlinePassed, TransitionError
 from netswap.stack import Host
 from netswap.steps import in_steps
@@ -129,8 +129,8 @@ class Lifespan:
     async def _run(self, scope: Message) -> None:
         try:
             await self._application(scope, self._receive, self._send)
-        except SystemExit as error:  # out of a task it would end the worker
-            raise RuntimeError(f"it called sys.exit({error.code!r})") from error
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise mild(error) from error
 
     async def _receive(self) -> Message:
         if not self._asked:

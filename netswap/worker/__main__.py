@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from netswap.logs import configure_from
@@ -43,6 +43,22 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` to its end, whatever a task of an author's does to the loop.
+
+    It may stop the loop, or want to end the process, which all other clients would pay for.
+    """
+    task = loop.create_task(work)
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (RuntimeError, SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            what = "a task wanted to end the worker, or has stopped its loop"
+            loop.call_exception_handler({"message": what, "exception": error})
+
+
 def main() -> None:
     """Run one worker until its supervisor ends it."""
     parser = argparse.ArgumentParser(prog="netswap.worker")
@@ -64,7 +80,7 @@ def main() -> None:
         await worker.run(control, mesh)
 
     with asyncio.Runner(loop_factory=_loop_factory(arguments.loop)) as runner:
-        runner.run(serve())
+        _run(runner.get_loop(), serve())
 
 
 if __name__ == "__main__":

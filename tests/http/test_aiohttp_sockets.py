@@ -359,3 +359,27 @@ async def test_what_can_not_be_carried_is_a_fault(site):
     async with here.session.ws_connect("/") as ws:
         assert (await ws.receive()).data == 1011
     assert "object" in json.dumps(here.faults.pop())
+
+
+@pytest.mark.parametrize("by", ["send_str", "receive_json"])
+async def test_that_the_client_has_gone_is_no_fault_of_the_handler(site, by):
+    """Whoever writes to it, or waits for JSON, is told by an error; a watch is not violated."""
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        await ws.receive()
+        gone.set()
+        if by == "receive_json":
+            await ws.receive_json()
+        while True:
+            await ws.send_str("x")
+            await asyncio.sleep(0)
+
+    gone = asyncio.Event()
+    here = await served(site, application(handler))
+    async with here.session.ws_connect("/") as ws:
+        await ws.send_str("x")
+        await gone.wait()
+    await until(lambda: not here.started.open)
+    assert not here.faults

@@ -216,3 +216,41 @@ def test_connections_are_told_of_the_end_in_batches(worker: OneWorker) -> None:
     for client in clients:
         client.close()
     assert worker.expect(messages.Drained) == messages.Drained(0)
+
+
+REBEL = """
+import asyncio
+from netswap import Connection, State
+
+class Talk(State, kind="talk.connection", version=1):
+    count: int = 0
+
+async def leave():
+    raise SystemExit(3)
+
+class Rebel(Connection[Talk]):
+    def on_data(self, data):
+        loop = asyncio.get_running_loop()
+        if data == b"stop\\n":
+            loop.stop()
+        if data == b"exit\\n":
+            loop.create_task(leave())
+        self.write(data)
+"""
+
+
+def test_who_stops_the_loop_or_ends_the_process_out_of_a_task_ends_nobody(
+    either: OneWorker,
+) -> None:
+    """The worker goes on; all other clients would pay for it, those of other protocols too."""
+    either.boot(talk_connection=either.put(REBEL, "rebel.py"))
+    either.expect(messages.Ready)
+    client = either.connect()
+    for line in (b"stop\n", b"hello\n", b"exit\n", b"hello\n", b"stop\n", b"hello\n"):
+        assert say(client, line) == line
+    assert either.ask("status").connections == 1
+    assert either.log.count("loop_exception") >= 3
+    client.close()
+    either.send(messages.Drain(20))
+    either.expect(messages.Drained)
+    assert either.wait_ended() == 0

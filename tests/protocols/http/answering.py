@@ -97,6 +97,16 @@ class Site(App[Nothing]):
             if message == "end":
                 channel.close(4000, "as you like")
 
+    @route("GET", "/exits/{how}")
+    async def exits(self, request: Request, how: str) -> Response:
+        """As if the process were its own."""
+        await asyncio.sleep(0)
+        raise {
+            "exit": SystemExit(3),
+            "interrupt": KeyboardInterrupt(),
+            "base": BaseException("no"),
+        }[how]
+
     @route("GET", "/fails")
     async def fails(self, request: Request) -> Response:
         """Not at all."""

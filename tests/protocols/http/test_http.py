@@ -209,3 +209,12 @@ async def test_who_sends_whole_requests_while_one_is_answered_is_not_read_for_ev
     assert len(connection.state.queue) < 200
     connection.state.current.cancel()
     await until(lambda: not connection.state.queue)
+
+
+@pytest.mark.parametrize("how", [b"exit", b"interrupt", b"base"])
+async def test_a_coroutine_that_would_end_the_process_fails_alone(serve, version, how):
+    """Out of a task these end the loop, and with it every other client; and this one waited."""
+    server, client = await client_of(serve, version)
+    found = await talk(client, get(b"/exits/" + how) + get(b"/", LAST))
+    assert found == [(500, b"500: Internal Server Error\n"), (200, b"hello")]
+    assert server.log.errors.pop()["event"] == "callback_failed"
