@@ -37,7 +37,7 @@ from netswap.blame import describe
 from netswap.confine import leave_room
 from netswap.errors import AuthorError, BundleError
 from netswap.events import Refusal, Stage
-from netswap.http.hosting import Application, hosted, sort_of
+from netswap.http.hosting import FACTORIES, Application, hosted, sort_of
 from netswap.modules.application import Entrance
 from netswap.modules.bundle import Bundle
 from netswap.modules.effects import Lookout, import_others
@@ -239,11 +239,10 @@ def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
             value = getattr(value, part)
         sort = sort_of(value, entrance.name)
     except (AttributeError, TypeError) as error:
-        reason = (
-            f"{entrance.name} is not there" if isinstance(error, AttributeError) else f"{error}"
-        )
+        lacks = isinstance(error, AttributeError)
+        reason = f"{entrance.name} is not there{_instead(module)}" if lacks else f"{error}"
         line = assigned_at(importer.get_source(module.__name__), entrance.name)
-        refuse(reason, entrance.file, line, "netswap push PATH --app MODULE:NAME names another")
+        refuse(reason, entrance.file, line, "--app MODULE:NAME names another")
     keep = tuple(map(str, vars(module).get(_KEEP, ())))
     name = entrance.name.rpartition(".")[2]
     cls = hosted(Application(module.__name__, name, value, sort, keep), threads)
@@ -253,6 +252,13 @@ def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
         if unit.file and unit.module in sys.modules
     }
     return _Contents(MappingProxyType(modules), MappingProxyType({cls.kind: cls}), [])
+
+
+def _instead(module: ModuleType) -> str:
+    """Which of the usual names a module has."""
+    there = [name for name in ("app", "application", *FACTORIES) if hasattr(module, name)]
+    are = "is" if len(there) == 1 else "are"
+    return f", but {' and '.join(there)} {are}" if there else ""
 
 
 def _import_all(importer: Importer) -> _Contents:
@@ -377,7 +383,10 @@ def _refuse_nothing_provided(
         reason = f"{cls.__name__} has no kind, because it names no State"
         line = _class_line(importer, modules[file], cls)
         refuse(reason, file, line, f"write class {cls.__name__}({base}[YourState])")
-    advice = "define a Connection, Session, Service or Part with its State"
+    advice = (
+        "define a Connection, Session, Service or Part with its State; of an application, a global "
+        "app, application, create_app or make_app, or name it: --app MODULE:NAME"
+    )
     refuse("it provides no implementation of any kind", next(iter(modules)), 1, advice)
 
 

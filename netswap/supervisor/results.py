@@ -156,7 +156,7 @@ def worker_line(receipt: WorkerReceipt) -> str:
     """A worker's receipt as a line of progress."""
     objects = sum(receipt.objects.values())
     return (
-        f"swapped {objects} objects in {receipt.convert_us / 1000:.2f} ms, "
+        f"swapped {objects} object{'s' * (objects != 1)} in {receipt.convert_us / 1000:.2f} ms, "
         f"longest stall {receipt.stall_us / 1000:.2f} ms"
     )
 

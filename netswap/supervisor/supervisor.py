@@ -53,7 +53,17 @@ class StartFailed(CallerError):
         self.refusals = list(refusals)
 
     def __str__(self) -> str:
-        return "\n".join([self.what, *map(str, self.refusals)])
+        if not self.refusals:
+            return f"{self.what}\n  server: none was started"
+        return "\n".join(f"{self.what}: {_explained(row)}" for row in self.refusals)
+
+
+def _explained(refusal: Refusal) -> str:
+    """Why, where, and what to do: what is said of a push is said of a start here."""
+    advice = (refusal.advice or "").replace("push again", "start again")
+    rows = {"where": refusal.where, "server": "none was started", "next": advice}
+    lines = (f"  {name + ':':<8}{text}" for name, text in rows.items() if text)
+    return "\n".join((refusal.reason, *lines))
 
 
 class Supervisor:

@@ -292,12 +292,14 @@ async def test_what_is_loaded_at_the_first_start_is_revision_one(
 
 
 async def test_a_first_module_that_is_broken_fails_the_start(serve: Serve, tmp_path: Path) -> None:
-    """The sentence names the file and the line."""
+    """The sentence names the file and the line, and what to do."""
     file = tmp_path / "mine.py"
     file.write_text("x = (\n")
     async with serve(ready=False, load=(file,)) as server:
-        with pytest.raises(StartFailed, match=r"mine\.py:1"):
+        with pytest.raises(StartFailed, match=r"mine\.py:1") as failed:
             await server.supervisor.start()
+        said = str(failed.value)
+        assert "\n  server: none was started\n  next:   mend the file and start again" in said
 
 
 async def test_stop_drains_and_kills_who_does_not_end(serve: Serve) -> None:
