@@ -9,7 +9,7 @@ import msgspec
 from loadgen.conductor import Observation
 from loadgen.report import EventReport, Report
 from loadgen.timeline import Buckets, Facts, curve, fill, nice_width, whole_run
-from loadgen.wording import what_happened
+from loadgen.wording import ending, what_happened
 
 __all__ = ["Drawing", "Mark", "build_drawing"]
 
@@ -27,6 +27,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     number: int
     what: str
+    ended: str
     start_s: float
     end_s: float
     failed: bool
@@ -65,6 +66,7 @@ def _mark(number: int, event: EventReport, facts: Facts, start: int, end: int) -
     return Mark(
         number=number,
         what=what_happened(event),
+        ended=ending(event),
         start_s=event.start_s,
         end_s=event.end_s,
         failed=event.record.failed,

@@ -94,7 +94,7 @@
         flag.className = mark.failed ? "flag failed" : "flag";
         flag.href = `#event-${mark.number}`;
         flag.textContent = mark.number;
-        flag.title = `${mark.what}, at ${mark.start_s.toFixed(2)} s`;
+        flag.title = `${mark.what}, at ${mark.start_s.toFixed(2)} s: ${mark.ended}`;
         row.append(flag);
       }
       u.over.append(row);

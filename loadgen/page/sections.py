@@ -88,7 +88,7 @@ def _asked(report: Report) -> str:
 
 
 def _chart(name: str, label: str) -> Element:
-    return el("div", class_=f"chart {name}", id=f"chart-{name}", role="img", aria_label=label)
+    return el("div", class_=f"chart {name}", id=f"chart-{name}", role="figure", aria_label=label)
 
 
 def _key(*names: tuple[str, str]) -> Element:
@@ -167,7 +167,13 @@ def _event(event: EventReport, mark: Mark, quiet: Window | None) -> Element:
         "article",
         el("h3", number, f" {what_happened(event)}"),
         el("p", f"at {event.start_s:.2f} s, {ending(event)}", class_="quiet"),
-        el("div", class_="chart window", data_event=str(mark.number), role="img", aria_label=label),
+        el(
+            "div",
+            class_="chart window",
+            data_event=str(mark.number),
+            role="figure",
+            aria_label=label,
+        ),
         table(("latency", *_SHORT), rows),
         el("details", el("summary", "What it was, printed and returned"), *_said(event)),
         class_="card",

@@ -85,6 +85,8 @@ def test_every_event_is_marked(tab: Tab) -> None:
     flags = "[...document.querySelectorAll('#chart-latency .flag')]"
     assert tab.evaluate(f"{flags}.map((flag) => flag.textContent)") == ["1", "2"]
     assert tab.evaluate(f"{flags}.map((flag) => flag.matches('.failed'))") == [False, True]
+    told = tab.evaluate(f"{flags}.map((flag) => flag.title)")
+    assert told[1] == "push v2.py, at 4.00 s: exit 20 after 0.20 s"
     assert tab.evaluate(f"{flags}.every((flag) => document.querySelector(flag.hash))")
 
 
