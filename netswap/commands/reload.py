@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from netswap.blame import describe
 from netswap.errors import BundleError, UsageError
 from netswap.options import Options
 from netswap.outcome import Outcome
@@ -35,11 +36,19 @@ async def reloading(supervisor: Supervisor) -> AsyncIterator[None]:
         yield
         return
     task = asyncio.create_task(_Reload(supervisor, config.app).run(), name="reload")
+    task.add_done_callback(_ended)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """The server goes on without it, so nobody else would tell."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        _say(f"it failed, and saves are pushed no more: {describe(error)}; `netswap push` does")
 
 
 class _Reload:
