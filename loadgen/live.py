@@ -26,6 +26,7 @@ Watching = Literal["auto", "live", "lines", "off"]
 
 _SECONDS_KEPT = 60
 _EVENTS_KEPT = 6
+_BESIDE, _COLUMNS_LEAST = 40, 10  # columns that stand beside a line of blocks, and what it has
 _LINES = 20  # of plain text for a run, at most about so many, and not more than one in 5 s
 _LINE_EVERY_S = 5.0
 
@@ -110,7 +111,8 @@ def _live(plan: Plan, stream: TextIO) -> Iterator[OnProgress]:
 
         def show(moment: Moment) -> None:
             history.append(moment)
-            live.update(_drawn(plan, history), refresh=True)
+            kept = list(history)[-max(_COLUMNS_LEAST, console.width - _BESIDE) :]
+            live.update(_drawn(plan, kept), refresh=True)
 
         yield show
 
@@ -129,7 +131,8 @@ def _drawn(plan: Plan, history: Sequence[Moment]) -> RenderableType:
                  Text(f"{passed:.0f} of {now.duration_s:g} s"))  # fmt: skip
     body = Table.grid(padding=(0, 2))
     for row in rows(history):
-        body.add_row(Text(row.label, style="dim"), Text(row.text, style=_STYLES[row.tone]))
+        text = Text(row.text, style=_STYLES[row.tone], no_wrap=True, overflow="ellipsis")
+        body.add_row(Text(row.label, style="dim"), text)
     return Group(head, body)
 
 

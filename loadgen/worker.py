@@ -26,7 +26,7 @@ from loadgen.traffic import Traffic
 
 __all__ = ["main"]
 
-_SLICES = 10  # of a second: looking at all operations of a second at once would be a stall of ours
+_SLICES = 20  # of a second: looking at all operations of a second at once would be a stall of ours
 
 
 def main() -> None:
