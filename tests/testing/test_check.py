@@ -34,6 +34,9 @@ WRONG = [
     ((OLD, OLD, SHORT), {}, "the same code"),
     ((OLD, PROTOCOLS / "echo/v1.py", SHORT), {}, "have no kind in common"),
     ((PROTOCOLS / "timers/loop.py", PROTOCOLS / "timers/wheel.py", SHORT), {}, "no connection"),
+    ((OLD, NEW, SHORT), {"over": "tsl"}, "over=.'tsl'.: what there is is plain, tls"),
+    ((OLD, NEW, SHORT), {"tried": ["all"]}, "tried=.'all'.: what there is is swaps, wire"),
+    ((OLD, NEW, SHORT), {"served": "http.connection"}, "none of the connections: lines.connection"),
     ((OLD, changed(V1, ("seen: list[bytes]", "seen: set[bytes]")), SHORT), {}, "can't go from old"),
 ]
 
@@ -118,3 +121,45 @@ def test_several_transcripts_are_several_and_are_named() -> None:
             check_swappable(OLD, bad, SHORT, transcript, loops=["uvloop"], limit=5)
         (failure,) = failed.value.report.failures
         assert failure.transcript == name
+
+
+def test_over_tls_a_version_that_goes_past_the_session_fails() -> None:
+    """What does well over a plain connection need not do so over a session."""
+    past = (
+        "self.write(reply)",
+        'os.write(self.transport.get_extra_info("socket").fileno(), reply)',
+    )
+    bad = changed(V2, ("from netswap", "import os\n\nfrom netswap"), past)
+    quick: dict[str, Any] = {"tried": ["swaps"], "limit": 6}
+    check_swappable(OLD, bad, [b"one\n"], loops=["asyncio"], **quick)
+    with pytest.raises(NotSwappable, match="nothing, then it was broken off") as failed:
+        check_swappable(OLD, bad, [b"one\n"], loops=["asyncio"], over=["plain", "tls"], **quick)
+    assert set(failed.value.report.plays) == {"asyncio", "asyncio over TLS"}
+
+
+def test_over_tls_there_is_a_cut_behind_each_byte_of_the_wire() -> None:
+    """Beside those of the steps."""
+    report = check_swappable(OLD, NEW, SHORT, over="tls", tried=["swaps", "wire"])
+    cuts, wire = len(Transcript(SHORT).cuts), len(Transcript(SHORT).wire_cuts)
+    assert report.cuts == report.possible == 2 * (cuts + wire)
+    assert min(report.plays.values()) > 2 * (cuts + wire)
+
+
+def test_time_can_pass_in_the_middle_of_a_swap_at_each_cut() -> None:
+    """What is due then is done once, by one of the versions."""
+    plays = [
+        check_swappable(OLD, NEW, SHORT, loops=["uvloop"], tried=["due"], due=due).plays["uvloop"]
+        for due in (0, 6)
+    ]
+    assert plays[1] - plays[0] == (4 + 2) * len(Transcript(SHORT).cuts)
+    old = changed(
+        V1, ("    def too_quiet", "    quiet = lambda self: self.too_quiet()\n\n    def too_quiet")
+    )
+    forgets = (
+        "    def too_quiet(self):",
+        "    def too_quiet(self):\n        pass\n\n    def quiet(self):",
+    )
+    new = changed(V2, ('arm("too_quiet"', 'arm("quiet"'), forgets)
+    check_swappable(old, new, SHORT, loops=["uvloop"], tried=["swaps"])
+    with pytest.raises(NotSwappable, match=r"after slice 0\) before step 2 of 4 \(6 s pass\)"):
+        check_swappable(old, new, SHORT, loops=["uvloop"], tried=["due"], due=6)

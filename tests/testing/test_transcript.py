@@ -55,3 +55,29 @@ def test_bytes_are_shown_in_bounded_length() -> None:
     assert shorten(b"short") == "b'short'"
     assert shorten(b"x" * 100, 3) == "b'xxx'... (100 bytes)"
     assert shorten(b"x" * 100 + b"end", -3) == "...b'end'"
+
+
+def test_the_wire_has_a_cut_behind_every_byte_of_the_two_records_of_a_step() -> None:
+    """Of steps that are bytes alone; the place is told."""
+    transcript = Transcript([b"hello", Do.END, b"x"])
+    cuts = transcript.wire_cuts
+    assert cuts[0] == Cut(0, 1, wire=True)
+    assert [cut.byte for cut in cuts if cut.step == 0] == [*range(1, 5 + 2 * 22)]
+    assert [cut.byte for cut in cuts if cut.step == 2] == [*range(1, 1 + 22)]
+    assert len(cuts) == 48 + 22
+    told = transcript.describe(Cut(0, 7, wire=True))
+    assert told == "behind byte 7 of the 49 on the wire of step 1 of 3 (client sends b'hello')"
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.data())
+def test_a_pause_at_a_cut_changes_no_byte(sizes: list[int], data: st.DataObject) -> None:
+    """What stands before it and behind it is all there is, and it is one step."""
+    transcript = Transcript([bytes(range(size)) for size in sizes])
+    cut = data.draw(st.sampled_from(transcript.cuts))
+    longer, here = transcript.pause(cut, 3)
+    assert longer.steps[here.step].what == Wait(3)
+    sent = [step.what for step in longer.steps if isinstance(step.what, bytes)]
+    assert b"".join(sent) == b"".join(bytes(range(size)) for size in sizes)
+    before = [step.what for step in longer.steps[: here.step] if isinstance(step.what, bytes)]
+    assert len(b"".join(before)) == sum(sizes[: cut.step]) + cut.byte
+    assert longer.clients == transcript.clients

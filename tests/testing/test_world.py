@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from netswap.testing import Do
 from netswap.testing.loops import LOOPS
+from netswap.testing.sealed import Keys, SealedClient, make_keys
 from netswap.testing.subject import OLD as OLD_VERSION
 from netswap.testing.subject import load_subject
 from netswap.testing.world import Restless, World
@@ -56,14 +58,21 @@ class Tells(Connection[Told]):
 Play = Callable[[World], Awaitable[None]]
 
 
+@pytest.fixture(params=["plain", "tls"])
+def keys(request: pytest.FixtureRequest) -> Keys | None:
+    """Each test is of both."""
+    return make_keys() if request.param == "tls" else None
+
+
 @pytest.fixture(params=LOOPS)
-def play(request: pytest.FixtureRequest) -> Iterator[Callable[[Play], Any]]:
+def play(request: pytest.FixtureRequest, keys: Keys | None) -> Iterator[Callable[[Play], Any]]:
     """Runs a coroutine with a world of one client, on each loop; nothing may be left over."""
     loop = LOOPS[request.param]()
 
     def played(part: Play) -> World:
         async def whole() -> World:
-            world = World(loop, subject._replace(served="tells.connection"), OLD_VERSION)
+            served = subject._replace(served="tells.connection")
+            world = World(loop, served, OLD_VERSION, keys=keys)
             await world.connect("client")
             await world.settle()
             try:
@@ -121,27 +130,31 @@ def test_a_client_that_stops_reading_pauses_the_next_write(play: Any) -> None:
     play(part)
 
 
-def test_a_client_may_end_and_be_answered_and_close(play: Any) -> None:
-    """The end arrives behind the bytes; a closed client takes its object with it."""
+def test_a_client_may_end_and_be_answered_and_close(play: Any, keys: Keys | None) -> None:
+    """The end arrives behind the bytes; a closed client takes its object with it.
+
+    A session of TLS is over with the end, after what was written by then.
+    """
 
     async def part(world: World) -> None:
         client = world.clients["client"]
         client.send(b"last")
         client.do(Do.END)
         await world.settle()
-        assert told(world) == ["data 4", "eof"]
-        assert (client.heard, client.ended) == (b"last", None)
+        assert keys is not None or told(world) == ["data 4", "eof"]
+        assert (client.heard, client.ended) == (b"last", None if keys is None else "closed")
         await world.connect("other")
         world.clients["other"].do(Do.CLOSE)
         await world.settle()
         assert world.clients["other"].connection is None
         world.log.errors.append("and then")
 
-    assert play(part).log.errors == ["closed", "and then", "closed"]
+    closes = ["closed", "and then", "closed"]
+    assert play(part).log.errors == (closes if keys is None else ["closed", *closes[:2]])
 
 
-def test_the_servers_end_is_told_from_a_reset(play: Any) -> None:
-    """In order, or with what the client sent unread."""
+def test_the_servers_end_is_told_from_a_reset(play: Any, keys: Keys | None) -> None:
+    """In order, or with what the client sent unread; over TLS that is an end without a close."""
 
     async def part(world: World) -> None:
         await world.connect("other")
@@ -155,7 +168,8 @@ def test_the_servers_end_is_told_from_a_reset(play: Any) -> None:
         assert other.connection is not None
         other.connection.abort()
         await world.settle()
-        assert (client.ended, other.ended) == ("closed", "reset")
+        reset = "reset" if keys is None else "cut off"
+        assert (client.ended, other.ended) == ("closed", reset)
 
     play(part)
 
@@ -170,5 +184,49 @@ def test_a_server_that_never_rests_is_said_to_be_so(play: Any) -> None:
         connection: Any = world.clients["client"].connection
         type(connection).on_data = lambda *_: None
         await world.settle()
+
+    play(part)
+
+
+def test_a_wire_can_be_cut_inside_of_a_record(play: Any, keys: Keys | None) -> None:
+    """The connection gets what is whole: the first record with the last byte of it."""
+    if keys is None:
+        return
+
+    async def part(world: World) -> None:
+        client = world.clients["client"]
+        assert isinstance(client, SealedClient)
+        size, first = len(b"hello!") + 2 * 22, len(b"hel") + 22
+        for start in range(size):
+            client.send_wire(b"hello!", start, start + 1)
+            await world.settle()
+            heard = b"hello!" if start + 1 == size else b"hel" if start + 1 >= first else b""
+            assert client.heard == heard, start
+        client.send(b"more")
+        await world.settle()
+        assert client.heard == b"hello!more"
+
+    play(part)
+
+
+def test_a_connection_that_is_accepted_while_the_code_changes_is_of_the_new_code(
+    play: Any, keys: Keys | None
+) -> None:
+    """A handshake takes some turns; what serves then is looked up behind it."""
+    if keys is None:
+        return
+
+    async def part(world: World) -> None:
+        host, before = world.hosts[0], world.hosts[0].present["tells.connection"]
+        after = type("Tells", (before,), {"__module__": before.__module__})
+        connecting = world.loop.create_task(world.connect("other"))
+        world.tasks.add(connecting)
+        while world.clients.get("other") is None:
+            await asyncio.sleep(0)
+        host.present["tells.connection"] = after
+        await connecting
+        await world.settle()
+        host.present["tells.connection"] = before
+        assert type(world.clients["other"].connection) is after
 
     play(part)
