@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Container
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from typing import Any
 import pytest
 
 from netswap.testing import Difference, Report, Transcript, check_swappable
+from netswap.testing.cases import Case
+from netswap.testing.loops import LOOPS as LOOPS_OF_THE_KIT
 from netswap.testing.play import Play
+from netswap.testing.sealed import Keys, make_keys
+from netswap.testing.subject import Subject, load_subject
 
 from .classes import CLASSES, TRANSCRIPTS, WEBSOCKET, Census, replies_of
 
@@ -120,6 +125,43 @@ def test_a_swap_under_every_class(census: Census, wire: str, loop: str) -> None:
     report = checked("both", wire, loop, SOME)
     assert not unplayed(census, wire, loop, [*TRANSCRIPTS])
     assert not report.unjudged
+
+
+CUT_SHORT = {
+    ("ended in flight", "old"): "a session is over when its client ends it: what a coroutine",
+    ("ended in flight", "new"): "would have written later is lost",
+    ("ended", "old"): "version 1 reads that end of a client that does not read its answers",
+}
+"""What a client is not told over TLS, and why; what was written by then has come."""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("version", BEGINS)
+def test_over_tls_each_step_is_answered_as_over_a_plain_connection(version: str, loop: str) -> None:
+    """Byte for byte; when a client has ended its side, no more than that, and in order."""
+    old, new, beside, _ = PAIRS["both"]
+    code = load_subject(old, new, beside, served="http.connection")
+    keys = make_keys()
+    with closing(LOOPS_OF_THE_KIT[loop]()) as made, code as subject:
+        for name, steps in TRANSCRIPTS.items():
+            case = Case("alone", Transcript(steps), version)
+            plain, sealed = (heard(made, subject, case, wire) for wire in (None, keys))
+            if (name, version) not in CUT_SHORT:
+                assert sealed == plain, name
+                continue
+            said, more = (b"".join(b"".join(row[0]) for row in rows) for rows in (sealed, plain))
+            assert said, name
+            assert more.startswith(said), name
+
+
+def heard(loop: Any, subject: Subject, case: Case, keys: Keys | None) -> list[Any]:
+    """The answers to each step, and how the connection ended there, if it did."""
+    loop.begin_anew()
+    play = Play(loop, subject, case, 1, keys)
+    loop.run_until_complete(play.run())
+    places = product(case.transcript.clients, range(len(play.steps) + 2))
+    found = [play.seen.of(*place) for place in places]
+    return [(replies_of(data), end) for data, end in found]
 
 
 @pytest.mark.slow
