@@ -3,7 +3,8 @@
 #   make demo       see it work, in a minute
 #   make test       all that CI runs: ruff, mypy, the tests
 #   make coverage   the tests once more, counting lines
-#   make proof      the agreement: every search, model and kill -9, the long ones too (spin, gcc)
+#   make proof      the agreement: every search, model and kill -9, the long ones too (spin, gcc);
+#                   a swap at every byte of every class of connection, plain and over TLS
 #   make test-all   the tests on every Python 3.11 to 3.14 that this machine has
 
 VENV ?= .venv
@@ -74,7 +75,8 @@ soak: $(STAMP)
 
 proof: $(STAMP)
 	$(BIN)/python -m pytest -s -m 'not fuzz' tests/machines/test_agreement.py \
-		tests/machines/test_promela.py tests/system/test_kill_walk.py $(PYTEST_OPTIONS)
+		tests/machines/test_promela.py tests/system/test_kill_walk.py \
+		tests/protocols/test_classes.py tests/protocols/test_swappable.py $(PYTEST_OPTIONS)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -m fuzz --hypothesis-profile fuzz --timeout 0 $(PYTEST_OPTIONS)

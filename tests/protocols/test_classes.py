@@ -165,6 +165,7 @@ def heard(loop: Any, subject: Subject, case: Case, keys: Keys | None) -> list[An
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("pair", PAIRS)
