@@ -10,8 +10,7 @@ for each name, and counts the loads of code that keep it:
 * when a version stops, what another one keeps is out of its reach: in its place stands a *shield*
   that passes everything on but what would close it, so an unchanged clean-up does no harm;
 * the last version that keeps it closes it in its clean-up, as its author wrote it; what ``kept``
-  has made is closed here, by ``aclose``, ``close``, ``disconnect``, ``dispose`` or ``stop``,
-  whichever it has, so its author need not.
+  has made is closed here, by the first of ``CLOSERS`` that it has, so its author need not.
 
 A version that is given up cleans up what it made itself, and lets go of what it took.
 
@@ -44,6 +43,7 @@ _SHIELDED = frozenset((*CLOSERS, "wait_closed", "__aexit__", "__exit__"))
 _registry: dict[str, _Kept] = {}
 _keepers: dict[object, Keeper] = {}
 _installing: ContextVar[Keeper | None] = ContextVar("netswap_installing", default=None)
+_closing: set[asyncio.Task[None]] = set()
 _ABSENT = object()
 
 
@@ -96,7 +96,10 @@ def _caller(frame: Any) -> Keeper | None:
     while frame is not None:
         mark = frame.f_builtins.get(INSTALLATION)
         if mark is not None:
-            return _keepers.setdefault(mark, Keeper((), {}, mark))
+            keeper = _keepers.get(mark)
+            if keeper is None:
+                keeper = _keepers[mark] = Keeper((), {}, mark)
+            return keeper
         frame = frame.f_back
     return _installing.get()
 
@@ -107,11 +110,14 @@ def abandon(mark: object) -> None:
     for value in () if keeper is None else keeper.orphans():
         closing = _close(value)
         try:
-            asyncio.get_running_loop().create_task(closing)
+            task = asyncio.get_running_loop().create_task(closing)
         except RuntimeError:  # it was imported in a thread: what can be closed at once is
             with contextlib.suppress(StopIteration):
                 closing.send(None)
             closing.close()
+        else:
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
 
 
 class Keeper:
@@ -179,12 +185,24 @@ class Keeper:
                 self._put(name, _Shield(row.value))
 
     async def release(self) -> None:
-        """It keeps nothing any more; what nobody keeps is closed."""
+        """It keeps nothing any more; what nobody keeps is closed.
+
+        Raises the first error of those that can't be, when the others are.
+        """
         if self._mark is not None:
             _keepers.pop(self._mark, None)
         self._application = None
+        failed: list[BaseException] = []
         for value in self.orphans():
-            await _close(value)
+            try:
+                await _close(value)
+            except Exception as error:
+                failed.append(error)
+        try:
+            if failed:
+                raise failed[0]
+        finally:
+            failed.clear()  # its traceback has this frame: a circle that only a collection opens
 
     def orphans(self) -> list[Any]:
         """It keeps nothing any more; what nobody else keeps and is closed here."""

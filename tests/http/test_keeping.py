@@ -247,6 +247,35 @@ async def test_what_kept_has_made_is_out_of_reach_of_every_clean_up() -> None:
     assert pool.closed == 1
 
 
+async def test_each_of_several_is_closed_by_the_last_that_keeps_it() -> None:
+    """Not only the one that was asked for last."""
+    first, second = Version(Pool=Pool), Version(Pool=Pool)
+    pools = [first.run(f"kept('pool{number}', Pool)") for number in range(3)]
+    first.start()
+    assert [second.run(f"kept('pool{number}', Pool)") for number in range(2)] == pools[:2]
+    second.start()
+    await first.stop()
+    assert [pool.closed for pool in pools] == [0, 0, 1]
+    await second.stop()
+    assert [pool.closed for pool in pools] == [1, 1, 1]
+
+
+async def test_what_can_not_be_closed_does_not_keep_the_others_open() -> None:
+    """Its error is told when they are: the clean-up of the version has failed."""
+
+    class Stuck(Pool):
+        async def close(self) -> None:
+            raise OSError("stuck")
+
+    one, pools = Version(), [Pool(), Stuck(), Pool(), Stuck()]
+    for number, pool in enumerate(pools):
+        one.space["make"] = lambda pool=pool: pool
+        one.run(f"kept('pool{number}', make)")
+    with pytest.raises(OSError, match="stuck"):
+        await one.keeper.release()
+    assert [pool.closed for pool in pools] == [1, 0, 1, 0]
+
+
 async def test_a_factory_may_be_a_coroutine_function() -> None:
     """Then it is awaited, whether it is made or there."""
     made = []
