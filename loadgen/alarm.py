@@ -8,10 +8,12 @@ wakes the loop within some 50 microseconds; elsewhere the loop's own timer must 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import struct
 import sys
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -44,30 +46,43 @@ class KernelAlarm:
     def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
         self._loop = loop
         self._ring = ring
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        libc = ctypes.CDLL(None, use_errno=True)
         self._spec = ctypes.create_string_buffer(_SPEC.size)
-        self._descriptor = self._libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        self._set = libc.timerfd_settime
+        self._set.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        self._address = ctypes.addressof(self._spec)
+        self._deadline = 0
+        self._armed = False
+        self._descriptor = libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._descriptor < 0:
             raise OSError(ctypes.get_errno(), "no timer descriptor")
         loop.add_reader(self._descriptor, self._rang)
 
     def ring_at(self, deadline: int) -> None:
-        """Call back at this time."""
+        """Call back at this time. Setting it silences what rang before: that saves a read."""
         _SPEC.pack_into(self._spec, 0, 0, 0, *divmod(max(deadline, 1), _SECOND))
-        if self._libc.timerfd_settime(self._descriptor, _ABSOLUTE, self._spec, None) < 0:
+        self._deadline, self._armed = deadline, True
+        if self._set(self._descriptor, _ABSOLUTE, self._address, None) < 0:
             raise OSError(ctypes.get_errno(), "the timer descriptor can't be set")
 
     def close(self) -> None:
         """Give the descriptor back."""
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
+        self._descriptor = -1
 
     def _rang(self) -> None:
-        try:
+        if self._armed and time.monotonic_ns() < self._deadline:
+            return  # it was moved after the loop saw it ready
+        if self._armed:
+            self._armed = False
+            self._ring()
+        if not self._armed and self._descriptor >= 0:
+            self._silence()
+
+    def _silence(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # due, and not yet rung: once more, then silent
             os.read(self._descriptor, 8)
-        except BlockingIOError:  # it was moved after the loop saw it ready
-            return
-        self._ring()
 
 
 class LoopAlarm:

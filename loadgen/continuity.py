@@ -39,7 +39,9 @@ __all__ = [
     "FaultName",
     "Operation",
     "Tally",
+    "STRIDES",
     "pattern",
+    "stretch",
 ]
 
 FaultName = Literal[
@@ -72,7 +74,7 @@ CONNECTION_FAULTS: Final[tuple[FaultName, ...]] = ("refused", "dropped")
 FAULTS: Final = OPERATION_FAULTS + CONNECTION_FAULTS
 _EXAMPLES_KEPT = 8
 _TIMES_KEPT = 100_000
-_STRIDES = 256
+STRIDES = 256
 
 
 class Operation(msgspec.Struct, gc=False):
@@ -226,15 +228,16 @@ class Continuity:
 
 def pattern(connection: int, sequence: int, size: int) -> bytes:
     """``size`` bytes that differ between neighbours in connection and sequence."""
-    start = (connection * 31 + sequence * 7) % _STRIDES
-    return _table(size)[start : start + size]
+    start = (connection * 31 + sequence * 7) % STRIDES
+    return stretch(size)[start : start + size]
 
 
 @lru_cache(maxsize=8)
-def _table(size: int) -> bytes:
+def stretch(size: int) -> bytes:
+    """What the patterns of this size are cut from: see ``pattern``."""
     # 167 generates the multiplicative group modulo 257: a period of 256 without a repeated byte.
     period, value = bytearray(), 1
     for _ in range(256):
         value = value * 167 % 257
         period.append(value % 256)
-    return bytes(period) * ((size + _STRIDES) // 256 + 1)
+    return bytes(period) * ((size + STRIDES) // 256 + 1)

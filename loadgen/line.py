@@ -124,7 +124,10 @@ class Line(asyncio.Protocol):
     def send(self, intended: Sequence[int]) -> None:
         """Open loop: these operations in one write."""
         now = now_ns()
-        self._write(b"".join([self._request(due, now) for due in intended]))
+        if len(intended) == 1:
+            self._write(self._request(intended[0], now))
+        else:
+            self._write(b"".join([self._request(due, now) for due in intended]))
 
     def leave(self) -> None:
         """End in good order, or at once when answers are owed."""

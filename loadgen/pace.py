@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, count, pairwise
 from typing import Protocol
 
 import msgspec
@@ -27,6 +27,9 @@ class Pacing(Protocol):
 
     def due(self, now: int) -> int:
         """How many operations are intended at ``now`` (ns) or before."""
+
+    def times(self) -> Iterator[int]:
+        """``intended`` of 0, 1, 2 and so on, without an end."""
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -48,6 +51,12 @@ class Pace(msgspec.Struct, frozen=True):
         """How many operations are intended at ``now`` or before."""
         passed = (now - self.start) * self.rate / _SECOND
         return _corrected(self, now, int((passed - self.index) / self.processes) + 1)
+
+    def times(self) -> Iterator[int]:
+        """The same, one after the other, at a third of the cost."""
+        start, rate, ceil = self.start, self.rate, math.ceil
+        for number in count(self.index, self.processes):
+            yield start + ceil(number * _SECOND / rate)
 
 
 class Slope(msgspec.Struct, frozen=True):
@@ -104,8 +113,12 @@ class Profile:
         """How many operations are intended at ``now`` or before."""
         passed = min(max(0.0, (now - self._start) / _SECOND), self._times[-1])
         at = min(bisect_right(self._times, passed) - 1, len(self._slopes) - 1)
-        count = self._counts[at] + self._slopes[at].count(passed - self._times[at])
-        return _corrected(self, now, int((count - self._index) / self._processes) + 1)
+        counted = self._counts[at] + self._slopes[at].count(passed - self._times[at])
+        return _corrected(self, now, int((counted - self._index) / self._processes) + 1)
+
+    def times(self) -> Iterator[int]:
+        """One after the other."""
+        return map(self.intended, count())
 
 
 class Waves(msgspec.Struct, frozen=True):
@@ -125,6 +138,10 @@ class Waves(msgspec.Struct, frozen=True):
     def due(self, now: int) -> int:
         """How many operations are intended at ``now`` or before."""
         return bisect_right(range(2 * self.lines), now, key=self.intended)
+
+    def times(self) -> Iterator[int]:
+        """One after the other."""
+        return map(self.intended, count())
 
 
 def _corrected(pace: Pacing, now: int, guess: int) -> int:

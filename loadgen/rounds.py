@@ -35,8 +35,10 @@ class Rounds:
         self._pace = pace
         self._count = count
         self._issued = 0
+        self._times = pace.times()
+        self._next = next(self._times)
         self._alarm = open_alarm(asyncio.get_running_loop(), self._round)
-        self._alarm.ring_at(pace.intended(0))
+        self._alarm.ring_at(self._next)
 
     def hurry(self, end: int) -> int:
         """The run ends at ``end``: how many operations are due until then; look again at once."""
@@ -49,15 +51,25 @@ class Rounds:
         self._alarm.close()
 
     def _round(self) -> None:
-        now, first, ready = now_ns(), self._issued, self._sender.senders()
-        last = min(self._pace.due(now), self._count, first + _ROUND_LIMIT)
-        if last == self._count or not ready:
+        if not self._sender.senders():
             self.sent.set()
-        if not ready:
             return
-        if last > first:
-            intended = self._pace.intended
-            self._sender.send(first, [intended(k) for k in range(first, last)])
-        self._issued = last
-        if not self.sent.is_set():
-            self._alarm.ring_at(max(self._pace.intended(last), now + _ROUND_SPACING))
+        now, first = now_ns(), self._issued
+        due = self._take(now, min(_ROUND_LIMIT, self._count - first))
+        if due:
+            self._sender.send(first, due)
+        if self._issued == self._count:
+            self.sent.set()
+        else:
+            self._alarm.ring_at(max(self._next, now + _ROUND_SPACING))
+
+    def _take(self, now: int, most: int) -> list[int]:
+        """When those were due that are due by now; they are taken as issued."""
+        due: list[int] = []
+        at, times = self._next, self._times
+        while at <= now and len(due) < most:
+            due.append(at)
+            at = next(times)
+        self._next = at
+        self._issued += len(due)
+        return due

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-from loadgen.continuity import Continuity, Operation, pattern
+from loadgen.continuity import STRIDES, Continuity, Operation, stretch
 from loadgen.dialects.conversation import Conversation, Opening
 
 __all__ = ["Echo", "Verify"]
@@ -31,11 +31,23 @@ _AFTER_CARRIED = _REQUEST.size + _CARRIED.size
 class _Framed(Conversation):
     """Cuts the stream into frames and finds it again when it went astray."""
 
-    __slots__ = ("_astray", "_chunks", "_held", "_mark", "_payload", "_size", "continuity")
+    __slots__ = (
+        "_astray",
+        "_chunks",
+        "_held",
+        "_mark",
+        "_payload",
+        "_shift",
+        "_size",
+        "_stretch",
+        "continuity",
+    )
 
     def __init__(self, opening: Opening, overhead: int) -> None:
         self.continuity = Continuity(opening.connection, opening.tally)
         self._payload = opening.payload
+        self._stretch = stretch(opening.payload)
+        self._shift = opening.connection * 31
         self._size = overhead + opening.payload
         self._mark = _MARK.pack(self._size - _LENGTH, opening.connection)
         self._chunks: list[bytes] = []
@@ -91,8 +103,10 @@ class Echo(_Framed):
     def request(self, intended: int, sent: int) -> bytes:
         """The next frame."""
         line = self.continuity
-        head = self._mark + _SEQUENCE.pack(line.issued)
-        body = head + pattern(line.connection, line.issued, self._payload)
+        sequence = line.issued
+        start = (self._shift + sequence * 7) % STRIDES  # pattern(), without its calls
+        payload = self._stretch[start : start + self._payload]
+        body = self._mark + _SEQUENCE.pack(sequence) + payload
         line.issue(intended, sent, body)
         return body
 
@@ -127,8 +141,10 @@ class Verify(_Framed):
     def request(self, intended: int, sent: int) -> bytes:
         """The next frame."""
         line = self.continuity
-        head = _REQUEST.pack(self._request_length, line.connection, line.issued, intended)
-        frame = head + pattern(line.connection, line.issued, self._payload)
+        sequence = line.issued
+        start = (self._shift + sequence * 7) % STRIDES  # pattern(), without its calls
+        head = _REQUEST.pack(self._request_length, line.connection, sequence, intended)
+        frame = head + self._stretch[start : start + self._payload]
         line.issue(intended, sent, frame)
         return frame
 

@@ -10,6 +10,8 @@ several numbers in one, are of the parts that made the answer together, and have
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from loadgen.continuity import Continuity, Operation, pattern
 from loadgen.dialects.conversation import Conversation, Opening
@@ -64,18 +66,15 @@ class Http(Conversation):
         if end < 0 and len(data) - at <= _HEAD_LIMIT:
             return at, None
         head = data[at : end if end >= 0 else len(data)]
-        lines = head.split(b"\r\n")
-        fields = {name.lower(): value.strip() for name, _, value in _split(lines[1:])}
-        length = fields.get(b"content-length", b"")
-        if lines[0] != _OK or not _NUMBER.fullmatch(length):
+        read = _read_head(head)
+        if read is None:
             found = data.find(_START, at + 1)
             return (found if found >= 0 else len(data)), self._unreadable(head)
         start = end + 4
-        after = start + int(length)
+        after = start + read.length
         if after > len(data):
             return at, None
-        versions = _versions(lines) if b"x-version" in fields else []
-        return after, self._judge(data[start:after], versions)
+        return after, self._judge(data[start:after], read.versions)
 
     def _unreadable(self, head: bytes) -> Operation | None:
         line = self.continuity
@@ -83,27 +82,47 @@ class Http(Conversation):
         line.fault("corrupted", sequence, f"is no answer with status 200: {head[:60]!r}")
         return line.settle(sequence) if line.pending else None
 
-    def _judge(self, body: bytes, versions: list[int]) -> Operation | None:
+    def _judge(self, body: bytes, versions: tuple[int, ...]) -> Operation | None:
+        line = self.continuity
+        if line.pending and body == line.pending[0].body:  # the usual case
+            operation = line.settle(line.pending[0].sequence)
+        else:
+            operation = self._judge_other(body)
+        if operation is not None and versions:
+            line.answered_by(operation, *versions)
+        return operation
+
+    def _judge_other(self, body: bytes) -> Operation | None:
         line = self.continuity
         named = _PREFIX.match(body)
         if named is None or int(named[1]) != line.connection:
             return self._unreadable(body)
         operation = line.settle(int(named[2]))
-        if operation is None:
-            return None
-        if body != operation.body:
+        if operation is not None and body != operation.body:
             detail = f"{body[:40]!r} came back for {operation.body[:40]!r}"
             line.fault("corrupted", operation.sequence, detail)
-        if versions:
-            line.answered_by(operation, *versions)
         return operation
 
 
-def _split(lines: list[bytes]) -> list[tuple[bytes, bytes, bytes]]:
-    return [line.partition(b":") for line in lines]
+class _Head(NamedTuple):
+    """What is needed of the head of an answer."""
+
+    length: int
+    versions: tuple[int, ...]
 
 
-def _versions(lines: list[bytes]) -> list[int]:
-    told = (value for name, _, value in _split(lines[1:]) if name.lower() == b"x-version")
+@lru_cache(maxsize=256)  # heads differ by their date, if at all
+def _read_head(head: bytes) -> _Head | None:
+    """None when it is no head of an answer with status 200 and a length."""
+    status, *lines = head.split(b"\r\n")
+    fields = [(name.lower(), value.strip()) for name, _, value in map(_split, lines)]
+    length = dict(fields).get(b"content-length", b"")
+    if status != _OK or not _NUMBER.fullmatch(length):
+        return None
+    told = [value for name, value in fields if name == b"x-version"]
     words = (word.strip() for value in told for word in value.split(b","))
-    return [int(word) for word in words if _NUMBER.fullmatch(word)]
+    return _Head(int(length), tuple(int(word) for word in words if _NUMBER.fullmatch(word)))
+
+
+def _split(line: bytes) -> tuple[bytes, bytes, bytes]:
+    return line.partition(b":")
