@@ -159,7 +159,11 @@ def _of_six(body: bytes) -> Peer:
 
 
 def _of_unix(body: bytes) -> Peer:
-    return "unix:" + body[:108].rstrip(b"\0").decode("utf-8", "backslashreplace")
+    """Its path, printable: a client binds its socket to what it likes, a line break in it too."""
+    path = body[:108].rstrip(b"\0").decode("utf-8", "backslashreplace")
+    return "unix:" + "".join(
+        letter if letter.isprintable() else ascii(letter)[1:-1] for letter in path
+    )
 
 
 _BINARY: Final[dict[int, tuple[int, Callable[[bytes], Peer]]]] = {

@@ -41,6 +41,8 @@ GOOD: dict[str, tuple[bytes, Any]] = {
     "binary 4": (binary(0x11, FOUR), ("192.0.2.7", 5000)),
     "binary 6": (binary(0x21, SIX), ("2001:db8::7", 5000, 0, 0)),
     "binary unix": (binary(0x31, UNIX), "unix:/run/a.sock"),
+    "binary unix, with a line break": (
+        binary(0x31, b"\0a\nb \xff".ljust(108, b"\0") + UNIX[108:]), "unix:\\x00a\\nb \\xff"),
     "binary with fields": (binary(0x11, FOUR + FIELDS), ("192.0.2.7", 5000)),
     "local": (binary(0x11, FOUR, command=0x20), None),
     "local, empty": (binary(0x00, b"", command=0x20), None),
