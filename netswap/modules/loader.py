@@ -37,8 +37,8 @@ from netswap.blame import describe
 from netswap.confine import leave_room
 from netswap.errors import AuthorError, BundleError
 from netswap.events import Refusal, Stage
-from netswap.http.hosting import FACTORIES, Application, hosted, sort_of
-from netswap.modules.application import Entrance
+from netswap.http.hosting import Application, hosted, sort_of
+from netswap.modules.application import NAMES, Entrance
 from netswap.modules.bundle import Bundle
 from netswap.modules.effects import Lookout, import_others
 from netswap.modules.importer import Importer, Unit, package_name, refuse
@@ -256,7 +256,7 @@ def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
 
 def _instead(module: ModuleType) -> str:
     """Which of the usual names a module has."""
-    there = [name for name in ("app", "application", *FACTORIES) if hasattr(module, name)]
+    there = [name for name in NAMES if hasattr(module, name)]
     are = "is" if len(there) == 1 else "are"
     return f", but {' and '.join(there)} {are}" if there else ""
 
