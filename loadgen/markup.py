@@ -24,15 +24,19 @@ def el(tag: str, *children: Child, **attributes: str) -> Element:
     return made
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Child]], caption: str = "") -> Element:
-    """A table whose first column heads its rows; a box around it scrolls where it is too wide."""
+def table(label: str, head: Sequence[str], rows: Iterable[Sequence[Child]]) -> Element:
+    """A table whose first column heads its rows, in a box that scrolls where it is too wide.
+
+    The box can be scrolled with keys, so it has a name, the ``label``, for who does not see it.
+    """
     body = el("tbody")
     for first, *others in rows:
         row = el("tr", el("th", first, scope="row"), *(el("td", cell) for cell in others))
         body.append(row)
     top = el("thead", el("tr", *(el("th", name, scope="col") for name in head)))
-    caption_ = [el("caption", caption)] if caption else []
-    return el("div", el("table", *caption_, top, body), class_="scrolls", tabindex="0")
+    box = el("div", class_="scrolls", tabindex="0", role="region", aria_label=label)
+    box.append(el("table", top, body))
+    return box
 
 
 def html(element: Element) -> str:

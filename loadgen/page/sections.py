@@ -174,7 +174,7 @@ def _event(event: EventReport, mark: Mark, quiet: Window | None) -> Element:
             role="figure",
             aria_label=label,
         ),
-        table(("latency", *_SHORT), rows),
+        table(f"Latency around event {mark.number}", ("latency", *_SHORT), rows),
         el("details", el("summary", "What it was, printed and returned"), *_said(event)),
         class_="card",
         id=f"event-{mark.number}",
@@ -209,7 +209,7 @@ def _percentiles(report: Report) -> Element:
         el("p", _ABOUT_THE_PERCENTILES, class_="quiet"),
         _key(("p50", "latency"), ("p99", "service time")),
         _chart("percentiles", f"Share of operations by latency: {spread_words(report.latency)}"),
-        table(("", *_NAMES), rows),
+        table("Percentiles", ("", *_NAMES), rows),
         class_="card",
     )  # fmt: skip
 
@@ -229,8 +229,8 @@ def _versions(report: Report) -> Element:
     return el(
         "section",
         el("h2", "Versions and connections"),
-        table(("answers by", "count", "share"), rows),
-        table(("connections", f"of {report.plan.connections:,}"), lines),
+        table("Answers by version", ("answers by", "count", "share"), rows),
+        table("Connections", ("connections", f"of {report.plan.connections:,}"), lines),
         class_="card",
     )
 
@@ -247,7 +247,7 @@ def _faults(report: Report) -> Element:
         el("li", f"{fault.what.replace('_', ' ')} on connection {fault.connection}: {fault.detail}")
         for fault in tally.examples
     )
-    section = el("section", el("h2", "Continuity"), table(("fault", "operations"), rows))
+    section = el("section", el("h2", "Continuity"), table("Faults", ("fault", "operations"), rows))
     section.set("class", "card")
     if tally.examples:
         section.append(el("ul", *examples, class_="reasons"))
@@ -262,7 +262,11 @@ def _numbers(report: Report, drawing: Drawing) -> Element:
         "section",
         el("h2", "The same in numbers"),
         el("p", own, class_="quiet"),
-        el("details", el("summary", "The time line as a table"), table(head, _coarse(drawing))),
+        el(
+            "details",
+            el("summary", "The time line as a table"),
+            table("The time line", head, _coarse(drawing)),
+        ),
         class_="card",
     )
 

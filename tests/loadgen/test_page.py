@@ -89,6 +89,14 @@ def test_the_text_is_whole_without_a_script() -> None:
     assert text.count("<table>") >= 5
 
 
+def test_what_can_be_focused_has_a_name() -> None:
+    """Boxes that scroll, and figures: somebody who hears the page is told what they are."""
+    elements = Reader(page(steady_run(6, pushed_at(2000)))).elements
+    named = [attributes for _, attributes in elements if {"tabindex", "role"} & attributes.keys()]
+    assert len(named) >= 12
+    assert all(attributes.get("aria-label") for attributes in named)
+
+
 def test_the_drawing_has_every_event_and_every_operation() -> None:
     """The embedded data is JSON, with the spike in its bucket and a window for each event."""
     seen = steady_run(6, pushed_at(2000), pushed_at(4000, 20), slow={2100: 77})
