@@ -7,7 +7,8 @@ client is not read either. The answers of plain functions to one chunk of input 
 Known bugs, mended in version 2: the answer to HEAD, when it is a stream, ends with a last chunk,
 which the client takes for the beginning of the next answer. A head has less time when the one
 before it was slow. A client that is refused while it sends may get a reset instead of the answer.
-One that does not read its answers keeps them in memory for as long as it likes.
+One that does not read its answers keeps them in memory for as long as it likes. When the server
+stops, a connection on which half a head has come is closed.
 """
 
 from __future__ import annotations

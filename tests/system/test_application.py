@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.system.harness import Client, Server, until
 
@@ -142,6 +144,89 @@ def test_a_save_is_a_push_and_sessions_survive_it(server: Server) -> None:
         until(lambda: get(client) == "three", "the mended save is served")
         assert get(client, "/loads") == "ott"  # what is kept is one for all versions
     server.stop()
+
+
+AIOHTTP = """
+import asyncio
+from pathlib import Path
+from aiohttp import web
+
+async def slow(request):
+    Path("began").touch()
+    await asyncio.sleep(0.5)
+    return web.Response(text="slow")
+
+async def talk(request):
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    async for message in ws:
+        await ws.send_str(message.data)
+    return ws
+
+async def cleaned(app):
+    Path("cleaned").touch()
+
+app = web.Application()
+app.on_cleanup.append(cleaned)
+app.add_routes([web.get("/slow", slow), web.get("/talk", talk)])
+"""
+STARLETTE = """
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+
+async def slow(request):
+    Path("began").touch()
+    await asyncio.sleep(0.5)
+    return PlainTextResponse("slow")
+
+async def talk(websocket):
+    await websocket.accept()
+    async for message in websocket.iter_text():
+        await websocket.send_text(message)
+
+@asynccontextmanager
+async def lifespan(app):
+    yield
+    Path("cleaned").touch()
+
+routes = [Route("/slow", slow), WebSocketRoute("/talk", talk)]
+app = Starlette(routes=routes, lifespan=lifespan)
+"""
+
+
+@pytest.mark.parametrize(
+    "source", [pytest.param(AIOHTTP, marks=pytest.mark.slow), STARLETTE], ids=["aiohttp", "asgi"]
+)
+def test_a_stop_answers_what_is_owed_and_ends_the_rest_in_order(
+    server: Server, source: str
+) -> None:
+    """The last answer says that it is, WebSockets get 1012, and the application cleans up."""
+    (server.folder / "main.py").write_text(source)
+    server.start()
+    with (
+        server.client("http") as idle,
+        server.client("http") as busy,
+        connect(f"ws://127.0.0.1:{server.ports['http']}/talk") as session,
+    ):
+        idle.send(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.line().startswith("HTTP/1.1 ")
+        session.send("x")
+        assert session.recv() == "x"
+        busy.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        until((server.folder / "began").exists, "the request is in flight")
+        server.signal()
+        with pytest.raises(ConnectionClosed) as ended:
+            session.recv(10)
+        assert ended.value.rcvd.code == 1012
+        assert not idle.rest().startswith(b"HTTP")
+        head, _, body = busy.rest().partition(b"\r\n\r\n")
+        assert (b"\r\nconnection: close" in head.lower(), body) == (True, b"slow")
+        assert server.wait(5) == 0
+    assert (server.folder / "cleaned").exists()
 
 
 def test_what_was_pushed_is_served_again_unless_the_files_were_edited(
