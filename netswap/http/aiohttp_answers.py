@@ -36,6 +36,9 @@ LINES: Final = 1024
 """Header lines that are remembered; of an application they are few."""
 
 
+_STARTED: Final = Phase.STARTED
+
+
 class _Whole(Response):
     """A whole answer whose head was put together by aiohttp."""
 
@@ -155,6 +158,11 @@ def _first_line(status_line: str) -> bytes:
     return serialize_headers(status_line, CIMultiDict())[:-2]
 
 
+@lru_cache(maxsize=64)
+def _status(status_line: str) -> int:
+    return status_of(int(status_line[9:12]), _first_line(status_line)[13:-2])
+
+
 @lru_cache(maxsize=LINES)
 def _line(name: str, value: str) -> bytes:
     if name.lower() in _OWN_IN_LOWER_CASE:
@@ -243,8 +251,7 @@ class Writer(AbstractStreamWriter):
             self._head = None
             self._check()
             self.output_size += len(status_line)
-            reason = _first_line(status_line)[13:-2]
-            self._start(status_of(int(status_line[9:12]), reason), _rows(headers))
+            self._start(_status(status_line), _rows(headers))
             self._is_bare = self._compressor is None and self.length is None
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -260,7 +267,7 @@ class Writer(AbstractStreamWriter):
             self._line.interim(data)
             return
         exchange = self._line.exchange
-        if self._is_bare and exchange.phase is Phase.STARTED:  # what a long stream does most
+        if self._is_bare and exchange.phase is _STARTED:  # what a long stream does most
             exchange.write_nowait(data)
             self.output_size += len(data)
             if drain and exchange.entry.target.writing_paused:

@@ -27,6 +27,10 @@ Rows = list[tuple[bytes, bytes]]
 
 CHUNKED: Final = "chunked"
 LENGTH: Final = "length"
+KNOWN: Final = 512
+"""Heads of answers in parts that are remembered."""
+KNOWN_SIZE: Final = 1024
+"""Bytes of the longest of them."""
 TO_THE_END: Final = "to the end"
 NOTHING: Final = "nothing"
 
@@ -72,35 +76,78 @@ def whole(request: Request, response: Response) -> Whole:
 
 
 def start(request: Request, status: int, headers: Headers) -> Start:
-    """The head of an answer that comes in parts. Raises ValueError."""
+    """The head of an answer that comes in parts. Raises ValueError.
+
+    Of equal heads only the first is looked at.
+    """
+    rows = list(headers)
+    version, is_head = request.head.version, request.head.method == "HEAD"
+    key = (status, version, is_head, tuple(rows))
+    try:
+        known = _starts.get(key) if type(status) is int else None
+    except TypeError:  # of what can't be a key
+        known = None
+    if known is None:
+        known = _made(request, status, rows)
+        if type(status) is int and len(known.lines) <= KNOWN_SIZE:
+            _remember(key, known)
+    date = b"" if known.is_dated else date_line()
+    lines = b"".join((known.lines, date, known.last_line))
+    return Start(lines, known.framing.copy(), known.says_last)
+
+
+class _Start(NamedTuple):
+    """What is the same for all heads that say the same."""
+
+    lines: bytes
+    is_dated: bool
+    last_line: bytes
+    framing: dict[str, Any]
+    says_last: bool
+
+
+_starts: dict[tuple[Any, ...], _Start] = {}
+
+
+def _made(request: Request, status: int, headers: Rows) -> _Start:
     rows, says_last = _rows(headers)
     framing, line = _framing(request, status, _length(rows))
     if status == 204:
         rows = [row for row in rows if row[0].lower() != b"content-length"]
-    lines = b"".join((_status(status), header_lines(rows), _dated(rows), line))
     noted = framing | {"status": status, "sent": 0}
-    return Start(lines, noted, says_last or framing["how"] == TO_THE_END)
+    last = says_last or framing["how"] == TO_THE_END
+    return _Start(_status(status) + header_lines(rows), _is_dated(rows), line, noted, last)
+
+
+def _remember(key: tuple[Any, ...], known: _Start) -> None:
+    if len(_starts) >= KNOWN:
+        _starts.clear()
+    try:
+        _starts[key] = known
+    except TypeError:  # of a value that is a bytearray
+        return
 
 
 def part(exchange: Exchange, data: bytes) -> bytes:
     """Some bytes of a body as they go over the wire. Raises ValueError beyond the length."""
     framing = exchange.framing
     how = framing["how"]
-    if how == NOTHING or exchange.request.method == "HEAD" or not data:
+    if not data or how == NOTHING or exchange.request.head.method == "HEAD":
         return b""
+    size = len(data)
     if how == LENGTH:
-        if len(data) > framing["left"]:
-            more = len(data) - framing["left"]
+        if size > framing["left"]:
+            more = size - framing["left"]
             raise ValueError(f"the answer is {more} bytes longer than it said")
-        framing["left"] -= len(data)
-    framing["sent"] += len(data)
-    return b"%x\r\n%b\r\n" % (len(data), data) if how == CHUNKED else data
+        framing["left"] -= size
+    framing["sent"] += size
+    return b"%x\r\n%b\r\n" % (size, data) if how == CHUNKED else data
 
 
 def end(exchange: Exchange) -> bytes:
     """What stands behind a body. Raises ValueError when some of it is missing."""
     framing = exchange.framing
-    if exchange.request.method == "HEAD":
+    if exchange.request.head.method == "HEAD":
         return b""
     if framing["how"] == LENGTH and framing["left"]:
         raise ValueError(f"the answer is {framing['left']} bytes shorter than it said")
@@ -132,8 +179,12 @@ def _length(rows: Rows) -> int | None:
     return int(found[0])
 
 
+def _is_dated(rows: Rows) -> bool:
+    return any(name.lower() == b"date" for name, _ in rows)
+
+
 def _dated(rows: Rows) -> bytes:
-    return b"" if any(name.lower() == b"date" for name, _ in rows) else date_line()
+    return b"" if _is_dated(rows) else date_line()
 
 
 def _framing(request: Request, status: int, length: int | None) -> tuple[dict[str, Any], bytes]:

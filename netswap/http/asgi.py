@@ -20,7 +20,7 @@ import asyncio
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -42,6 +42,9 @@ from netswap.stack import Host
 __all__ = ["AsgiAdapter"]
 
 Message = MutableMapping[str, Any]
+
+_STARTED: Final = Phase.STARTED
+_GONE: Final = Phase.GONE
 
 PEERS: Final = 4096
 """Connections of which it is remembered who is at their ends."""
@@ -81,28 +84,22 @@ class AsgiAdapter:
         """Run the shutdown."""
         await self._lifespan.stop()
 
-    async def answer(self, request: Request) -> Response | None:
+    def answer(self, request: Request) -> Coroutine[Any, Any, None]:
         """Let the application answer, through the request's exchange."""
-        cycle = _Cycle(request)
-        entry = request.exchange.entry
-        if request.head.upgrade and is_asked_for(request):
-            await self._converse(Conversation(request, cycle), request, entry)
-        else:
-            await self._call(cycle, request, self._scope(request.head, entry))
-        return None
+        return self._call(request, None)
 
-    async def resume(self, channel: Channel) -> None:
+    def resume(self, channel: Channel) -> Coroutine[Any, Any, None]:
         """Go on with a WebSocket of other code."""
-        request = channel.request
-        assert request is not None
-        conversation = Conversation(request, _Cycle(request), channel)
-        await self._converse(conversation, request, channel.entry)
+        assert channel.request is not None
+        return self._call(channel.request, channel)
 
-    async def _converse(self, conversation: Conversation, request: Request, entry: Entry) -> None:
-        scope = conversation.scope_after(self._scope(request.head, entry))
-        await self._call(conversation, request, scope)
-
-    async def _call(self, cycle: _Cycle | Conversation, request: Request, scope: Message) -> None:
+    async def _call(self, request: Request, channel: Channel | None) -> None:
+        cycle: _Cycle | Conversation = _Cycle(request)
+        entry = request.exchange.entry if channel is None else channel.entry
+        scope = self._scope(request.head, entry)
+        if channel is not None or (request.head.upgrade and is_asked_for(request)):
+            cycle = Conversation(request, cycle, channel)
+            scope = cycle.scope_after(scope)
         self.open += 1
         try:
             await self._application(scope, cycle.receive, cycle.send)
@@ -302,7 +299,7 @@ class _Cycle:
 
     async def receive(self) -> Message:
         """The next part of the body; ``http.disconnect`` when nobody waits for the answer."""
-        if self._exchange.phase is Phase.GONE or self._takes is _AFTER_ALL:
+        if self._exchange.phase is _GONE or self._takes is _AFTER_ALL:
             return self._disconnect()
         if not self._rest:
             if not self._exchange.left:
@@ -318,7 +315,7 @@ class _Cycle:
     async def send(self, message: Message) -> None:
         """A part of the answer. Raises OSError when nobody waits for it."""
         exchange = self._exchange
-        if exchange.phase is Phase.GONE:
+        if exchange.phase is _GONE:
             self.told = True
             raise ConnectionResetError("the client is gone")
         take = self._takes.get(message["type"])
@@ -327,10 +324,12 @@ class _Cycle:
                 f"{message['type']} was sent where {' or '.join(self._takes) or 'nothing'} may be"
             )
         take(self, message)
-        if exchange.phase is Phase.STARTED:
+        if exchange.phase is _STARTED:
             if self._file is not None:
                 await self._send_file(self._file)
-            await exchange.drained()
+                await exchange.drained()
+            elif exchange.entry.target.writing_paused:
+                await exchange.drained()
 
     # receiving
 

@@ -19,7 +19,6 @@ What is new since version 1:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from netswap import Connection, State, migration, reference
@@ -384,32 +383,40 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         if exchange is not self.state.current:
             return
         request = exchange.request
-        lines, framing, says_last = Outline.start(request, status, headers)
-        last = says_last or not request.keep_alive or self.state.ending != OPEN
-        if last:
+        head = request.head
+        lines, exchange.framing, says_last = Outline.start(request, status, headers)
+        if says_last or not head.keep_alive or self.state.ending != OPEN:
             self.state.ending = OWED
-        end = CLOSE if last else KEEP_ALIVE if request.version == "1.0" else b"\r\n"
-        exchange.framing = framing
-        self.write(lines + end)
+            last = CLOSE
+        else:
+            last = KEEP_ALIVE if head.version == "1.0" else b"\r\n"
+        self.write(lines + last)
 
     def answer_body(self, exchange: Exchange, data: bytes) -> None:
         """Some bytes of an answer's body."""
-        if exchange is self.state.current:
-            self.write(self._or_abort(Outline.part, exchange, data))
-
-    def answer_end(self, exchange: Exchange) -> None:
-        """The end of an answer that came in parts."""
-        if exchange is self.state.current:
-            self.write(self._or_abort(Outline.end, exchange))
-            self._note(exchange)
-            self._next()
-
-    def _or_abort(self, outline: Callable[..., bytes], *words: Any) -> bytes:
+        if exchange is not self.state.current:
+            return
         try:
-            return outline(*words)
+            piece = Outline.part(exchange, data)
         except ValueError:  # the client must not take it for whole
             self.abort()
             raise
+        if piece:
+            self.write(piece)
+
+    def answer_end(self, exchange: Exchange) -> None:
+        """The end of an answer that came in parts."""
+        if exchange is not self.state.current:
+            return
+        try:
+            piece = Outline.end(exchange)
+        except ValueError:
+            self.abort()
+            raise
+        if piece:
+            self.write(piece)
+        self._note(exchange)
+        self._next()
 
     def _note(self, exchange: Exchange) -> None:
         """An answer in parts is over, or the client has not waited for its end."""
