@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from loadgen.continuity import OPERATION_FAULTS
 from loadgen.report import Report
 from loadgen.verdict import Verdict
-from loadgen.wording import ending, quiet_window, spread_words, time_words, what_happened
+from loadgen.wording import (
+    ending,
+    quiet_window,
+    spread_words,
+    stands_out,
+    time_words,
+    what_happened,
+)
 
 __all__ = ["render"]
 
@@ -56,7 +63,8 @@ def _events(report: Report, sparks: Sequence[str]) -> Iterator[str]:
         yield _line(f"at {event.start_s:.2f} s", f"{what_happened(event)}: {ending(event)}")
         p99, worst = (time_words(event.window[name]) for name in ("p99", "max"))
         blocks = f"{sparks[number]}  " if number < len(sparks) else ""
-        yield _line("", f"{blocks}p99 {p99}  max {worst}")
+        noticed = "  stands out" if stands_out(event, report) else ""
+        yield _line("", f"{blocks}p99 {p99}  max {worst}{noticed}")
     if report.worst_event is not None:
         worst_event, quiet = report.worst_event, quiet_window(report)
         where = f"  at {worst_event.start_s:.2f} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loadgen.report import EventReport, Report, Spread
 from loadgen.windows import NULLS_NEEDED, Window
 
-__all__ = ["ending", "quiet_window", "spread_words", "time_words", "what_happened"]
+__all__ = ["ending", "quiet_window", "spread_words", "stands_out", "time_words", "what_happened"]
 
 
 def time_words(us: float | None) -> str:
@@ -31,6 +31,17 @@ def what_happened(event: EventReport) -> str:
 def quiet_window(report: Report) -> Window | None:
     """The worst in which nothing happened, when there are enough of them to say something."""
     return report.worst_null if len(report.nulls) >= NULLS_NEEDED else None
+
+
+def stands_out(event: EventReport, report: Report) -> bool | None:
+    """Whether its window has a higher p99 than every one in which nothing happened.
+
+    None when the run can't say it: too short, or nothing was measured.
+    """
+    quiet, p99 = quiet_window(report), event.window["p99"]
+    if quiet is None or p99 is None:
+        return None
+    return p99 > (quiet.latency["p99"] or 0.0)
 
 
 def ending(event: EventReport) -> str:

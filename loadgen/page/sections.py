@@ -12,8 +12,14 @@ from loadgen.markup import Child, el, table
 from loadgen.page.drawing import Drawing, Mark
 from loadgen.report import PERCENTILES, EventReport, Report, Spread
 from loadgen.verdict import Verdict
-from loadgen.windows import Window
-from loadgen.wording import ending, quiet_window, spread_words, time_words, what_happened
+from loadgen.wording import (
+    ending,
+    quiet_window,
+    spread_words,
+    stands_out,
+    time_words,
+    what_happened,
+)
 
 __all__ = ["body", "title"]
 
@@ -134,7 +140,7 @@ def _connections(drawing: Drawing, versions: list[tuple[str, str]]) -> Iterator[
 
 def _events(report: Report, drawing: Drawing) -> Element:
     pairs = zip(report.events, drawing.marks, strict=True)
-    cards = [_event(event, mark, quiet_window(report)) for event, mark in pairs]
+    cards = [_event(event, mark, report) for event, mark in pairs]
     section = el("section", el("h2", "Events"), _about_the_windows(report))
     section.append(el("div", *cards, class_="grid"))
     return section
@@ -156,7 +162,8 @@ def _about_the_windows(report: Report) -> Element:
     return el("p", *parts, class_="quiet")
 
 
-def _event(event: EventReport, mark: Mark, quiet: Window | None) -> Element:
+def _event(event: EventReport, mark: Mark, report: Report) -> Element:
+    quiet = quiet_window(report)
     beside = [("around it", event.window), ("the rest", event.rest)]
     if quiet is not None:
         beside.insert(1, ("quiet, worst", quiet.latency))
@@ -166,7 +173,12 @@ def _event(event: EventReport, mark: Mark, quiet: Window | None) -> Element:
     return el(
         "article",
         el("h3", number, f" {what_happened(event)}"),
-        el("p", f"at {event.start_s:.2f} s, {ending(event)}", class_="quiet"),
+        el(
+            "p",
+            f"at {event.start_s:.2f} s, {ending(event)} ",
+            *_noticed(event, report),
+            class_="quiet",
+        ),
         el(
             "div",
             class_="chart window",
@@ -179,6 +191,14 @@ def _event(event: EventReport, mark: Mark, quiet: Window | None) -> Element:
         class_="card",
         id=f"event-{mark.number}",
     )
+
+
+def _noticed(event: EventReport, report: Report) -> Iterator[Element]:
+    """A word on whether anybody noticed, where the run can say it."""
+    noticed = stands_out(event, report)
+    if noticed is not None:
+        words = "stands out" if noticed else "unnoticed"
+        yield el("span", words, class_="chip poor" if noticed else "chip good")
 
 
 def _said(event: EventReport) -> Iterator[Element]:

@@ -125,10 +125,19 @@ def test_answers_are_drawn_by_version_and_faults_by_time() -> None:
 
 def test_each_event_is_set_beside_the_worst_of_the_quiet() -> None:
     """The page names the worst window, and says what the same run does when nothing happens."""
-    text = page(steady_run(9, pushed_at(2000), pushed_at(6000), slow={6100: 30, 8000: 5}))
+    text = page(
+        steady_run(
+            9,
+            pushed_at(2000),
+            pushed_at(6000),
+            slow={**dict.fromkeys(range(6100, 6120), 30), 8000: 5},
+        )
+    )
     words = re.sub(r"<[^>]*>", "", text)
     assert "The worst window is that of event 2" in words
     assert words.count("quiet, worst") == 2
+    chips = [a["class"] for tag, a in Reader(text).elements if "chip" in (a.get("class") or "")]
+    assert chips == ["chip good", "chip poor"], "only the second is beyond the quiet"
     assert re.search(r"When nothing happened, 1 ms in the worst of \d+ as long", words)
 
 
