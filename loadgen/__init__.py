@@ -24,6 +24,7 @@ In reading order:
 - ``timeline``    the run by time, in buckets that lose no spike (no I/O)
 - ``result``      the run as JSON, with its schema; ``comparison`` sets two side by side
 - ``picture``     the time lines of several runs as an SVG; elements are made by ``markup``
+- ``hdr``         the raw times as an HdrHistogram log (no I/O)
 - ``page``        the report as one file for a browser
 
 Latency is counted from the intended time of an operation, not from when it could be sent: a server

@@ -7,6 +7,7 @@ import json
 import os
 import ssl
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from loadgen.comparison import (
     parse_limit,
     render_comparison,
 )
-from loadgen.conductor import conduct
+from loadgen.conductor import Observation, conduct
 from loadgen.dialects import DIALECTS, dialect
 from loadgen.events import push_command
+from loadgen.hdr import log_lines
 from loadgen.live import watching
 from loadgen.page import write_page
 from loadgen.picture import draw_picture
@@ -193,6 +195,10 @@ def main() -> None:
     "--save", "saved", type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Keep what --json prints in this file, for compare.",
 )  # fmt: skip
+@click.option(
+    "--hdr", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the latencies as an HdrHistogram log, a histogram a second.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the summary.")
 @click.pass_context
 def run(context: click.Context, /, **asked: Any) -> None:
@@ -215,6 +221,8 @@ def run(context: click.Context, /, **asked: Any) -> None:
     verdict = judge(report, asked["thresholds"])
     if asked["page"]:
         write_page(asked["page"], seen, report, verdict)
+    if asked["hdr"]:
+        _write_hdr(asked["hdr"], seen)
     if asked["saved"]:
         asked["saved"].write_text(json.dumps(build_result(seen, report, verdict)) + "\n")
     if asked["as_json"]:
@@ -271,6 +279,12 @@ def picture(runs: tuple[str, ...], title: str, out: Path) -> None:
 def schema() -> None:
     """Print the JSON Schema of what run prints with --json."""
     click.echo(json_schema(), nl=False)
+
+
+def _write_hdr(file: Path, seen: Observation) -> None:
+    start = seen.start or time.monotonic_ns()
+    began = time.time() - (time.monotonic_ns() - start) / 1_000_000_000
+    file.write_text("\n".join(log_lines(seen.samples, start, began)) + "\n", encoding="utf-8")
 
 
 def _plan(asked: dict[str, Any]) -> Plan:

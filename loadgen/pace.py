@@ -122,7 +122,9 @@ class Profile:
 
 
 class Waves(msgspec.Struct, frozen=True):
-    """Each of ``lines`` once in the first tenth of the duration and once in the last."""
+    """Each of ``lines`` twice, in waves of a fifth of the duration: from the start, and from three
+    quarters on; what is left at the end is for those that are late.
+    """
 
     start: int
     duration_ns: int
@@ -131,9 +133,9 @@ class Waves(msgspec.Struct, frozen=True):
     def intended(self, k: int) -> int:
         """The time (ns) at which operation ``k`` must be sent; there is no third wave."""
         wave, line = divmod(k, self.lines)
-        tenth = self.duration_ns // 10
-        begins = (0, 9 * tenth, self.duration_ns)[min(wave, 2)]
-        return self.start + begins + tenth * line // self.lines
+        long = self.duration_ns // 5
+        begins = (0, self.duration_ns * 3 // 4, self.duration_ns)[min(wave, 2)]
+        return self.start + begins + long * line // self.lines
 
     def due(self, now: int) -> int:
         """How many operations are intended at ``now`` or before."""

@@ -93,7 +93,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "rate", pace=_constant, returns=True,
     ),
     "idle": Scenario(
-        "every connection asks once in the first tenth, is silent, and asks again in the last",
+        "every connection asks once in the first fifth, is silent, and asks again at the end",
         "none", pace=_waves, mean=_mean_waves,
     ),
     "slow": Scenario(

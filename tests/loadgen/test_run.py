@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,17 @@ def test_a_faithful_server_is_acquitted(server: Serve, load: Load, protocol: str
     )
 
 
-def test_a_run_ends_when_the_last_answer_is_there(server: Serve, load: Load) -> None:
-    """The grace is a bound, not a pause: an open loop that is owed nothing ends."""
-    done = load("--protocol", "verify", "--port", server("verify", "none"), *OPEN, "--grace", "60s")
-    assert done.exit_code == 0
+def test_a_run_ends_when_the_last_answer_is_there(
+    server: Serve, load: Load, tmp_path: Path
+) -> None:
+    """The grace is a bound, no pause: an open loop that is owed nothing ends. --hdr is written."""
+    log = tmp_path / "run.hlog"
+    line = ("--protocol", "verify", "--port", server("verify", "none"), *OPEN, "--grace", "60s")
+    assert load(*line, "--hdr", log).exit_code == 0
+    lines = log.read_text().splitlines()
+    assert [text[:6] for text in lines] == ["#[Hist", "#[Star", '"Start', "0.000,", "Tag=se"]
+    began = float(lines[1].removeprefix("#[StartTime: ").split()[0])
+    assert 0 < time.time() - began < 60
 
 
 def test_large_payloads_cross_whole(server: Serve, load: Load) -> None:

@@ -170,7 +170,7 @@ async def test_loyal_waits_for_a_server_that_is_away() -> None:
 
 @on_uvloop
 async def test_idle_is_silent_in_between() -> None:
-    """Every connection asks twice, at the beginning and at the end, and lives."""
+    """Every connection asks twice, at the beginning and near the end, and lives."""
     seen, chunks = await watched(scenario="idle", connections=20, ms=400)
     assert [len(each) for each in chunks] == [2] * 20
     assert min(each[1][0] - each[0][0] for each in chunks) > 0.2
@@ -263,11 +263,11 @@ def test_a_profile_counts_what_it_intends(
 
 @given(st.integers(1, 50), st.integers(10**6, 10**10))
 def test_waves_come_twice(lines: int, duration: int) -> None:
-    """Each line in the first tenth and in the last, and then no more before the end."""
+    """Each line in the first fifth and near the end, and then no more before it."""
     waves = Waves(0, duration, lines)
     check(waves, 2 * lines)
     assert waves.due(duration - 1) == 2 * lines
-    assert waves.intended(lines) - waves.intended(0) >= duration * 8 // 10
+    assert waves.intended(lines) - waves.intended(0) >= duration * 7 // 10
 
 
 def check(pace: Pacing, number: int) -> None:
