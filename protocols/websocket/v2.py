@@ -5,7 +5,8 @@ application's channel, or the application is called for each. It is read no more
 application is behind, or the client does not read. Each ``PING_S`` seconds it is asked whether it
 is there; after a close it has ``CLOSE_S`` seconds to answer.
 
-Whatever a client sends is a sign of life: a pong may stand behind a long message.
+Whatever a client sends is a sign of life: a pong may stand behind a long message. One that takes
+nothing of what was sent to it is dropped at the second ping: it would hold that for ever.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Talk(State, kind="websocket.connection", version=2):
     frames: Frames = reference(Frames, Frames.to_canonical, Frames.from_canonical)
     silent: int = 0
     """So many pings were sent since something has come."""
+    taken: int | None = None
+    """What ``outstanding()`` said at the last ping."""
 
 
 @migration("websocket.connection", 1, 2)
@@ -42,10 +45,11 @@ def up(old: dict[str, Any]) -> dict[str, Any]:
     return old | {"silent": int(old["pinged"])}
 
 
-@migration("websocket.connection", 2, 1)
+@migration("websocket.connection", 2, 1, derived=["silent", "taken"])
 def down(new: dict[str, Any]) -> dict[str, Any]:
     """Version 1 knows only whether a pong is owed."""
-    return new | {"pinged": new["silent"] > 0}
+    row = {name: value for name, value in new.items() if name not in ("silent", "taken")}
+    return row | {"pinged": new["silent"] > 0}
 
 
 class WebSocket(Connection[Talk], uses={"app": "http.app"}):
@@ -109,6 +113,11 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
             state.frames.fail(code, reason)
             self._end(code, reason)
             self._finish()
+            return
+        before, state.taken = state.taken, self.outstanding()
+        if before is not None and state.taken == before:
+            self._end(1006, f"nothing of what was sent was taken for {PING_S:g} s")
+            self.abort()
             return
         state.silent += 1
         self._say(state.frames.ping(TOLD))

@@ -348,6 +348,29 @@ async def test_a_client_whose_pong_stands_behind_a_long_message_stays(serve, ver
     assert await client.read(2) == (PING[:2] if stays else b"\x88\x18")
 
 
+async def test_a_client_that_takes_nothing_of_what_it_is_sent_is_dropped(serve):
+    """It may be slow; but one that sleeps would hold messages, and who sends them, for ever."""
+    server = await serve(http, v2, module, kind="http.connection")
+    client = await server.connect(buffer=4096)
+    await client.send(asking(b"/calls"))
+    await until(lambda: client.entry is not None and client.entry.kind == KIND)
+    entry = client.entry
+    connection = entry.target
+    channel = connection.state.channel
+    channel.send_nowait(b"x" * 10_000_000)
+    for _ in range(3):
+        connection.keepalive()
+        while connection.outstanding() == connection.state.taken:
+            await client.read(50_000)
+            await asyncio.sleep(0)
+            assert entry.target is connection
+    assert connection.reading_paused
+    connection.keepalive()
+    connection.keepalive()
+    await until(lambda: entry.target is None)
+    assert channel.closed
+
+
 @UP_AND_DOWN
 async def test_a_swap_within_the_closing_handshake(serve, steps):
     """We have closed and wait for the client's close; what it says until then is not lost."""
