@@ -171,6 +171,22 @@ async def test_reading_that_is_paused_stays_paused_and_loses_nothing(world: Make
     assert [await line(client), await line(client)] == [b"1 one\n", b"2 two\n"]
 
 
+async def test_a_closed_session_does_not_say_that_it_stays_open(
+    world: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its client's close comes after ours; the loops would log each time that it is none."""
+    one = await world()
+    client = await one.raw()
+    (entry,) = one.entries
+    calls = present(entry).state.calls
+    present(entry).close()
+    await client.send(client.farewell())
+    await until(lambda: not one.entries)
+    assert calls == ["eof", "close"]
+    assert not [row.message for row in caplog.records if row.name == "asyncio"]
+    client.close()
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 async def test_what_is_written_up_to_the_end_of_the_stream_is_sent(
     world: Make, swapped: bool
