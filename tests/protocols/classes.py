@@ -21,7 +21,7 @@ from netswap.testing.cases import Move
 from netswap.testing.play import Play
 from tests.masked import closing, deflated, frame
 
-__all__ = ["CLASSES", "TRANSCRIPTS", "Census", "replies_of"]
+__all__ = ["CLASSES", "OPENING", "TRANSCRIPTS", "WEBSOCKET", "Census", "replies_of", "text"]
 
 # -- what clients do --
 

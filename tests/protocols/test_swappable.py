@@ -13,8 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.frames import Opcode
 
 from netswap.testing import Difference, Do, Transcript, Wait
+from tests.masked import closing
+from tests.masked import frame as frame_of
+
+from .classes import OPENING, TRANSCRIPTS, WEBSOCKET, replies_of, text
 
 ROOT = Path(__file__).parents[2]
 PROTOCOLS = ROOT / "protocols"
@@ -148,6 +153,26 @@ def answers(data: bytes) -> list[bytes]:
     return [part for part in re.split(rb"(?=HTTP/1\.1 )", undated) if part]
 
 
+def frames_of_guests(data: bytes) -> list[bytes]:
+    """Frames of a WebSocket; of a guest, who has no name yet, not how many of it there are."""
+    return [re.sub(rb"guest[0-9.]+", b"guest", reply) for reply in replies_of(data)]
+
+
+CHAT_OPENING = OPENING.replace(b"/calls", b"/chat")
+BROWSERS = [
+    ("ann", CHAT_OPENING + text("/nick ann")),
+    ("bob", CHAT_OPENING),
+    ("bob", text("/nick bob") + text("/join den")),
+    ("ann", text("/jo", fin=False)),
+    ("ann", frame_of(Opcode.CONT, b"in den")),
+    ("bob", text("gr\u00fc\u00df")[:9]),
+    ("ann", Do.STOP_READING),
+    ("bob", text("gr\u00fc\u00df")[9:] + text("/who")),
+    ("ann", Do.READ_AGAIN),
+    ("ann", text("/quit") + closing(1000)),
+    ("bob", text("alone")),
+    ("bob", Do.END),
+]
 HTTP_OPTIONS: dict[str, Any] = {
     "beside": HTTP_BESIDE,
     "replies": answers,
@@ -217,10 +242,30 @@ PAIRS: dict[str, tuple[str, str, list[list[Any]], dict[str, Any]]] = {
         [TALK],
         {"replies": lines, "limit": len(TALK) + 1},  # boundaries: version 1 takes packets for lines
     ),
+    "chat over WebSocket": (
+        "chat/v1",
+        "chat/v2",
+        [BROWSERS],
+        {
+            "beside": [PROTOCOLS / f"{name}.py" for name in ("http/limits", "http/v2", "chat/web")],
+            "served": "http.connection",
+            "replies": frames_of_guests,
+        },
+    ),
     "kv": ("kv/v1", "kv/v2", [KV], {}),
     "kv away from home": ("kv/v1", "kv/v2", [KV], {"workers": 2}),
     "http": ("http/v1", "http/v2", [HTTP_BODIES, HTTP_LATER, HTTP_REFUSED], HTTP_OPTIONS),
     "http to a client that does not read": ("http/v1", "http/v2", [HTTP_STOPPED], HTTP_OPTIONS),
+    "websocket": (
+        "websocket/v1",
+        "websocket/v2",
+        [TRANSCRIPTS[name] for name in WEBSOCKET],
+        {
+            "beside": [*HTTP_BESIDE, PROTOCOLS / "http/v2.py"],
+            "served": "http.connection",
+            "replies": replies_of,
+        },
+    ),
     "receive buffers": (
         "buffers/contiguous",
         "buffers/chunked",
@@ -251,7 +296,7 @@ pytestmark = pytest.mark.timeout(600)  # thousands of plays, on a machine that m
 BOTH_LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
-LATER = ("http to a client that does not read",)
+LATER = ("http to a client that does not read", "websocket")
 """Such clients are swapped in ``test_classes.py``; here it is about faults in the swap."""
 
 
