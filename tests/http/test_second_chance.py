@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import web
@@ -12,11 +14,15 @@ from starlette.requests import Request as Asked
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
+from netswap import State
 from netswap.errors import HttpError
-from netswap.http import Request, Response
+from netswap.http import App, Request, Response, route
 from netswap.http.exchange import REPEATED
 from netswap.worker.watch import Watch
-from protocols.http import v1, v2
+from protocols.http import limits, v1, v2
+from tests.protocols.conftest import serve
+
+__all__ = ["serve"]
 
 Serves = Callable[[str], Any]
 METHODS = ["GET", "PUT", "POST", "DELETE"]
@@ -188,3 +194,58 @@ async def test_an_answer_that_has_begun_is_not_made_again(on_watch):
     await client.send(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
     head, _, rest = (await client.read_all()).partition(b"\r\n\r\n")
     assert (head[:15], rest, here.fired) == (b"HTTP/1.1 200 OK", b"", [])
+
+
+class Count(State, kind="http.app", version=1):
+    """How many have been answered."""
+
+    count: int = 0
+
+
+class Old(App[Count]):
+    """Answers, now or when the door is open."""
+
+    door: ClassVar[asyncio.Event]
+
+    @route("GET", "/")
+    async def root(self, request: Request) -> Response:
+        self.state.count += 1
+        return Response(f"old {self.state.count}")
+
+    @route("GET", "/wait")
+    async def wait(self, request: Request) -> Response:
+        await self.door.wait()
+        return await self.root(request)
+
+
+class New(Old):
+    """Fails when it has written to the state."""
+
+    @route("GET", "/")
+    async def root(self, request: Request) -> Response:
+        self.state.count += 10
+        raise Failed
+
+
+async def test_what_has_written_to_the_state_has_written_to_it(serve):
+    """The state crosses the way back as it is; coroutines that are inside go on."""
+    Old.door = asyncio.Event()
+    server = await serve(v2, limits, SimpleNamespace(Old=Old), kind="http.connection")
+    swap = server.prepare(SimpleNamespace(New=New))
+    watch = Watch(server.host, swap.changes.values(), Patient(), swap.take_back_now)
+    await watch.enter()
+    swap.slice(10**10)
+    client, inside = await server.connect(), await server.connect()
+    await inside.send(b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await client.read_all()).endswith(b"old 11")
+    Old.door.set()
+    assert b"HTTP/1.1 200 OK" in await inside.read_all()
+    await watch.leave()
+    assert [row["event"] for row in server.log.errors] == [
+        "callback_failed",
+        "guard_fired",
+        "callback_failed",
+        "guard_fired",
+    ]
+    server.log.errors.clear()

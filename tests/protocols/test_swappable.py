@@ -198,6 +198,8 @@ HTTP_LATER = [
     ("other", Do.END),
     ("third", post("/length", "abcde")[:80]),
     ("third", Do.END),
+    ("half", get("/slow/1") + get("/item/a") + get("/")),
+    ("half", Do.END),
     ("gone", get("/slow/5")),
     ("gone", Do.CLOSE),
     Wait(3),
