@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,14 @@ def test_over_tls_a_version_that_goes_past_the_session_fails() -> None:
     with pytest.raises(NotSwappable, match="nothing, then it was broken off") as failed:
         check_swappable(OLD, bad, [b"one\n"], loops=["asyncio"], over=["plain", "tls"], **quick)
     assert set(failed.value.report.plays) == {"asyncio", "asyncio over TLS"}
+
+
+def test_without_trustme_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only TLS needs it, so netswap does not bring it along."""
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    with pytest.raises(UsageError, match="trustme, which makes one, is not installed") as refused:
+        check_swappable(OLD, NEW, SHORT, over="tls")
+    assert refused.value.advice == "pip install trustme"
 
 
 def test_over_tls_there_is_a_cut_behind_each_byte_of_the_wire() -> None:
