@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -26,7 +26,7 @@ from loadgen.dialects import DIALECTS, dialect
 from loadgen.events import push_command
 from loadgen.hdr import log_lines
 from loadgen.live import watching
-from loadgen.page import write_page
+from loadgen.page import render_page
 from loadgen.picture import draw_picture
 from loadgen.plan import (
     PORTS,
@@ -40,13 +40,13 @@ from loadgen.plan import (
     parse_rates,
     parse_target,
 )
-from loadgen.report import build_report
+from loadgen.report import Report, build_report
 from loadgen.result import build_result, json_schema, read_result
 from loadgen.scenarios import SCENARIOS, complete
 from loadgen.sparkline import event_lines
 from loadgen.summary import render
 from loadgen.thresholds import parse_threshold
-from loadgen.verdict import judge
+from loadgen.verdict import Verdict, judge
 
 __all__ = ["main"]
 
@@ -83,7 +83,16 @@ def _parse_protocol(name: str) -> str:
     return name
 
 
+def _parse_output(text: str) -> Path:
+    """Where a file can be written: known before a run, not after it."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PlanError(f"{text} can't be written: is its folder there?")
+    return path
+
+
 _DURATION = _Parsed("duration", parse_duration)
+_OUTPUT = _Parsed("file", _parse_output)
 
 
 @click.group()
@@ -188,15 +197,15 @@ def main() -> None:
     show_default=True, help="Auto: a live view at a terminal, some lines elsewhere.",
 )  # fmt: skip
 @click.option(
-    "--report", "page", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    "--report", "page", type=_OUTPUT,
     help="Write the report as a page here: one file, which opens offline.",
 )  # fmt: skip
 @click.option(
-    "--save", "saved", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    "--save", "saved", type=_OUTPUT,
     help="Keep what --json prints in this file, for compare.",
 )  # fmt: skip
 @click.option(
-    "--hdr", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    "--hdr", type=_OUTPUT,
     help="Write the latencies as an HdrHistogram log, a histogram a second.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the summary.")
@@ -219,17 +228,37 @@ def run(context: click.Context, /, **asked: Any) -> None:
         context.exit(_INTERRUPTED)
     report = build_report(seen)
     verdict = judge(report, asked["thresholds"])
-    if asked["page"]:
-        write_page(asked["page"], seen, report, verdict)
-    if asked["hdr"]:
-        _write_hdr(asked["hdr"], seen)
-    if asked["saved"]:
-        asked["saved"].write_text(json.dumps(build_result(seen, report, verdict)) + "\n")
     if asked["as_json"]:
         click.echo(json.dumps(build_result(seen, report, verdict)))
     else:
         click.echo(render(report, verdict, event_lines(seen, report)))
+    _keep(asked, _Told(seen, report, verdict))
     context.exit(verdict.exit_code)
+
+
+class _Told(NamedTuple):
+    """A run with what is made of it."""
+
+    seen: Observation
+    report: Report
+    verdict: Verdict
+
+
+def _keep(asked: dict[str, Any], told: _Told) -> None:
+    """Write the files that were asked for; the result is on the screen already."""
+    if asked["page"]:
+        _write(asked["page"], render_page(*told))
+    if asked["hdr"]:
+        _write(asked["hdr"], _hdr_log(told.seen))
+    if asked["saved"]:
+        _write(asked["saved"], json.dumps(build_result(*told)) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"{path} can't be written: {error.strerror}") from error
 
 
 @main.command(name="compare")
@@ -262,7 +291,7 @@ def compare_runs(
 @click.argument("runs", nargs=-1, required=True, metavar="NAME=FILE...")
 @click.option("--title", default="Latency by time", show_default=True)
 @click.option(
-    "--out", required=True, type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    "--out", required=True, type=_OUTPUT,
     help="The SVG file to write.",
 )  # fmt: skip
 def picture(runs: tuple[str, ...], title: str, out: Path) -> None:
@@ -272,7 +301,7 @@ def picture(runs: tuple[str, ...], title: str, out: Path) -> None:
         read = {name: read_result(Path(file)) for name, _, file in named}
     except PlanError as error:
         raise click.UsageError(str(error)) from error
-    out.write_text(draw_picture(read, title), encoding="utf-8")
+    _write(out, draw_picture(read, title))
 
 
 @main.command()
@@ -281,10 +310,10 @@ def schema() -> None:
     click.echo(json_schema(), nl=False)
 
 
-def _write_hdr(file: Path, seen: Observation) -> None:
+def _hdr_log(seen: Observation) -> str:
     start = seen.start or time.monotonic_ns()
     began = time.time() - (time.monotonic_ns() - start) / 1_000_000_000
-    file.write_text("\n".join(log_lines(seen.samples, start, began)) + "\n", encoding="utf-8")
+    return "\n".join(log_lines(seen.samples, start, began)) + "\n"
 
 
 def _plan(asked: dict[str, Any]) -> Plan:

@@ -202,6 +202,8 @@ def test_an_event_that_does_not_end_is_ended(server: Serve, load: Load) -> None:
         ("--protocol", "echo", "--duration", "0s"),
         ("--protocol", "echo", "--duration", "1s", "--push-at", "2s=v2.py"),
         ("--protocol", "echo", "--fail-on", "happiness<1"),
+        ("--protocol", "echo", "--report", "no/such/folder/page.html"),
+        ("--protocol", "echo", "--save", "."),
         ("--protocol", "echo", "--every", "1s"),
         ("--protocol", "echo", "--run", "true"),
         ("--protocol", "echo", "--every", "0s", "--run", "true"),
