@@ -86,7 +86,7 @@ class Lifespan:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
         }
-        task = self._task = self._host.loop.create_task(self._bounded(self._run(scope)))
+        task = self._task = self._host.own_task(self._bounded(self._run(scope)))
         await self._answered.wait()
         if self.phase is Phase.FAILED:
             await asyncio.wait({task}, timeout=LAST_WORDS_S)

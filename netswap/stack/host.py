@@ -138,6 +138,7 @@ class Host:
         self.access: Any = None
         """The log of what was asked for, if there is one."""
         self.faults = 0
+        self.hides_tasks = False
         self.resuming: Entry | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.longest_hold_ns = 0
@@ -275,6 +276,16 @@ class Host:
     def tasks(self) -> frozenset[asyncio.Task[None]]:
         """Coroutines that were called from the loop and have not ended."""
         return frozenset(self._tasks)
+
+    def own_task(self, work: Coroutine[Any, Any, None], **how: Any) -> asyncio.Task[None]:
+        """A task of netswap's own, which ``asyncio.all_tasks()`` does not find in a worker.
+
+        An application's clean-up may cancel all that this finds: it ended the worker by that.
+        """
+        task = self.loop.create_task(work, **how)
+        if self.hides_tasks:
+            asyncio.tasks._unregister_task(task)
+        return task
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine as a task of the host; it answers for its own failures."""

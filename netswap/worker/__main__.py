@@ -49,6 +49,7 @@ def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> No
     It may stop the loop, or want to end the process, which all other clients would pay for.
     """
     task = loop.create_task(work)
+    asyncio.tasks._unregister_task(task)  # who cancels all there are means others
     while not task.done():
         try:
             loop.run_until_complete(task)

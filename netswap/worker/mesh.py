@@ -207,7 +207,7 @@ class Links:
                 self._host.guarded(entry, hook, slot)
 
     def _spawn(self, work: Any) -> None:
-        task = self._host.loop.create_task(work)
+        task = self._host.own_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -92,7 +92,8 @@ class Worker:
         self._mesh_socket = mesh
         self._link = await Link.over(control, Link("supervisor", self._on_message, self._on_lost))
         self._link.send(messages.Hello(self._slot, os.getpid()))
-        tasks = [self._loop.create_task(self._do_work()), self._loop.create_task(self._beat())]
+        self._host.hides_tasks = True
+        tasks = [self._host.own_task(self._do_work()), self._host.own_task(self._beat())]
         try:
             await self._ended
         finally:

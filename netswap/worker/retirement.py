@@ -202,7 +202,7 @@ class Retirement:
         if self._task is None or self._task.done():
             # an empty context: one that is inherited could hold what is looked for
             context = contextvars.Context()
-            self._task = self._host.loop.create_task(self._run(), context=context)
+            self._task = self._host.own_task(self._run(), context=context)
 
     def rows(self) -> list[Retiring]:
         """What has been given up and is not gone, the oldest first."""

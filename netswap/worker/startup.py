@@ -165,7 +165,7 @@ class Startups:
         for life in lives:
             life.released.set()
         self._released[loaded] = lives
-        task = self._host.loop.create_task(self._leave(loaded, lives, then))
+        task = self._host.own_task(self._leave(loaded, lives, then))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
@@ -194,7 +194,7 @@ class Startups:
 
     async def _start(self, cls: type[Implementation[Any]], seconds: float) -> Refusal | None:
         life = self._starting = self._lives[cls] = _Life(cls, self._host)
-        life.task = self._host.loop.create_task(self._live(life, max(seconds, 0.0)))
+        life.task = self._host.own_task(self._live(life, max(seconds, 0.0)))
         life.task.add_done_callback(lambda _: self._over(life))
         try:
             await asyncio.wait(

@@ -233,21 +233,25 @@ class Rebel(Connection[Talk]):
         loop = asyncio.get_running_loop()
         if data == b"stop\\n":
             loop.stop()
+        if data == b"cancel\\n":
+            for task in asyncio.all_tasks():
+                task.cancel()
         if data == b"exit\\n":
             loop.create_task(leave())
         self.write(data)
 """
 
 
-def test_who_stops_the_loop_or_ends_the_process_out_of_a_task_ends_nobody(
+def test_who_stops_the_loop_exits_out_of_a_task_or_cancels_all_there_are_ends_nobody(
     either: OneWorker,
 ) -> None:
     """The worker goes on; all other clients would pay for it, those of other protocols too."""
     either.boot(talk_connection=either.put(REBEL, "rebel.py"))
     either.expect(messages.Ready)
     client = either.connect()
-    for line in (b"stop\n", b"hello\n", b"exit\n", b"hello\n", b"stop\n", b"hello\n"):
+    for line in (b"stop\n", b"exit\n", b"cancel\n", b"stop\n"):
         assert say(client, line) == line
+        assert say(client, b"hello\n") == b"hello\n"
     assert either.ask("status").connections == 1
     assert either.log.count("loop_exception") >= 3
     client.close()
