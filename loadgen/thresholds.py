@@ -25,6 +25,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 _EXPRESSION = re.compile(
     r"([a-z_]\w*(?:\.(?:max|p?\d\w*))*)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)"
 )
+_OF_NULLS = ("null.", "excess.")
 _UNITS_US = {"us": 1.0, "": 1.0, "ms": 1e3, "s": 1e6}
 
 _Metric = Callable[[Report], float | None]
@@ -42,10 +43,18 @@ class Threshold(msgspec.Struct, frozen=True):
         """Why it fails the run, or None."""
         value = METRICS[self.metric](report)
         if value is None:
-            return f"{self.text}: nothing was measured"
+            return f"{self.text}: nothing was measured{self._why(report)}"
         if not _COMPARISONS[self.comparison](value, self.limit):
             return None
         return f"{self.text}: it is {value:g}{' us' if self.metric in _TIMES else ''}"
+
+    def _why(self, report: Report) -> str:
+        if not self.metric.startswith(_OF_NULLS):
+            return ""
+        return (
+            f", there are {len(report.nulls)} windows in which nothing happened, and it needs "
+            f"{NULLS_NEEDED}: make the run longer, or its events fewer"
+        )
 
 
 def parse_threshold(text: str) -> Threshold:

@@ -178,4 +178,6 @@ def test_the_worst_window_is_held_against_the_worst_null_window() -> None:
 def test_too_few_null_windows_say_nothing() -> None:
     """A second with a push in it has no room for five: what is asked of them is missed."""
     report = build_report(observed(events=pushed(0)))
-    assert judge(report, [parse_threshold("excess.max>1s")]).exit_code == 11
+    verdict = judge(report, [parse_threshold("excess.max>1s")])
+    assert verdict.exit_code == 11
+    assert "there are 0 windows in which nothing happened, and it needs 5" in verdict.reasons[0]

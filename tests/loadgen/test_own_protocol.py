@@ -1,0 +1,63 @@
+"""A protocol of one's own, as docs/load.md shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loadgen.dialects import dialect
+from loadgen.report import build_report
+from loadgen.verdict import judge
+from tests.loadgen.carried import served
+
+PAGE = Path(__file__).parents[2] / "docs" / "load.md"
+
+
+@pytest.fixture
+def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The module of the page, where it can be imported; its name and its class's."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "lines.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "lines:Lines"
+    sys.modules.pop("lines", None)
+
+
+class Lines(asyncio.Protocol):
+    """Says what it is told, but for a part of it: ``spoilt``."""
+
+    def __init__(self, spoilt: bytes = b"") -> None:
+        self.spoilt = spoilt
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert isinstance(self.transport, asyncio.WriteTransport)
+        self.transport.write(data.replace(self.spoilt, b"") if self.spoilt else data)
+
+
+@pytest.mark.parametrize(("spoilt", "exit_code"), [(b"", 0), (b"0:7\n", 10)])
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # uvloop's transports derive from nothing
+async def test_the_documented_protocol(documented: str, spoilt: bytes, exit_code: int) -> None:
+    """It acquits a server that says the lines again, and misses the one that is lost."""
+    seen = await served(lambda: Lines(spoilt), protocol=documented, rate=200.0)
+    assert judge(build_report(seen)).exit_code == exit_code
+    assert seen.tally.issued == 60
+    assert seen.tally.lost == bool(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("gopher", "is none of"), ("no_such:Class", "can't be had"), ("json:none", "can't be had"),
+     ("json:__name__", "no class")],
+)  # fmt: skip
+def test_a_protocol_that_is_none(name: str, why: str) -> None:
+    """The sentence says what is wrong with the name."""
+    with pytest.raises(ValueError, match=why):
+        dialect(name)
