@@ -54,6 +54,8 @@ class Line(asyncio.Protocol):
 
     holds: ClassVar[bool] = False
     """Whether an operation is due only ``hold_ns`` after it has begun."""
+    waits: ClassVar[bool] = False
+    """Whether what is due waits for those before it: then it is the server that makes it late."""
 
     def __init__(self, crowd: Crowd, connection: int, conversation: Conversation) -> None:
         self.connection = connection
@@ -162,6 +164,7 @@ class Halves(Line):
     """
 
     holds = True
+    waits = True
 
     def __init__(self, crowd: Crowd, connection: int, conversation: Conversation) -> None:
         super().__init__(crowd, connection, conversation)
@@ -262,6 +265,7 @@ class Passing(Line):
     Its first operation was due when the connect began: a connect that takes its time shows there.
     """
 
+    waits = True
     due: int = 0
 
     def fill(self, now: int) -> None:

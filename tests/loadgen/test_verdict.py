@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,9 +85,21 @@ def test_late_because_of_us_is_invalid() -> None:
     assert judge(build_report(observed(due=2000, busy_ns=[SECOND]))).exit_code == 12
 
 
+def test_latency_that_is_our_own_is_invalid() -> None:
+    """All sent, and yet half of what was measured is how late that was: no pass."""
+    seen = observed(late=60 * MS)
+    for row, done in enumerate(seen.samples.done):
+        seen.samples.done[row] = done + 99 * MS
+    (reason,) = judge(build_report(seen)).reasons
+    assert "the generator was late, p99 60.0 ms" in reason
+    seen.plan = msgspec.structs.replace(seen.plan, scenario="slow")  # there operations wait
+    assert judge(build_report(seen)).exit_code == 0
+
+
 @pytest.mark.parametrize(
     "changes",
     [
+        {"late": 40 * MS},
         {"due": 2000},  # too few, and yet on time with time to spare: lines were gone
         {"busy_ns": [SECOND]},  # all sent, however busy
         {"rate": None, "due": 0, "busy_ns": [SECOND]},  # a closed loop is always busy
