@@ -26,7 +26,6 @@ class Verify:
 
     def __init__(self) -> None:
         self.rest = b""
-        self.version = 1
         self.forget()
 
     def forget(self) -> None:
@@ -48,7 +47,7 @@ class Verify:
         self.operations += 1
         self.hash = zlib.crc32(frame[4:], self.hash)
         length = len(frame) - 4 + 16
-        carried = struct.pack(">IQI", self.version, self.operations, self.hash)
+        carried = struct.pack(">IQI", 1, self.operations, self.hash)
         return length.to_bytes(4, "big") + frame[4:28] + carried + frame[28:]
 
 
@@ -123,8 +122,8 @@ class Http(Verify):
         return rest[:size]
 
     def answer(self, frame: bytes) -> bytes:
-        head = b"HTTP/1.1 200 OK\r\nX-Version: %d\r\nContent-Length: %d\r\n\r\n"
-        return head % (self.version, len(frame)) + frame
+        head = b"HTTP/1.1 200 OK\r\nX-Version: 1\r\nContent-Length: %d\r\n\r\n"
+        return head % len(frame) + frame
 
 
 class Counter(KeyValue):
@@ -184,8 +183,8 @@ class Server(asyncio.Protocol):
 
     def flap(self, answer: bytes) -> list[bytes]:
         """New code from now on, but for one answer."""
-        self.inner.version = 1 if self.answered == STRIKE + 5 else 2
-        return [answer]
+        version = 1 if self.answered == STRIKE + 5 else 2
+        return [answer[:28] + struct.pack(">I", version) + answer[32:]]
 
     def mix(self, answer: bytes) -> list[bytes]:
         """Two versions' headers on one answer."""
