@@ -289,7 +289,8 @@ class Writer(AbstractStreamWriter):
             data += self._compressor.flush()
         if self._head is None or not self._at_once(*self._head, data):
             self._send(data)
-            await self.drain()
+            if self._line.writing_paused:
+                await self.drain()
         self._ended = True
 
     def _at_once(self, status_line: str, headers: CIMultiDict[str], data: bytes) -> bool:

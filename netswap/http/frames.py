@@ -126,7 +126,10 @@ class Frames:
             return None
         if self._frame or self._message or self._protocol.eof_sent:
             return None
-        return self._unmasked(data[0], data[_PLAIN_HEAD:], data[2:_PLAIN_HEAD])
+        if size > self._limit:
+            return None
+        unmasked = apply_mask(data[_PLAIN_HEAD:], data[_HEAD:_PLAIN_HEAD])
+        return _read(data[0], unmasked)
 
     def feed(self, data: bytes, most: int = 0) -> Iterator[Arrived]:
         """Take bytes cut anywhere; what came whole, one after the other as it is asked for.
@@ -196,15 +199,7 @@ class Frames:
     def _unmasked(self, first: int, payload: bytes, mask: bytes) -> str | bytes | None:
         if len(payload) > self._limit:
             return None
-        unmasked = apply_mask(payload, mask)
-        if first == _BINARY:
-            return unmasked
-        if first != _TEXT:
-            return None
-        try:
-            return unmasked.decode()
-        except UnicodeDecodeError:
-            return None
+        return _read(first, apply_mask(payload, mask))
 
     def _arrived(self) -> Iterator[Arrived]:
         for frame in self._protocol.events_received():
@@ -375,6 +370,16 @@ _LENGTHS: Final = {126: 2, 127: 8}
 _HEAD: Final = 2
 _MASK: Final = 4
 _PLAIN_HEAD: Final = _HEAD + _MASK
+
+
+def _read(first: int, payload: bytes) -> str | bytes | None:
+    """The message of a whole frame that begins with ``first``; None for what is none."""
+    if first == _TEXT:
+        try:
+            return payload.decode()
+        except UnicodeDecodeError:
+            return None
+    return payload if first == _BINARY else None
 
 
 def _missing(frame: bytearray, data: bytes, at: int = 0) -> int:
