@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from netswap.http.message import EMPTY, NO_PARAMS, Body, Head, Request
 
-__all__ = ["METHODS", "recall", "remember"]
+__all__ = ["METHODS", "SIZE", "WHOLE", "recall", "remember"]
 
 LIMIT: Final = 256
 """Heads, and as many chunks and blocks."""
@@ -42,25 +42,27 @@ _match_line = re.compile(
 
 _END: Final = b"\r\n\r\n"
 
-_heads: dict[bytes, Head] = {}
+WHOLE: Final[dict[bytes, Head]] = {}
+"""Heads of requests without bodies, for whoever need not look further."""
+_openings: dict[bytes, Head] = {}
 _chunks: dict[bytes, tuple[Head, ...]] = {}
 _blocks: dict[bytes, Head] = {}
 """A head that has come with these lines: another that has them differs in its first line alone."""
 
 
 def recall(data: bytes, entry: Any = None) -> list[Request] | None:
-    """The requests that ``data`` is known to give, over the connection of ``entry``."""
+    """The requests that ``data``, which is not in ``WHOLE``, is known to give.
+
+    ``entry`` is that of the connection.
+    """
     size = len(data)
     if size <= SIZE:
-        head = _heads.get(data)
-        if head is not None and not head.has_body:
-            return [Request(head, EMPTY, NO_PARAMS, None, entry)]
         heads = _chunks.get(data)
         if heads is not None:
             return [Request(head, EMPTY, NO_PARAMS, None, entry) for head in heads]
     end = data.find(_END, 0, SIZE) + len(_END)
     first = data[:end]
-    head = _heads.get(first) or _behind_another_line(first)
+    head = _openings.get(first) or _behind_another_line(first)
     if head is None or head.length != size - end:
         return None
     body = Body.whole(data[end:]) if head.has_body else EMPTY
@@ -104,7 +106,7 @@ def remember(data: bytes, requests: list[Request]) -> None:
         first.has_body and data.find(_END) + len(_END) != size
     ):  # chunked, or something stands around
         return
-    _put(_heads, data[:size], first)
+    _put(_openings if first.has_body else WHOLE, data[:size], first)
     line = _match_line(data)
     if line is not None:
         _put(_blocks, data[line.end() : size], first)

@@ -21,7 +21,7 @@ import httptools
 from netswap.errors import HttpError
 from netswap.http.framing import Place
 from netswap.http.heads import LOOKED_AT, head_of
-from netswap.http.known import METHODS, recall, remember
+from netswap.http.known import METHODS, SIZE, WHOLE, recall, remember
 from netswap.http.message import EMPTY, NO_PARAMS, Body, Request
 
 __all__ = ["EXTRA_LIMIT", "HEAD_LIMIT", "Wire"]
@@ -88,11 +88,14 @@ class Wire:
         """Take bytes cut anywhere; the requests whose heads came whole."""
         if self.ended:
             return []
-        had_begun = self.begun
         if self.rest is not None:
             self.rest += data
             return []
+        had_begun = self.begun
         if not had_begun:
+            head = WHOLE.get(data) if len(data) <= SIZE else None
+            if head is not None:  # the most usual chunk in the fewest steps
+                return [Request(head, EMPTY, NO_PARAMS, None, self.entry)]
             known = recall(data, self.entry)
             if known is not None:
                 return known

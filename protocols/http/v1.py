@@ -62,6 +62,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
     """One client."""
 
     app: Any
+    _use_app: Any
+    """The handle of it, which each request reads: a property costs a call."""
 
     def on_connect(self) -> None:
         """The first head has its time, too."""
@@ -141,15 +143,14 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
 
     def _take(self, requests: list[Request]) -> None:
         state = self.state
-        ask = self.app.answer
+        app = self._use_app.target
         out: list[bytes] = []
-        waiting = iter(requests)
-        for request in waiting:
+        for request in requests:
             if state.current is not None or state.closing:
-                state.queue += (request, *waiting)
+                state.queue += requests[requests.index(request) :]
                 break
             try:
-                answer = ask(request)
+                answer = app.answer(request)
                 if type(answer) is Response:
                     out.append(self._whole(request, answer))
                     continue
@@ -163,7 +164,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
             else:
                 self._begin(request, answer)
         if out:
-            self.write(b"".join(out))
+            write = self.write  # a call of a slot costs more
+            write(b"".join(out))
         if state.current is not None:
             return
         if state.closing:
