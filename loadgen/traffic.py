@@ -182,8 +182,13 @@ class Traffic:
         await self._linger()
 
     async def _linger(self) -> None:
-        """Who sends some time after it began has until the end; for others all is sent."""
-        if self._scenario.line.holds or self._visits is not None:
+        """Who sends some time after it began has until the end, and visits are not cut short; for
+        others all is sent.
+        """
+        if self._visits is not None:
+            self.end += self.plan.grace_ns
+            await _at_most((self.end - now_ns()) / _SECOND, self._visits.wait_empty())
+        elif self._scenario.line.holds:
             await _at_most((self.end - now_ns()) / _SECOND, self._over.wait())
 
     def _sender(self) -> Sender:

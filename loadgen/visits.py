@@ -32,6 +32,7 @@ class Visits:
         self._due: deque[int] = deque()
         self._coming: set[asyncio.Task[None]] = set()
         self._here: set[Passing] = set()
+        self._empty = asyncio.Event()
 
     def begin(self) -> None:
         """Closed loop: everybody comes."""
@@ -43,6 +44,7 @@ class Visits:
 
     def send(self, first: int, intended: Sequence[int]) -> None:
         """These are due."""
+        self._empty.clear()
         self._due.extend(intended)
         self._admit()
 
@@ -51,6 +53,10 @@ class Visits:
         if line in self._here:
             self._here.discard(line)
             self._follow()
+
+    async def wait_empty(self) -> None:
+        """Until all who were due have come and gone."""
+        await self._empty.wait()
 
     async def stop(self) -> None:
         """Nobody comes any more."""
@@ -70,6 +76,8 @@ class Visits:
             task = asyncio.create_task(self._come(self._due.popleft()))
             self._coming.add(task)
             task.add_done_callback(self._came)
+        if not self._here and not self._coming:
+            self._empty.set()
 
     def _came(self, task: asyncio.Task[None]) -> None:
         self._coming.discard(task)
