@@ -197,13 +197,16 @@ class Halves(Line):
         other_half, self._other_half = self._other_half, b""
         if not self.alive:
             return
-        self._pending[-1].sent = now_ns()
+        operation = self._pending[-1]
+        operation.sent = now_ns()
+        if self._depth:  # a closed loop's is due when it is sent
+            operation.intended = operation.sent
         self._write(other_half)
         self._begin()
 
 
 class Unread(Line):
-    """Sends ``depth`` requests at once and reads nothing for ``hold_ns``, when they are due."""
+    """Sends ``depth`` requests at once and reads nothing for ``hold_ns``: then they are due."""
 
     holds = True
 
@@ -226,7 +229,7 @@ class Unread(Line):
     def _read_on(self) -> None:
         now = now_ns()
         for operation in self._pending:
-            operation.sent = now
+            operation.intended = operation.sent = now
         if self._transport is not None:
             self._transport.resume_reading()
 

@@ -17,7 +17,8 @@ __all__ = ["PASS", "RULES", "USAGE", "Case", "Rule", "Verdict", "judge"]
 _VIOLATIONS = tuple(name for name in FAULTS if name != "unknown")  # those hang on a drop
 _SENT_AT_LEAST = 0.95
 _LATE_US = 50_000.0
-_OWN_PART = 0.5  # of the latency, which begins when an operation was due and not when it was sent
+_OWN_US = 100_000.0  # late like that, and most of the latency is ours: it begins at the due time
+_OWN_PART = 0.5
 _CPU_SHARE = 0.95
 
 
@@ -83,7 +84,7 @@ def _find_our_own(case: Case) -> Iterator[str]:
             f"the generator is saturated: {tally.issued:,} of {report.due:,} sent, p99 "
             f"{late / 1000:.1f} ms late, {cpu:.0%} of a core; more --processes or a lower --rate"
         )
-    elif late > max(_LATE_US, (report.latency["p99"] or 0.0) * _OWN_PART) and not _waits(report):
+    elif late > max(_OWN_US, (report.latency["p99"] or 0.0) * _OWN_PART) and not _waits(report):
         yield (
             f"the generator was late, p99 {late / 1000:.1f} ms: most of the latency is its own; "
             "more --processes, a lower --rate or a machine with time to spare"

@@ -45,8 +45,7 @@ async def watched(**asked: Any) -> tuple[Observation, list[list[tuple[float, int
     chunks: list[list[tuple[float, int]]] = []
     protocol = asked.get("protocol", "verify")
     seen = await served(lambda: Watched(chunks, protocol), **asked)
-    verdict = judge(build_report(seen))
-    assert verdict.exit_code == 0, verdict.reasons
+    assert seen.tally.faults() == 0, seen.tally.examples
     assert seen.tally.issued == seen.tally.answered == len(seen.samples.done) > 0
     return seen, chunks
 
@@ -185,9 +184,10 @@ async def test_slow_sends_halves(rate: float | None) -> None:
         assert {size for _, size in each} == {30}
     late = [sent - due for sent, due in zip(seen.samples.sent, seen.samples.intended, strict=True)]
     assert min(late) >= -MS
-    assert max(seen.samples.sent) < (seen.start or 0) + 300 * MS + 50 * MS
     if rate:
-        assert min(seen.samples.intended) == (seen.start or 0) + 50 * MS
+        start = seen.start or 0
+        due = [start + 50 * MS + k * 50 * MS for k in range(5)]
+        assert sorted(seen.samples.intended) == due
 
 
 @on_uvloop
@@ -202,7 +202,7 @@ async def test_bulk_fills_the_servers_buffers() -> None:
     seen = await served(
         lambda: Pausing(PROTOCOLS["verify"], "none"), scenario="bulk", hold_ns=80 * MS
     )
-    assert judge(build_report(seen)).exit_code == 0
+    assert seen.tally.faults() == 0
     assert pauses
     assert seen.plan.payload == 60_000
     assert seen.tally.answered == seen.tally.issued >= 256
@@ -217,7 +217,7 @@ async def test_a_timer_is_measured_from_its_time(rate: float | None) -> None:
         protocol="http", scenario="timer", rate=rate, hold_ns=100 * MS, url="/later",
     )  # fmt: skip
     late = [done - due for done, due in zip(seen.samples.done, seen.samples.intended, strict=True)]
-    assert judge(build_report(seen)).exit_code == 0
+    assert seen.tally.faults() == 0
     assert min(late) >= -MS
     assert min(late) < 50 * MS
 
