@@ -3,8 +3,8 @@
 #   make demo       see it work, in a minute
 #   make test       all that CI runs: ruff, mypy, the tests
 #   make coverage   the tests once more, counting lines
-#   make proof      the agreement: every search, model and kill -9, the long ones too (spin, gcc);
-#                   a swap at every byte of every class of connection, plain and over TLS
+#   make proof      the agreement: every search, model and kill -9, the long ones too (spin, gcc)
+#   make every-byte a swap at every byte of every class of connection, plain and over TLS
 #   make test-all   the tests on every Python 3.11 to 3.14 that this machine has
 
 VENV ?= .venv
@@ -18,7 +18,7 @@ TYPED = $(wildcard netswap protocols loadgen benchmarks)
 COVERAGE_FLOOR = 80
 PYTEST_OPTIONS ?=
 
-.PHONY: help demo test coverage proof test-all lint unit bench gallery history soak fuzz lock clean
+.PHONY: help demo test coverage proof every-byte test-all lint unit bench gallery history soak fuzz lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -75,7 +75,10 @@ soak: $(STAMP)
 
 proof: $(STAMP)
 	$(BIN)/python -m pytest -s -m 'not fuzz' tests/machines/test_agreement.py \
-		tests/machines/test_promela.py tests/system/test_kill_walk.py \
+		tests/machines/test_promela.py tests/system/test_kill_walk.py $(PYTEST_OPTIONS)
+
+every-byte: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -v -m 'not fuzz' \
 		tests/protocols/test_classes.py tests/protocols/test_swappable.py $(PYTEST_OPTIONS)
 
 fuzz: $(STAMP)

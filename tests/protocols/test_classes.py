@@ -1,6 +1,6 @@
 """Every class of connection is swapped: plain and over TLS, on both loops, up and down.
 
-By default at every boundary of the transcripts and at some bytes; ``make proof`` has a swap at
+By default at every boundary of the transcripts and at some bytes; ``make every-byte`` has a swap at
 every byte of them, and over TLS at every byte of the wire.
 """
 
