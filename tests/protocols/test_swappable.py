@@ -1,8 +1,8 @@
 """Every bundled pair passes the conformance kit, on both loops: no client notices a swap.
 
 A swap at every event boundary and at cuts of every message, up, down, there and back, with faults
-at every step of it. ``make fuzz`` takes up to a thousand cuts of each; ``make every-byte`` has the same
-over TLS. Every class of connection has its transcript in ``test_classes.py``.
+at every step of it. ``make fuzz`` takes up to a thousand cuts of each; ``make every-byte`` has the
+same over TLS. Every class of connection has its transcript in ``test_classes.py``.
 """
 
 from __future__ import annotations
