@@ -92,8 +92,9 @@ def _find_our_own(case: Case) -> Iterator[str]:
 
 
 def _waits(report: Report) -> bool:
+    """Whether what is due may wait for a connection: then it is the server that makes it late."""
     scenario = SCENARIOS.get(report.plan.scenario)
-    return scenario is not None and scenario.line.waits
+    return scenario is not None and (scenario.line.waits or scenario.returns)
 
 
 def _find_missed(case: Case) -> Iterator[str]:
