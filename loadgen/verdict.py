@@ -79,7 +79,7 @@ def _find_our_own(case: Case) -> Iterator[str]:
         yield "no operation was answered"
     late, cpu = report.late["p99"] or 0.0, report.cpu_share
     behind = tally.issued < report.due * _SENT_AT_LEAST
-    if behind and (late > _LATE_US or cpu > _CPU_SHARE):
+    if behind and (cpu > _CPU_SHARE or (late > _LATE_US and not _waits(report))):
         yield (
             f"the generator is saturated: {tally.issued:,} of {report.due:,} sent, p99 "
             f"{late / 1000:.1f} ms late, {cpu:.0%} of a core; more --processes or a lower --rate"

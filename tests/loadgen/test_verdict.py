@@ -85,6 +85,15 @@ def test_late_because_of_us_is_invalid() -> None:
     assert judge(build_report(observed(due=2000, busy_ns=[SECOND]))).exit_code == 12
 
 
+def test_visits_that_a_slow_server_keeps_waiting_are_not_our_saturation() -> None:
+    """Too few and late, because connections stay too long: unless the processor is busy."""
+    seen = observed(due=2000, late=60 * MS)
+    seen.plan = msgspec.structs.replace(seen.plan, scenario="churn")
+    assert judge(build_report(seen)).exit_code == 0
+    seen.busy_ns = [SECOND]
+    assert judge(build_report(seen)).exit_code == 12
+
+
 def test_latency_that_is_our_own_is_invalid() -> None:
     """All sent, and yet half of what was measured is how late that was: no pass."""
     seen = observed(late=120 * MS)
