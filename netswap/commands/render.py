@@ -235,6 +235,10 @@ def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"  undo with: {result['undo']}"
 
 
+def _objects(count: int) -> str:
+    return f"{count} object{'s' * (count != 1)}"
+
+
 def rehearsal(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """What all workers tried, together, and what they expect; a line more for each remark."""
     objects = sum(row["objects"] for row in rows)
@@ -243,10 +247,10 @@ def rehearsal(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     mean = sum(row["us_per_object"] * row["objects"] for row in rows) / max(objects, 1)
     slowest = max(rows, key=lambda row: row["slowest_us"])
     if any(row["sample"] for row in rows):
-        yield f"  no rehearsal: a sample of {objects} objects was converted in the workers"
+        yield f"  no rehearsal: a sample of {_objects(objects)} was converted in the workers"
     else:
         yield (
-            f"  rehearsed: {objects} objects up and down again in "
+            f"  rehearsed: {_objects(objects)} up and down again in "
             f"{sum(row['seconds'] for row in rows):.2f} s, fork "
             f"{max(row['fork_us'] for row in rows) / 1000:.2f} ms"
         )
@@ -270,7 +274,7 @@ def _remarks(row: dict[str, Any]) -> Iterator[str]:
     worker = f"worker {row['worker']}:"
     yield from (f"{worker} {row[name]} {said}" for name, said in _TOLD.items() if row[name])
     for field, count in row["altered"].items():
-        yield f"{worker} {field} does not come back as it was in {count} objects"
+        yield f"{worker} {field} does not come back as it was in {_objects(count)}"
     if row["output"]:
         yield f"{worker} it prints: {row['output']}"
 

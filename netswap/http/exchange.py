@@ -322,9 +322,9 @@ class Exchange:
             self._cut_off()
             if not self._cancelled:
                 raise
-        except GeneratorExit:
-            raise
         except BaseException as raised:
+            if isinstance(raised, GeneratorExit) and not self._is_running():
+                raise  # nobody's failure: the coroutine is closed, with its loop
             error = mild(raised)
             if self.upgraded is not None:
                 self.upgraded.session.over(error)
@@ -365,6 +365,12 @@ class Exchange:
             self.respond(response)
         elif self.phase is _STARTED:
             self.entry.target.answer_aborted(self)
+
+    def _is_running(self) -> bool:
+        try:
+            return asyncio.current_task() is self.task
+        except RuntimeError:  # no loop runs
+            return False
 
     def _cut_off(self) -> None:
         """The task was cancelled, by whomever; the session of an upgrade ends with it."""

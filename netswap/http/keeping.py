@@ -23,13 +23,16 @@ retired code says so.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+import structlog
+
+from netswap.blame import describe
 
 __all__ = ["INSTALLATION", "Keeper", "abandon", "kept"]
 
@@ -112,12 +115,23 @@ def abandon(mark: object) -> None:
         try:
             task = asyncio.get_running_loop().create_task(closing)
         except RuntimeError:  # it was imported in a thread: what can be closed at once is
-            with contextlib.suppress(StopIteration):
-                closing.send(None)
-            closing.close()
+            _close_now(closing)
         else:
             _closing.add(task)
             task.add_done_callback(_closing.discard)
+
+
+def _close_now(closing: Coroutine[Any, Any, None]) -> None:
+    """As far as it goes without a loop; a failure is told as the loop tells one of a task."""
+    try:
+        closing.send(None)
+    except StopIteration:
+        return
+    except Exception as error:
+        message = "what an application has kept was not closed"
+        structlog.get_logger().error("loop_exception", message=message, error=describe(error))
+    finally:
+        closing.close()
 
 
 class Keeper:

@@ -240,7 +240,7 @@ def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
         sort = sort_of(value, entrance.name)
     except (AttributeError, TypeError) as error:
         lacks = isinstance(error, AttributeError)
-        reason = f"{entrance.name} is not there{_instead(module)}" if lacks else f"{error}"
+        reason = f"there is no '{entrance.name}' in it{_instead(module)}" if lacks else f"{error}"
         line = assigned_at(importer.get_source(module.__name__), entrance.name)
         refuse(reason, entrance.file, line, "--app MODULE:NAME names another")
     keep = tuple(map(str, vars(module).get(_KEEP, ())))
@@ -256,9 +256,8 @@ def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
 
 def _instead(module: ModuleType) -> str:
     """Which of the usual names a module has."""
-    there = [name for name in NAMES if hasattr(module, name)]
-    are = "is" if len(there) == 1 else "are"
-    return f", but {' and '.join(there)} {are}" if there else ""
+    there = [f"'{name}'" for name in NAMES if hasattr(module, name)]
+    return f", but {' and '.join(there)}" if there else ""
 
 
 def _import_all(importer: Importer) -> _Contents:

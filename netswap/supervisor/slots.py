@@ -186,7 +186,8 @@ class Slot:
 
     def _on_lost(self, error: Exception | None) -> None:
         # A worker without its control channel ends itself; one that can't is ended here.
-        if error is not None:
+        # One that ends, and has not read that it shall, resets it: that is no news.
+        if error is not None and not (self._stopping and isinstance(error, ConnectionError)):
             log.error("control channel broke", worker=self.number, reason=str(error))
             self.kill()
 

@@ -68,6 +68,8 @@ def test_what_nothing_was_converted_for_has_no_cost_an_object() -> None:
     took = result(receipt={**RECEIPT, "objects": {"a.kind": 0}})[-1]
     assert took.startswith("  it took: blackout 1.23 ms")
     none = {"objects": 0, "us_per_object": 0.0, "slowest": "", "slowest_us": 0.0}
+    one = TRIED | {"objects": 1}
+    assert list(render.rehearsal([one]))[0].startswith("  rehearsed: 1 object up")
     assert list(render.rehearsal([TRIED | none]))[1] == "  expected: longest stall 2.10 ms"
 
 

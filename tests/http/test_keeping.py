@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from netswap.http import keeping, kept
 from netswap.http.keeping import INSTALLATION, Keeper
@@ -235,6 +236,23 @@ async def test_what_was_never_started_keeps_nothing() -> None:
                 await asyncio.sleep(0)
         assert pool.closed == 1
         keeping.abandon(mark)
+
+
+async def test_what_can_not_be_closed_in_a_thread_is_told_and_the_others_are() -> None:
+    """Whoever unloads the code has nothing to do with it."""
+
+    class Stuck(Pool):
+        async def close(self) -> None:
+            raise OSError("stuck")
+
+    version, pools = Version(), [Stuck(), Pool()]
+    for number, pool in enumerate(pools):
+        version.space["make"] = lambda pool=pool: pool
+        version.run(f"kept('pool{number}', make)")
+    with capture_logs() as told:
+        await asyncio.to_thread(keeping.abandon, version.space["__builtins__"][INSTALLATION])
+    assert [pool.closed for pool in pools] == [0, 1]
+    assert [(row["event"], row["error"]) for row in told] == [("loop_exception", "OSError: stuck")]
 
 
 async def test_what_kept_has_made_is_out_of_reach_of_every_clean_up() -> None:

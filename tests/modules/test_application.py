@@ -145,7 +145,7 @@ def test_the_mark_says_where_it_is(load: Callable[..., Loaded]) -> None:
         ({"a.py": "x = 1\n"}, {"name": "y"}, "no module of it has y", 1),
         ({"a.py": "\nx = 1\n"}, {"name": "x"}, "x is of the type int", 2),
         ({"a.py": APP}, {"module": "b"}, "there is no module b in it", 1),
-        ({"a.py": APP}, {"module": "a", "name": "api"}, "api is not there, but app is", 1),
+        ({"a.py": APP}, {"module": "a", "name": "api"}, "there is no 'api' in it, but 'app'", 1),
         ({"a.py": "app = 3\n"}, {}, "app is of the type int", 1),
         ({"a.py": "\nclass app: ...\n"}, {"module": "a"}, "app is the class app", 2),
         ({"a.py": "def app(environ, start): ...\n"}, {}, "as a WSGI application does", 1),

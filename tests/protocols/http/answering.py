@@ -105,7 +105,15 @@ class Site(App[Nothing]):
             "exit": SystemExit(3),
             "interrupt": KeyboardInterrupt(),
             "base": BaseException("no"),
+            "generator": GeneratorExit(),
         }[how]
+
+    @route("GET", "/exits/late/{how}")
+    async def exits_late(self, request: Request, how: str) -> Response:
+        """When its answer has begun."""
+        request.exchange.start(200, [(b"content-length", b"9")])
+        request.exchange.write_nowait(b"begun")
+        return await self.exits(request, how)
 
     @route("GET", "/fails")
     async def fails(self, request: Request) -> Response:

@@ -211,10 +211,16 @@ async def test_who_sends_whole_requests_while_one_is_answered_is_not_read_for_ev
     await until(lambda: not connection.state.queue)
 
 
-@pytest.mark.parametrize("how", [b"exit", b"interrupt", b"base"])
+@pytest.mark.parametrize("how", [b"exit", b"interrupt", b"base", b"generator"])
 async def test_a_coroutine_that_would_end_the_process_fails_alone(serve, version, how):
     """Out of a task these end the loop, and with it every other client; and this one waited."""
     server, client = await client_of(serve, version)
     found = await talk(client, get(b"/exits/" + how) + get(b"/", LAST))
     assert found == [(500, b"500: Internal Server Error\n"), (200, b"hello")]
+    assert server.log.errors.pop()["event"] == "callback_failed"
+    late = await server.connect()
+    await late.send(get(b"/exits/late/" + how))
+    head, _, body = (await late.read_all()).partition(b"\r\n\r\n")
+    assert b"content-length: 9" in head
+    assert body in {b"", b"begun"}
     assert server.log.errors.pop()["event"] == "callback_failed"
