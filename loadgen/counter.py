@@ -15,15 +15,17 @@ __all__ = ["miscounted"]
 
 
 def miscounted(values: Iterable[int], excused: int) -> Iterator[tuple[int, str]]:
-    """What is wrong with the values, each once: the value and a sentence."""
+    """What is wrong with the values, each once: the value and a sentence; a gap is one mistake,
+    named by the first value of it that nothing excuses.
+    """
     ordered = sorted(values)
-    missing = 0
     for before, value in pairwise([-1, *ordered]):
         if value == before:
             yield value, "was given twice"
         elif value < 0:
             yield value, "is below the first"
-        for absent in range(max(before, -1) + 1, value):
-            missing += 1
-            if missing > excused:
-                yield absent, "was given to nobody, and a later one was"
+        absent = max(0, value - max(before, -1) - 1)
+        if absent > excused:
+            more = f" (and {absent - excused - 1:,} after it)" if absent - excused > 1 else ""
+            yield value - absent + excused, f"was given to nobody{more}, and a later one was"
+        excused = max(0, excused - absent)

@@ -8,7 +8,7 @@ column     type    what
 intended   int64   when it was due, ns on CLOCK_MONOTONIC: a closed loop's is when it was sent
 sent       int64   when its last byte was given to the kernel
 done       int64   when its whole answer was there
-version    int32   which version of the server's code answered; -1: the answer names none
+version    int64   which version of the server's code answered; -1: the answer names none
 connection int32   the number of its connection; rows of one connection stand in order of arrival
 ========== ======= ==============================================================================
 
@@ -47,7 +47,7 @@ class Samples(NamedTuple):
     @classmethod
     def empty(cls) -> Samples:
         """No rows yet."""
-        return cls(array(_INT64), array(_INT64), array(_INT64), array("i"), array("i"))
+        return cls(array(_INT64), array(_INT64), array(_INT64), array(_INT64), array("i"))
 
     def to_bytes(self) -> Columns:
         """For the way between processes of one machine."""

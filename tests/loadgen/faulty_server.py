@@ -186,6 +186,10 @@ class Server(asyncio.Protocol):
         version = 1 if self.answered == STRIKE + 5 else 2
         return [answer[:28] + struct.pack(">I", version) + answer[32:]]
 
+    def newest(self, answer: bytes) -> list[bytes]:
+        """The highest version that the protocol can tell: no fault."""
+        return [answer[:28] + struct.pack(">I", 2**32 - 1) + answer[32:]]
+
     def mix(self, answer: bytes) -> list[bytes]:
         """Two versions' headers on one answer."""
         mark = b"\r\nContent-Length"

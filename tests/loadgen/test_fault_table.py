@@ -38,6 +38,7 @@ TABLE = [
     Row("verify", "disconnect", "unknown", 10),
     Row("verify", "flap", "not_monotone", 10),
     Row("verify", "stall", "", 11),
+    Row("verify", "newest", "", 0),
     Row("echo", "drop", "lost", 10),
     Row("echo", "corrupt", "corrupted", 10),
     Row("kv", "drop", "lost", 10),

@@ -76,10 +76,13 @@ def test_each_change_needs_a_reason(
         ([2, 3], 1, [1]),
         ([-1, 0], 0, [-1]),
         ([1, 1], 1, [1]),
+        ([0, 10**17], 1, [2]),
     ],
 )
 def test_the_shared_counter(values: list[int], excused: int, wrong: list[int]) -> None:
-    """Exactly 0 to N-1: each value once, and no more missing than outcomes are unknown."""
+    """Exactly 0 to N-1: each value once, no more missing than outcomes are unknown; a gap is
+    one mistake, however wide.
+    """
     assert [value for value, _ in miscounted(values, excused)] == wrong
 
 
