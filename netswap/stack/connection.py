@@ -18,7 +18,7 @@ from netswap.mediator import present
 from netswap.stack.handover import hand_over
 from netswap.stack.implementation import Implementation
 from netswap.stack.part import Part
-from netswap.stack.peer import address_of, host_of, outstanding
+from netswap.stack.peer import address_of, end_at_once, host_of, outstanding
 from netswap.stack.timer import Timers
 from netswap.transfer import State
 
@@ -137,12 +137,12 @@ class Connection(Implementation[S], Generic[S]):
         elif not self.transport.is_closing():  # asyncio's of TLS is broken by a second one
             self.transport.close()
 
-    def abort(self) -> None:
-        """Close at once; unsent output is lost."""
+    def abort(self, reset: bool = False) -> None:
+        """Close at once; unsent output is lost. ``reset``: that nobody takes it for the end."""
         if self.host.resuming is self.entry:
-            self.host.call_soon(self.entry, "abort")
+            self.host.call_soon(self.entry, "abort", reset)
         else:
-            self.transport.abort()
+            end_at_once(self.transport, reset)
 
     def outstanding(self) -> int | None:
         """Bytes that the peer has taken, while others wait for it; None if none do."""

@@ -8,10 +8,12 @@ import struct
 import termios
 from typing import Any, Final
 
-__all__ = ["address_of", "host_of", "outstanding"]
+__all__ = ["address_of", "end_at_once", "host_of", "outstanding"]
 
 _INFO_SIZE: Final = 128
 _ACKNOWLEDGED: Final = struct.Struct("@Q")
+_RESET: Final = struct.pack("@ii", 1, 0)
+"""To linger for no time at all: the end of the descriptor is a reset (socket(7))."""
 _AT: Final = 120
 """Where ``tcpi_bytes_acked`` is in Linux' ``struct tcp_info`` (linux/tcp.h, since 4.1)."""
 
@@ -25,6 +27,14 @@ def outstanding(transport: Any) -> int | None:
     if sock is None or not (transport.get_write_buffer_size() or _unsent(sock)):
         return None
     return _acknowledged(sock)
+
+
+def end_at_once(transport: Any, reset: bool) -> None:
+    """Abort; with ``reset`` a peer over TCP gets that instead of an orderly end."""
+    sock = transport.get_extra_info("socket") if reset else None
+    if sock is not None and not transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 def _acknowledged(sock: Any) -> int | None:

@@ -318,7 +318,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         if how == LENGTH:
             framing["left"] -= len(data)
             if framing["left"] < 0:
-                self.abort()
+                self.abort(reset=True)
                 raise ValueError(f"the answer is {-framing['left']} bytes longer than it said")
         framing["sent"] += len(data)
         self.write(data)
@@ -340,14 +340,14 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
         if framing["how"] == CHUNKED:
             self.write(b"0\r\n%b\r\n" % framing.get("trailers", b""))
         elif framing["how"] == LENGTH and framing["left"]:
-            self.abort()
+            self.abort(reset=True)
             raise ValueError(f"the answer is {framing['left']} bytes shorter than it said")
         self._note(exchange)
         self._next()
 
     def answer_aborted(self, exchange: Exchange) -> None:
         """What answers has failed in the middle: the client must not take it for whole."""
-        self.abort()
+        self.abort(reset=True)
 
     def answer_upgrade(self, exchange: Exchange, upgrade: Upgrade) -> None:
         """The connection becomes one of another kind; until then what comes is kept for that."""

@@ -400,7 +400,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         try:
             piece = Outline.part(exchange, data)
         except ValueError:  # the client must not take it for whole
-            self.abort()
+            self.abort(reset=True)
             raise
         if piece:
             self.write(piece)
@@ -412,7 +412,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         try:
             piece = Outline.end(exchange)
         except ValueError:
-            self.abort()
+            self.abort(reset=True)
             raise
         if piece:
             self.write(piece)
@@ -427,7 +427,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
     def answer_aborted(self, exchange: Exchange) -> None:
         """What answers has failed in the middle: the client must not take it for whole."""
         if exchange is self.state.current:
-            self.abort()
+            self.abort(reset=True)
 
     def answer_upgrade(self, exchange: Exchange, upgrade: Upgrade) -> None:
         """The connection becomes one of another kind; until then what comes is kept for that."""

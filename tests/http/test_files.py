@@ -17,6 +17,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse
 from starlette.routing import Route
 
+from netswap.http import Exchange
 from protocols.http import limits, v1, v2
 from tests.authority import Authority
 from tests.http.site import get
@@ -158,15 +159,25 @@ async def test_the_head_alone_sends_no_file(site, make, large, sent):
 
 
 @APPS
-async def test_a_file_that_becomes_shorter_is_taken_for_whole_by_nobody(site, make, large):
-    """The connection breaks."""
-    here = await site(make(large))
+@pytest.mark.parametrize("past", [True, False], ids=["past", "through"])
+@pytest.mark.parametrize("connection", [v1, v2], ids=["v1", "v2"])
+async def test_a_file_that_becomes_shorter_is_taken_for_whole_by_nobody(
+    site, make, large, past, connection, monkeypatch
+):
+    """The connection is reset, whether the bytes go past the transport or through it."""
+    if not past:
+        monkeypatch.setattr(Exchange, "way_past", lambda _: None)
+    here = await site(make(large), connection)
     client = await here.raw(buffer=4096)
     await client.send(get("/file"))
     first = await client.read(100_000)
     os.truncate(large, 200_000)
     rest = await client.read_all()
     assert len(first + rest) < SIZE
+    assert client.was_reset
+    faults = [here.faults.pop()["error"] for _ in range(len(here.faults))]
+    by_aiohttp = [] if past or make is not aiohttp else ["shorter than it said"]
+    assert [fault[-len("shorter than it said") :] for fault in faults] == by_aiohttp
 
 
 async def test_a_path_that_is_none_is_the_failure_of_its_application(site):

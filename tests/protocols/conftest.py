@@ -89,6 +89,7 @@ class Client:
         self.server = server
         self.loop = asyncio.get_running_loop()
         self.connection: Connection[Any] | None = None
+        self.was_reset = False
 
     @property
     def entry(self) -> Any:
@@ -129,7 +130,7 @@ class Client:
                 while more := await self.loop.sock_recv(self.sock, 1 << 20):
                     data += more
             except ConnectionResetError:
-                pass
+                self.was_reset = True
         return bytes(data)
 
     async def read_lines(self, count: int) -> list[str]:
