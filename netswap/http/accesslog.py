@@ -5,7 +5,9 @@ timer of its own. Half a second after the first of them a thread makes lines of 
 and appends them to the file in one write a thousand lines, so those of several workers do not mix.
 
 Memory is bounded: beyond ``MOST`` records that are not written yet (a full disk, one that hangs)
-further ones are dropped and counted, and the server's log says how many.
+further ones are dropped and counted, and the server's log says how many, also while a write hangs.
+At its end a worker waits for the disk for a while and no longer; the threads are its own, since
+those of the loop's executor would be waited for.
 
 The file is looked at before each write: one that was moved away or removed, by logrotate for
 instance, is opened again under its name. No signal is needed for that.
@@ -16,9 +18,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -34,6 +39,10 @@ __all__ = ["FORMATS", "MOST", "AccessLog", "Record"]
 MOST: Final = 20_000
 """Records that wait to be written, of one worker."""
 FLUSH_S: Final = 0.5
+HANGS_S: Final = 5.0
+"""So often it is said that a write has not ended, when lines are dropped for it."""
+CLOSE_S: Final = 5.0
+"""So long the disk has at the end, unless it is said."""
 LINES: Final = 1000
 """So many go out in one write."""
 NOT_AWAITED: Final = 499
@@ -77,6 +86,8 @@ class AccessLog:
         self._records: list[tuple[Any, ...]] = []
         """As in a Record, which is made later: a plain tuple takes a third of the time."""
         self._writing: asyncio.Future[None] | None = None
+        self._written_now: list[tuple[Any, ...]] = []
+        """Those that a thread has."""
         self._alarm: asyncio.TimerHandle | None = None
         self._told = 0
 
@@ -92,6 +103,8 @@ class AccessLog:
         records = self._records
         if len(records) >= MOST:
             self.dropped += 1
+            if self._alarm is None:
+                self._alarm = self._loop.call_later(HANGS_S, self._flush)
             return
         now, who = time.time(), _answerer(connection)
         if began is None:
@@ -114,45 +127,76 @@ class AccessLog:
 
     def _flush(self) -> None:
         self._alarm = None
-        if self._writing is None and self._records:
-            records, self._records = self._records, []
-            self._writing = self._loop.run_in_executor(None, self._write, records)
-            self._writing.add_done_callback(lambda done: self._written(done, len(records)))
+        if self._writing is not None:
+            self._tell("a write has not ended yet")
+        elif self._records:
+            self._written_now, self._records = self._records, []
+            done = self._writing = self._loop.create_future()
+            done.add_done_callback(self._written)
+            work = (self._write, self._written_now, done)
+            threading.Thread(target=self._in_thread, args=work, daemon=True).start()
+
+    def _in_thread(
+        self, work: Callable[[Any], None], records: Any, done: asyncio.Future[None]
+    ) -> None:
+        try:
+            work(records)
+        except Exception as error:
+            tell: Callable[[], None] = partial(done.set_exception, error)
+        else:
+            tell = partial(done.set_result, None)
+        with suppress(RuntimeError):  # the loop is closed: that was told when it was given up
+            self._loop.call_soon_threadsafe(tell)
 
     def _write(self, records: list[tuple[Any, ...]]) -> None:
-        """In a thread."""
         line = self._line
         for start in range(0, len(records), LINES):
             rows = map(Record._make, records[start : start + LINES])
             self._file.append(b"".join(map(line, rows)))
 
-    def _written(self, done: asyncio.Future[None], count: int) -> None:
+    def _written(self, done: asyncio.Future[None]) -> None:
+        error = done.exception()
+        if done is not self._writing:  # it was given up
+            return
         self._writing = None
-        error = None if done.cancelled() else done.exception()
         if error is not None:
-            self.dropped += count
+            self.dropped += len(self._written_now)
+        self._written_now = []
+        self._tell(None if error is None else str(error))
+        if self._records and self._alarm is None:
+            self._alarm = self._loop.call_later(FLUSH_S, self._flush)
+
+    def _tell(self, error: str | None) -> None:
         if self.dropped > self._told:
             self._say(
                 "access_log_dropped",
                 lines=self.dropped - self._told,
-                error=None if error is None else str(error),
+                error=error,
                 path=self._file.path,
                 advice="is there room on the disk, and may the server's user write there?",
             )
             self._told = self.dropped
-        if self._records and self._alarm is None:
-            self._alarm = self._loop.call_later(FLUSH_S, self._flush)
 
-    async def close(self) -> None:
-        """Write what is left."""
+    async def close(self, limit_s: float = CLOSE_S) -> None:
+        """Write what is left; what is not written within so many seconds is dropped and told."""
+        end = self._loop.time() + limit_s
         while self._writing is not None or self._records:
             if self._alarm is not None:
                 self._alarm.cancel()
             self._flush()
             if self._writing is not None:
-                await asyncio.wait([self._writing])
+                rest = max(end - self._loop.time(), 0)
+                if not (await asyncio.wait([self._writing], timeout=rest))[0]:
+                    self._give_up(limit_s)
+                    return
                 await asyncio.sleep(0)  # what is to be done then, is done in the next turn
         self._file.close()
+
+    def _give_up(self, limit_s: float) -> None:
+        """The thread has the file, and keeps it."""
+        self.dropped += len(self._written_now) + len(self._records)
+        self._writing, self._written_now, self._records = None, [], []
+        self._tell(f"at the end of the server a write has not ended within {limit_s:g} s")
 
 
 class _File:

@@ -44,6 +44,8 @@ LEAVING_PAUSE_S = 0.05
 """So many connections are told at a time that the server stops, and then the next."""
 STOP_S = 1.5
 """Seconds that what was started has to stop at a drain, when its limit is over."""
+DISK_S = 0.4
+"""And so many the disk has then for what was not logged yet."""
 
 
 class Worker:
@@ -314,7 +316,7 @@ class Worker:
         await asyncio.sleep(0)
         await self._startups.close(max(deadline - self._loop.time(), STOP_S))
         if self._host.access is not None:
-            await self._host.access.close()
+            await self._host.access.close(max(deadline - self._loop.time(), DISK_S))
         self._link.send(messages.Drained(self._slot))
         self._end()
 

@@ -120,6 +120,7 @@ async def test_a_file_that_was_moved_away_is_opened_again(log, tmp_path):
     log.note(CONNECTION, HEAD, 202, 0)
     log._flush()
     await asyncio.wait([log._writing])
+    await asyncio.sleep(0)
     path.rename(tmp_path / "access.log.1")
     log.note(CONNECTION, HEAD, 203, 0)
     await log.close()
@@ -144,3 +145,30 @@ async def test_a_disk_that_takes_nothing_costs_lines_and_no_memory(
     await log.close()
     assert len((tmp_path / "access.log").read_text().splitlines()) == 1
     assert len(said) == 1
+
+
+async def test_while_a_write_hangs_it_is_told_what_is_dropped_and_the_end_waits_no_longer(
+    log, said, tmp_path, monkeypatch
+):
+    """A pipe that nobody reads, as a disk that hangs: its opening does not return."""
+    monkeypatch.setattr(accesslog, "MOST", 10)
+    monkeypatch.setattr(accesslog, "HANGS_S", 0)
+    path = tmp_path / "access.log"
+    os.mkfifo(path)
+    log.note(CONNECTION, HEAD, 200, 0)
+    log._flush()
+    for _ in range(13):
+        log.note(CONNECTION, HEAD, 200, 0)
+    log._alarm.cancel()  # that of the first of these: it comes in half a second
+    log._alarm = None
+    log.note(CONNECTION, HEAD, 200, 0)
+    async with asyncio.timeout(5):
+        while not said:
+            await asyncio.sleep(0)
+    assert (said[0]["lines"], said[0]["error"]) == (4, "a write has not ended yet")
+    await log.close(0.01)
+    assert (log.dropped, sum(one["lines"] for one in said)) == (15, 15)
+    assert "has not ended within 0.01 s" in said[-1]["error"]
+    with path.open("rb") as reader:  # the thread goes on, and nothing is told twice
+        assert reader.readline().endswith(b"http.app/2\n")
+    assert len(said) == 2
