@@ -167,8 +167,11 @@ def adapter_of(sort: Sort) -> Callable[[Any, Host], Adapter]:
 
 
 class _Hosted(App[Hosting]):
-    """Base of what ``hosted`` makes."""
+    """Base of what ``hosted`` makes. ``answer`` is the adapter's own: a method would be a call."""
 
+    __slots__ = ("answer",)
+
+    answer: Callable[[Request], Answer]  # type: ignore[assignment]  # a method of App
     application: ClassVar[Application]
     remark: ClassVar[str] = ""
     """What a verdict says of it."""
@@ -178,10 +181,17 @@ class _Hosted(App[Hosting]):
         """Start the application."""
         return await Installed.begun(cls.application, host)
 
-    def answer(self, request: Request) -> Answer:
-        """What the application's adapter says."""
-        answer = self.started.answer  # type: ignore[union-attr]  # a call of a slot costs more
-        return answer(request)  # type: ignore[no-any-return]
+    def _bind(self) -> None:
+        super()._bind()
+        self._point_to_adapter()
+
+    def _bind_after(self, old: Any) -> None:
+        super()._bind_after(old)
+        self._point_to_adapter()
+
+    def _point_to_adapter(self) -> None:
+        if self.started is not None:  # nothing is in a trial of the code alone
+            self.answer = _at_once(self.started.answer)  # type: ignore[attr-defined]  # Installed's
 
     def coroutine_comes(
         self, exchange: Exchange, answer: Coroutine[Any, Any, Any]
@@ -203,6 +213,17 @@ class _Hosted(App[Hosting]):
     def socket_resume(self, channel: Channel) -> Coroutine[Any, Any, Any]:
         """What goes on with a WebSocket whose coroutine was ended."""
         return self.started.resume(channel)  # type: ignore[union-attr, no-any-return]
+
+
+def _at_once(answer: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
+    """``answer``, but never a coroutine function: calls of one would be held in front of a swap."""
+    if not inspect.iscoroutinefunction(answer):
+        return answer
+
+    def make(request: Request) -> Answer:
+        return answer(request)
+
+    return make
 
 
 def hosted(application: Application, threads: int = 0) -> type[App[Hosting]]:

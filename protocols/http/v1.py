@@ -150,7 +150,8 @@ class HttpConnection(Connection[Http], uses={"app": "http.app"}):
                 state.queue += requests[requests.index(request) :]
                 break
             try:
-                answer = app.answer(request)
+                ask = app.answer  # a call of a slot costs more
+                answer = ask(request)
                 if type(answer) is Response:
                     out.append(self._whole(request, answer))
                     continue

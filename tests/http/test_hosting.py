@@ -14,6 +14,7 @@ import pytest
 from netswap.http import Request, Response
 from netswap.http.hosting import SORTS, Application, Hosting, Sort, hosted, sort_of
 from netswap.http.message import Body, Head
+from netswap.mediator import Mediator
 from netswap.stack import Host
 
 HEAD = Head("POST", b"/", "/", b"", "1.1", ())
@@ -204,6 +205,16 @@ async def test_a_coroutine_function_is_counted_while_it_runs() -> None:
     body.end()
     assert (await task).body == b"late"
     assert app.started.open == 0
+
+
+@pytest.mark.parametrize("value", [one, slow])
+async def test_no_swap_holds_a_call_of_a_hosted_application(value: Callable[..., Any]) -> None:
+    """A mediator would hold calls of a coroutine function; what is asked here ends in old code."""
+    app = await begun(value)
+    app.entry.target = app
+    Mediator(app.entry, app.generations, lambda _ticket: asyncio.sleep(0), lambda: None)
+    assert app.entry.target is not app
+    assert app.entry.target.answer is app.answer
 
 
 def test_the_thread_of_an_import_is_in_the_remark() -> None:
