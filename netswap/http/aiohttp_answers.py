@@ -42,15 +42,9 @@ _STARTED: Final = Phase.STARTED
 class _Whole(Response):
     """A whole answer whose head was put together by aiohttp."""
 
-    __slots__ = ("lines",)
+    lines: bytes = b""
 
     is_plain = True
-
-    def __init__(self, body: bytes, status: int, lines: bytes) -> None:
-        self.body = body
-        self.status = status
-        self.headers = ()
-        self.lines = lines
 
     def head(self) -> bytes:
         """The status line and the header lines, but for those that are the connection's."""
@@ -81,13 +75,13 @@ def whole(response: Any, method: str) -> Response | None:
     headers = response._headers
     status, reason = response._status, response._reason
     if len(headers) == 1 and response._cookies is None and hdrs.CONTENT_TYPE in headers:
-        return _Whole(body, status, _simple_lines(status, reason, headers[hdrs.CONTENT_TYPE]))
+        return _Whole(body, status, (), _simple_lines(status, reason, headers[hdrs.CONTENT_TYPE]))
     if _says_what_is_not_its(headers):
         return None
     if response._cookies:
         headers = headers.copy()
     _complete(response, headers, body, method)
-    return _Whole(body, status, _head(f"HTTP/1.1 {status} {reason}", headers))
+    return _Whole(body, status, (), _head(f"HTTP/1.1 {status} {reason}", headers))
 
 
 async def signed(response: Any, asked: Any) -> Response | None:
@@ -112,7 +106,7 @@ async def signed(response: Any, asked: Any) -> Response | None:
         and hdrs.CONNECTION not in headers
         and hdrs.TRANSFER_ENCODING not in headers
     ):
-        return _Whole(body, response._status, _head(status_line, headers))
+        return _Whole(body, response._status, (), _head(status_line, headers))
     await writer.write_headers(status_line, headers)
     await writer.write_eof(body)
     response._eof_sent = True
@@ -306,7 +300,7 @@ class Writer(AbstractStreamWriter):
         self._head = None
         lines = _head(f"HTTP/1.1{status_line[8:]}", headers)
         self.output_size += len(lines) + len(data)
-        exchange.respond(_Whole(data, int(status_line[9:12]), lines))
+        exchange.respond(_Whole(data, int(status_line[9:12]), (), lines))
         return True
 
     def set_eof(self) -> None:

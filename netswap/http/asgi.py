@@ -252,19 +252,13 @@ def _made_head(status: int, headers: list[tuple[bytes, bytes]]) -> _Head:
 class _Whole(Response):
     """An answer whose head was put together already."""
 
-    __slots__ = ("_lines",)
+    lines: bytes = b""
 
     is_plain = True
 
-    def __init__(self, head: _Head, body: bytes) -> None:
-        self.status = head.status
-        self.headers = head.headers
-        self.body = body
-        self._lines = head.lines
-
     def head(self) -> bytes:
         """The status line and the header lines."""
-        return self._lines or b""
+        return self.lines
 
 
 class _Cycle:
@@ -381,7 +375,7 @@ class _Cycle:
         if head.lines is not None and is_whole:
             if head.length in (None, len(data)) and (data or not self._is_head()):
                 self._end()
-                self._exchange.respond(_Whole(head, data))
+                self._exchange.respond(_Whole(data, head.status, head.headers, head.lines))
                 return
             if not self._is_head():
                 raise RuntimeError(f"the answer has {len(data)} bytes and says {head.length}")

@@ -419,20 +419,26 @@ def _in_bytes(body: Any) -> Any:
     return body.encode() if isinstance(body, str) else body
 
 
-class Response:
-    """A whole answer."""
+class Response(msgspec.Struct, eq=False, gc=False):
+    """A whole answer. The parameters of one are its fields: a subclass adds more, no ``__init__``.
 
-    __slots__ = ("body", "headers", "status")
+    It is a struct since an ``__init__`` costs more than all else that makes an answer of a body.
+    """
 
-    def __init__(
-        self,
-        body: bytes | str = b"",
-        status: int = 200,
-        headers: Iterable[tuple[bytes, bytes]] = _PLAIN_TEXT,
-    ) -> None:
-        self.body = body if type(body) is bytes else _in_bytes(body)
-        self.status = status
-        self.headers = headers
+    body: bytes = b""
+    """A str, which it may be made with, is encoded."""
+    status: int = 200
+    headers: Headers = _PLAIN_TEXT
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, body: bytes | str = b"", status: int = 200, headers: Headers = _PLAIN_TEXT
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        if type(self.body) is not bytes:
+            self.body = _in_bytes(self.body)
 
     ready_lines = _ready_lines
 
