@@ -11,6 +11,7 @@ In reading order:
 - ``line``        sockets: one connection, and the ways in which it can send
 - ``scenarios``   the table: which way, and when
 - ``rounds``      the open loop; ``visits`` are connections that come and go
+- ``pauses``      whether the generator itself stood still
 - ``traffic``     the lines of one process, from the connect to the end
 - ``worker``      a process that carries a share of the lines; it speaks ``messages``
 - ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly

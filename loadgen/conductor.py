@@ -35,7 +35,7 @@ class Observation(msgspec.Struct):
 
     ``start`` is None when nothing was sent, because nobody could connect. ``trouble`` are sentences
     about ourselves: what makes the run invalid whatever the server did. ``counted`` are the values
-    that the shared counter gave, from 0.
+    that the shared counter gave, from 0; ``paused_ns`` is the longest that a process stood still.
     """
 
     plan: Plan
@@ -47,6 +47,7 @@ class Observation(msgspec.Struct):
     events: list[EventRecord] = msgspec.field(default_factory=list)
     trouble: list[str] = msgspec.field(default_factory=list)
     counted: array[int] = msgspec.field(default_factory=lambda: array("q"))
+    paused_ns: int = 0
 
 
 class _Worker:
@@ -178,8 +179,11 @@ def _merge(seen: Observation, worker: _Worker) -> None:
         seen.counted.frombytes(worker.outcome.counted)
         seen.due += worker.outcome.due
         seen.busy_ns.append(worker.outcome.busy_ns)
+        seen.paused_ns = max(seen.paused_ns, worker.outcome.paused_ns)
     elif seen.start is not None or not worker.ready:
-        seen.trouble.append(f"load process {worker.index} died, what it saw is lost")
+        seen.trouble.append(
+            f"load process {worker.index} died, what it saw is lost: standard error has its words"
+        )
 
 
 @contextlib.asynccontextmanager

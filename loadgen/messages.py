@@ -70,7 +70,8 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     """All that a worker saw. ``samples`` are raw: see ``samples``.
 
     ``due`` is how many operations an open loop had to send; ``busy_ns`` the processor time of the
-    window in which was sent; ``counted`` are int64: the values that a shared counter gave.
+    window in which was sent; ``counted`` are int64: the values that a shared counter gave;
+    ``paused_ns`` is the longest time in which the process did nothing although it had to.
     """
 
     tally: Tally
@@ -78,6 +79,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     due: int
     busy_ns: int
     counted: bytes = b""
+    paused_ns: int = 0
 
 
 Message = Assignment | Start | Stop | Ready | Progress | Outcome

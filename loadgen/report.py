@@ -52,7 +52,9 @@ class EventReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A run, told. ``due`` is what an open loop had to send; ``cpu_s`` seconds by process."""
+    """A run, told. ``due`` is what an open loop had to send; ``cpu_s`` seconds by process;
+    ``paused_s`` the longest that one of them stood still.
+    """
 
     plan: Plan
     started: bool
@@ -66,6 +68,7 @@ class Report(msgspec.Struct, frozen=True):
     events: list[EventReport]
     trouble: list[str]
     nulls: list[Window] = []
+    paused_s: float = 0.0
 
     @property
     def worst_event(self) -> EventReport | None:
@@ -110,6 +113,7 @@ class Report(msgspec.Struct, frozen=True):
             "null_windows": [_window_json(null) for null in self.nulls],
             "cpu_s": self.cpu_s,
             "cpu_share": round(self.cpu_share, 3),
+            "paused_s": self.paused_s,
             "examples": msgspec.to_builtins(tally.examples),
         }
 
@@ -141,6 +145,7 @@ def build_report(seen: Observation) -> Report:
         ],
         trouble=seen.trouble,
         nulls=windows.nulls,
+        paused_s=round(seen.paused_ns / _SECOND, 3),
     )
 
 

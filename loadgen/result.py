@@ -70,7 +70,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     issued and answered, and every fault by name. Latency counts from the intended time, service
     time from the send; late is how late we sent. ``latency_curve`` has pairs of a share and the us
     that they were within. ``null_windows`` are stretches in which nothing happened, as long as
-    those of events. ``timeline`` has columns, one value a bucket.
+    those of events. ``timeline`` has columns, one value a bucket. ``paused_s`` is the longest
+    time that the generator stood still.
     """
 
     schema: Literal["netswap/1"]
@@ -99,6 +100,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     timeline: Buckets
     latency_curve: list[list[float]]
     service_curve: list[list[float]]
+    paused_s: float = 0.0
 
 
 def build_result(seen: Observation, report: Report, verdict: Verdict) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def _lines(report: Report, sparks: Sequence[str]) -> Iterator[str]:
         versions = sorted(tally.by_version.items())
         yield _line("versions", ", ".join(f"v{number}: {count:,}" for number, count in versions))
     yield from _events(report, sparks)
-    own = f"{report.cpu_share:.0%} of a core in the busiest process"
+    own = f"{report.cpu_share:.0%} of a core in the busiest process, "
+    own += f"longest pause {time_words(report.paused_s * 1e6)}"
     if plan.rate is not None:
         own += f", sent late: {spread_words(report.late)}"
     yield _line("generator", own)

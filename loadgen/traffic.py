@@ -13,6 +13,7 @@ from typing import cast
 from loadgen.continuity import Tally
 from loadgen.dialects import Opening, dialect
 from loadgen.line import Line, Passing, now_ns
+from loadgen.pauses import Pauses
 from loadgen.plan import Plan
 from loadgen.returning import Returning
 from loadgen.rounds import Rounds, Sender
@@ -30,7 +31,7 @@ _LATE_END = 50_000_000  # ns in which what was due before the end may still be s
 
 class Traffic:
     """All lines of one process. ``due`` is what an open loop had to send; ``busy_ns`` is the
-    processor time of the window in which was sent.
+    processor time of the window in which was sent; ``paused_ns`` the longest that we stood still.
     """
 
     def __init__(self, plan: Plan, index: int, nonce: str) -> None:
@@ -41,6 +42,7 @@ class Traffic:
         self.end = 0
         self.due = 0
         self.busy_ns = 0
+        self.paused_ns = 0
         self._nonce = nonce
         self._index = index
         self._scenario = SCENARIOS[plan.way]
@@ -69,9 +71,15 @@ class Traffic:
         """Send from ``start`` for the plan's duration, then wait for what is owed, bounded."""
         self.end = start + self.plan.duration_ns
         await asyncio.sleep((start - now_ns()) / _SECOND)
-        busy = time.process_time_ns()
+        busy, pauses = time.process_time_ns(), Pauses()
         await self._send(start)
         self.busy_ns = time.process_time_ns() - busy
+        await self._hear_out()
+        self.paused_ns = pauses.stop()
+        await self._leave()
+
+    async def _hear_out(self) -> None:
+        """What is owed, for as long as the grace is."""
         self.end = 0  # an open loop has sent its last before the end: its answers count as after it
         for coming in (self._visits, self._returning):
             if coming is not None:
@@ -80,7 +88,6 @@ class Traffic:
         if self._owing:
             self._paid.clear()
             await _at_most(self.plan.grace_ns / _SECOND, self._paid.wait())
-        await self._leave()
 
     def stop(self, at: int) -> None:
         """The run ends at this time already (ns): what is due later is not sent."""
@@ -255,4 +262,4 @@ async def _at_most(seconds: float, waiting: Awaitable[object]) -> None:
     try:
         await asyncio.wait_for(waiting, max(0.0, seconds))
     except TimeoutError:
-        return
+        await asyncio.sleep(0)  # if we stood still, what came meanwhile is read only now

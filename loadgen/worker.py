@@ -7,6 +7,8 @@ import gc
 import resource
 import signal
 import sys
+import traceback
+from typing import Any
 
 import uvloop
 
@@ -48,11 +50,24 @@ async def _work() -> None:
     starting: asyncio.Future[int] = loop.create_future()
     traffic = Traffic(assignment.plan, assignment.index, assignment.nonce)
     carrying = asyncio.create_task(_carry(traffic, starting))
+    loop.set_exception_handler(lambda _, context: _give_up(context, carrying))
     listening = asyncio.create_task(_listen(inbox, starting, traffic, carrying))
     await asyncio.wait([carrying])
     listening.cancel()
     if not carrying.cancelled():
         carrying.result()
+
+
+def _give_up(context: dict[str, Any], carrying: asyncio.Task[None]) -> None:
+    """A mistake of ours in a callback, or of a protocol of one's own: no fault of the server's, so
+    nothing is told of the run. What the network does to a connection the line counts itself.
+    """
+    error = context.get("exception")
+    if error is None or isinstance(error, OSError):
+        return
+    shown = "".join(traceback.format_exception(error))
+    print(f"the load process gives up, by a mistake of its own:\n{shown}", file=sys.stderr)
+    carrying.cancel()
 
 
 async def _listen(
@@ -80,7 +95,11 @@ async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
     await traffic.run(start)
     reporting.cancel()
     columns, counted = traffic.samples.to_bytes(), traffic.counted.tobytes()
-    _tell(Outcome(traffic.tally, columns, traffic.due, traffic.busy_ns, counted))
+    _tell(
+        Outcome(
+            traffic.tally, columns, traffic.due, traffic.busy_ns, counted, traffic.paused_ns
+        )
+    )  # fmt: skip
 
 
 async def _report_progress(traffic: Traffic) -> None:

@@ -320,3 +320,24 @@ def test_interrupted(server: Serve, command_line: Callable[..., list[str]], tmp_
         _, stderr = running.communicate(timeout=10)
     assert running.returncode == 130
     assert "nothing is proved" in stderr
+
+
+def test_a_mistake_of_a_protocol_of_ones_own_is_no_fault_of_the_server(
+    server: Serve, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What raises within the load process makes the run invalid, and is told with its place."""
+    (tmp_path / "clumsy.py").write_text(CLUMSY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = load("--protocol", "clumsy:Clumsy", "--port", server("echo", "none"), *CLOSED)
+    assert (done.exit_code, done.report["counts"]["dropped"]) == (12, 0), done.report["reasons"]
+    assert "clumsy.py" in done.stderr
+    assert "KeyError" in done.stderr
+
+
+CLUMSY = """
+from loadgen.dialects.framed import Echo
+
+class Clumsy(Echo):
+    def receive(self, data):
+        raise KeyError("mine")
+"""

@@ -79,6 +79,13 @@ def test_each_fault_alone_violates_correctness(fault: str) -> None:
     assert judge(build_report(observed(tally={fault: 1}))).exit_code == 10
 
 
+@pytest.mark.parametrize(("fault", "code"), [("lost", 12), ("dropped", 12), ("corrupted", 10)])
+def test_who_stood_still_can_not_accuse_of_silence(fault: str, code: int) -> None:
+    """What is wrong in an answer that came is wrong all the same."""
+    seen = observed(tally={fault: 1}, paused_ns=2 * SECOND)
+    assert judge(build_report(seen)).exit_code == code
+
+
 def test_late_because_of_us_is_invalid() -> None:
     """Too few sent, and those late: the generator was the bottleneck."""
     assert judge(build_report(observed(due=2000, late=60 * MS))).exit_code == 12

@@ -1,0 +1,43 @@
+"""Whether the generator itself stood still: stopped, swapped out, or left without a processor.
+
+A closed loop asks nothing while it is not running, so it can't be late; and an answer that waited
+for us looks like one that was slow. So a timer rings all the time, and how late it is at most tells
+how long nothing was sent and nothing heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from loadgen.line import now_ns
+
+__all__ = ["Pauses"]
+
+_PERIOD_NS = 20_000_000
+_SECOND = 1_000_000_000
+
+
+class Pauses:
+    """Looks from when it is made until it is stopped."""
+
+    def __init__(self) -> None:
+        self._longest = 0
+        self._set()
+
+    def stop(self) -> int:
+        """The longest pause (ns); also the one that is going on. It is looked for no longer."""
+        self._timer.cancel()
+        return self._take()
+
+    def _set(self) -> None:
+        self._due = now_ns() + _PERIOD_NS
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_PERIOD_NS / _SECOND, self._ring)
+
+    def _ring(self) -> None:
+        self._take()
+        self._set()
+
+    def _take(self) -> int:
+        self._longest = max(self._longest, now_ns() - self._due)
+        return self._longest
