@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import ssl
 import sys
@@ -46,7 +47,7 @@ from loadgen.scenarios import SCENARIOS, complete
 from loadgen.sparkline import event_lines
 from loadgen.summary import render
 from loadgen.thresholds import parse_threshold
-from loadgen.verdict import Verdict, judge
+from loadgen.verdict import USAGE, Verdict, judge
 
 __all__ = ["main"]
 
@@ -91,6 +92,25 @@ def _parse_output(text: str) -> Path:
     return path
 
 
+def _parse_number(text: str) -> float:
+    """A rate or a time in seconds: above 0, and finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise PlanError(f"{text!r} is no number above 0")
+    return number
+
+
+def _parse_url(url: str) -> str:
+    """What can stand in the first line of a request: else it's no server that would be wrong."""
+    if not url.startswith("/") or not all("!" <= letter <= "~" for letter in url):
+        raise PlanError(f"{url!r} is no path of http: write /path?query, percent-encoded")
+    return url
+
+
+_NUMBER = _Parsed("number", _parse_number)
 _DURATION = _Parsed("duration", parse_duration)
 _OUTPUT = _Parsed("file", _parse_output)
 
@@ -112,7 +132,7 @@ def main() -> None:
 @click.option("--connections", type=click.IntRange(min=1), help="At once; default: 50, bulk 8.")
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_NUMBER,
     help="Operations a second over all connections; without it, as fast as it goes.",
 )
 @click.option(
@@ -127,7 +147,10 @@ def main() -> None:
     "--hold", type=_DURATION, default="1s", show_default=True,
     help="How long slow, bulk and timer hold back.",
 )  # fmt: skip
-@click.option("--url", default="/echo", show_default=True, help="What http posts to.")
+@click.option(
+    "--url", type=_Parsed("path", _parse_url), default="/echo", show_default=True,
+    help="What http posts to.",
+)  # fmt: skip
 @click.option(
     "--duration", type=_DURATION, default="10s", show_default=True, help="500ms, 10s, 2m."
 )
@@ -177,7 +200,10 @@ def main() -> None:
     type=_Parsed("command", parse_command),
     help="A command (no shell) of --every's row, after its pushes.",
 )  # fmt: skip
-@click.option("--netswap", "pusher", metavar="COMMAND", help="The netswap command of --push-at.")
+@click.option(
+    "--netswap", "pusher", type=_Parsed("command", parse_command), metavar="COMMAND",
+    help="The netswap command of --push-at.",
+)  # fmt: skip
 @click.option("--socket", metavar="PATH", help="The server's admin socket, for --push-at.")
 @click.option(
     "--fail-on", "thresholds", multiple=True, metavar="EXPRESSION",
@@ -189,7 +215,7 @@ def main() -> None:
     help="After the end, how long an answer may still come before it is lost.",
 )  # fmt: skip
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
+    "--timeout", type=_NUMBER, default=10.0, show_default=True,
     help="Seconds for one connect, and for an event after the end.",
 )  # fmt: skip
 @click.option(
@@ -232,8 +258,8 @@ def run(context: click.Context, /, **asked: Any) -> None:
         click.echo(json.dumps(build_result(seen, report, verdict)))
     else:
         click.echo(render(report, verdict, event_lines(seen, report)))
-    _keep(asked, _Told(seen, report, verdict))
-    context.exit(verdict.exit_code)
+    kept = _keep(asked, _Told(seen, report, verdict))
+    context.exit(verdict.exit_code if verdict.exit_code or kept else USAGE.exit_code)
 
 
 class _Told(NamedTuple):
@@ -244,21 +270,27 @@ class _Told(NamedTuple):
     verdict: Verdict
 
 
-def _keep(asked: dict[str, Any], told: _Told) -> None:
-    """Write the files that were asked for; the result is on the screen already."""
-    if asked["page"]:
-        _write(asked["page"], render_page(*told))
-    if asked["hdr"]:
-        _write(asked["hdr"], _hdr_log(told.seen))
-    if asked["saved"]:
-        _write(asked["saved"], json.dumps(build_result(*told)) + "\n")
+def _keep(asked: dict[str, Any], told: _Told) -> bool:
+    """Write each file that was asked for, whatever becomes of the others; whether all are there.
+    The result is on the screen already.
+    """
+    makers: dict[str, Callable[[], str]] = {
+        "page": lambda: render_page(*told),
+        "hdr": lambda: _hdr_log(told.seen),
+        "saved": lambda: json.dumps(build_result(*told)) + "\n",
+    }
+    written = [_write(asked[name], make()) for name, make in makers.items() if asked[name]]
+    return all(written)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> bool:
+    """Whether it is written; why it isn't is told."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise click.UsageError(f"{path} can't be written: {error.strerror}") from error
+        click.echo(f"Error: {path} can't be written: {error.strerror}", err=True)
+        return False
+    return True
 
 
 @main.command(name="compare")
@@ -294,14 +326,15 @@ def compare_runs(
     "--out", required=True, type=_OUTPUT,
     help="The SVG file to write.",
 )  # fmt: skip
-def picture(runs: tuple[str, ...], title: str, out: Path) -> None:
+@click.pass_context
+def picture(context: click.Context, runs: tuple[str, ...], title: str, out: Path) -> None:
     """Draw the time lines of saved runs under each other, on one scale."""
     named = [run.partition("=") for run in runs]
     try:
         read = {name: read_result(Path(file)) for name, _, file in named}
     except PlanError as error:
         raise click.UsageError(str(error)) from error
-    _write(out, draw_picture(read, title))
+    context.exit(0 if _write(out, draw_picture(read, title)) else USAGE.exit_code)
 
 
 @main.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 import shutil
 import sys
 import time
@@ -36,11 +35,11 @@ class EventRecord(msgspec.Struct, frozen=True):
         return self.exit_code != 0
 
 
-def push_command(named: str | None, socket: str | None) -> list[str]:
+def push_command(named: tuple[str, ...] | None, socket: str | None) -> list[str]:
     """The words before the path: the command named, the one beside this Python, or PATH's."""
     beside = Path(sys.executable).with_name("netswap")
     if named is not None:
-        words = shlex.split(named)
+        words = [*named]
     elif beside.exists():
         words = [str(beside)]
     else:

@@ -39,6 +39,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|)")
 EventKind = Literal["push", "run"]
 
 
+_LONGEST_NS = 366 * 86_400 * 10**9
 _EVENTS_MOST = 10_000
 _DEEDS: dict[EventKind, str] = {"push": "PATH", "run": "COMMAND"}
 
@@ -129,7 +130,10 @@ def parse_duration(text: str) -> int:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise PlanError(f"{text!r} is not a duration: write 500ms, 10s or 2m")
-    return int(float(match[1]) * _UNITS_NS[match[2]])
+    duration = int(float(match[1]) * _UNITS_NS[match[2]])
+    if duration > _LONGEST_NS:
+        raise PlanError(f"{text!r} is longer than a year: write 500ms, 10s or 2m")
+    return duration
 
 
 def parse_event(kind: EventKind, text: str) -> Event:
@@ -144,7 +148,7 @@ def parse_event(kind: EventKind, text: str) -> Event:
 def parse_command(command: str) -> tuple[str, ...]:
     """The words of a command, split as a shell would; no shell runs it."""
     if not command.strip():
-        raise PlanError("an empty command does nothing: write --run 'COMMAND WITH WORDS'")
+        raise PlanError("an empty command does nothing: write 'COMMAND WITH WORDS'")
     try:
         return tuple(shlex.split(command))
     except ValueError as error:
@@ -165,6 +169,8 @@ def parse_rates(text: str) -> tuple[float, ...]:
 def parse_target(text: str) -> tuple[str, int, str]:
     """``HOST:PORT``, also ``[::1]:7000``, or ``unix:PATH``: host, port and path."""
     if text.startswith("unix:"):
+        if text == "unix:":
+            raise PlanError(f"{text!r} names no socket: write unix:PATH")
         return "localhost", 0, text.removeprefix("unix:")
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:

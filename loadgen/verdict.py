@@ -82,8 +82,8 @@ def _find_our_own(case: Case) -> Iterator[str]:
             "the server's; run it on a machine with time to spare"
         )
     if not tally.connected:
-        target = report.plan.target
-        yield f"no connection to {target} could be made: is the server running?"
+        why = next((f" ({each.detail})" for each in tally.examples), "")
+        yield f"no connection to {report.plan.target} could be made{why}: is the server running?"
     elif not tally.answered:
         yield "no operation was answered"
     late, cpu = report.late["p99"] or 0.0, report.cpu_share

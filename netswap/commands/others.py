@@ -19,7 +19,7 @@ def load(context: click.Context, arguments: tuple[str, ...]) -> None:
     """Pass everything to the load generator, as `python -m loadgen` does."""
     from loadgen.cli import main
 
-    context.exit(main(list(arguments)))
+    context.exit(main(list(arguments), prog_name="netswap load"))
 
 
 @click.command(

@@ -53,7 +53,7 @@ def test_the_push_command_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     other.mkdir()
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setenv("PATH", str(other))
-    assert push_command("my netswap", None) == ["my", "netswap", "push", "--json"]
+    assert push_command(("my", "netswap"), None) == ["my", "netswap", "push", "--json"]
     assert push_command(None, "s") == [
         str(python), "-m", "netswap", "push", "--json", "--socket", "s",
     ]  # fmt: skip

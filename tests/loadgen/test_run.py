@@ -209,6 +209,14 @@ def test_an_event_that_does_not_end_is_ended(server: Serve, load: Load) -> None:
         ("--protocol", "echo", "--every", "0s", "--run", "true"),
         ("--protocol", "echo", "--every", "1us", "--run", "true"),
         ("--protocol", "echo", "--every", "1s", "--run", ""),
+        ("--protocol", "echo", "--rate", "nan"),
+        ("--protocol", "echo", "--rate", "inf"),
+        ("--protocol", "echo", "--timeout", "nan"),
+        ("--protocol", "echo", "--duration", "9" * 20),
+        ("--protocol", "echo", "--target", "unix:"),
+        ("--protocol", "echo", "--netswap", "'"),
+        ("--protocol", "http", "--url", "no slash"),
+        ("--protocol", "http", "--url", "/a\nb"),
     ],
 )
 def test_usage(load: Load, words: tuple[object, ...]) -> None:
@@ -341,3 +349,15 @@ class Clumsy(Echo):
     def receive(self, data):
         raise KeyError("mine")
 """
+
+
+def test_a_full_disk_hides_neither_the_verdict_nor_the_other_files(
+    server: Serve, load: Load, tmp_path: Path
+) -> None:
+    """A file that can't be written is told and makes no pass, and what was found stays found."""
+    line = ("--protocol", "echo", *CLOSED, "--hdr", "/dev/full", "--save", tmp_path / "kept")
+    for fault, exit_code in (("corrupt", 10), ("none", 2)):
+        done = load(*line, "--port", server("echo", fault))
+        assert done.exit_code == exit_code
+        assert "/dev/full can't be written: No space left" in done.stderr
+        assert json.loads((tmp_path / "kept").read_bytes()) == done.report
