@@ -54,6 +54,16 @@ class Place:
             at = following
         self.raw = buffer[at:]
 
+    def room(self, head: int, extra: int) -> int:
+        """How many bytes may be taken at once, so that none of these limits is passed in them.
+
+        0: the head is as long as it may be, and has not ended.
+        """
+        if self.phase == HEAD:
+            return max(min(head - len(self.raw), extra), 0)
+        rest = max(extra - self.extra - len(self.raw), 1)
+        return self.left if self.phase == LENGTH else max(self.left, rest)
+
     def opening(self, keep_alive: bool) -> bytes:
         """What brings a new parser here."""
         if self.phase == HEAD:

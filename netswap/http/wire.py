@@ -29,7 +29,8 @@ __all__ = ["EXTRA_LIMIT", "HEAD_LIMIT", "Wire"]
 HEAD_LIMIT: Final = 65_536
 """Bytes of a head, the request line included; so many raw bytes are kept at most, too."""
 EXTRA_LIMIT: Final = 16_384
-"""Bytes of chunk extensions and trailers of one message that comes in many reads."""
+"""Bytes of chunk extensions and trailers of one message; up to ``LOOSE`` more may pass."""
+LOOSE: Final = 1024
 
 _TOKEN: Final = frozenset(
     b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -101,11 +102,16 @@ class Wire:
                 return known
         found: list[Request] = []
         self._found = found
-        self._held += len(data)
-        self._parse(data)
+        self._held = held = self._held + len(data)
+        if (held <= EXTRA_LIMIT and held <= self.head_limit) or self._goes_on(held, len(data)):
+            self._parse(data)
+            if self.begun:
+                self._since.append(data)
+        else:
+            self._parse_closely(data)
         if self.begun:
-            self._keep(data)
-        elif had_begun:
+            return found
+        if had_begun:
             self._begin_anew()
         else:
             self._held = 0
@@ -130,6 +136,28 @@ class Wire:
         """The connection is gone: let go of the parser, which holds this object."""
         self._parser = None
         self.ended = True
+
+    def _goes_on(self, held: int, size: int) -> bool:
+        """Whether it is a long head, not too long, of which a little has come: that is no work."""
+        return self.receiving is None and size <= LOOSE and held <= self.head_limit
+
+    def _parse_closely(self, data: bytes) -> None:
+        """Only as many bytes at a time as nothing can be too long in, whatever they are."""
+        self._walk()
+        at, end = 0, len(data)
+        while at < end and not self._stops():
+            room = self._place.room(self.head_limit, EXTRA_LIMIT)
+            if not room:
+                self._fail(_long_head(self.head_limit), b"")
+                return
+            piece = data[at : at + max(room, LOOSE if self.receiving else 0)]
+            at += len(piece)
+            self._parse(piece)
+            self._since.append(piece)
+            self._walk()
+            self._look_at_extra()
+        if self.rest is not None:
+            self.rest += data[at:]
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -163,13 +191,6 @@ class Wire:
         if self.receiving is not None:
             self.receiving.body.fail(failure)
 
-    def _keep(self, data: bytes) -> None:
-        """A message has not ended with these bytes, or they are many: remember where we are."""
-        self._since.append(data)
-        if self._held > self.head_limit:
-            self._walk()
-            self._look_at_limits()
-
     def _begin_anew(self) -> None:
         """The last byte was the last of a message."""
         self._since.clear()
@@ -181,18 +202,15 @@ class Wire:
         if not self.ended:
             self._place.advance(b"".join(self._since))
         self._since.clear()
-        self._held = 0
+        if not self.begun:  # blank lines are nobody's
+            self._place = Place()
+        self._held = len(self._place.raw) + self._place.extra
 
-    def _look_at_limits(self) -> None:
-        place, error = self._place, None
-        if self.begun and self.receiving is None and len(place.raw) > self.head_limit:
-            error = _long_head(self.head_limit)
-        elif place.extra + len(place.raw) > EXTRA_LIMIT and self.receiving is not None:
-            error = HttpError(
-                400, f"chunk extensions and trailers are longer than {EXTRA_LIMIT} bytes"
-            )
-        if error is not None:
-            self._fail(error, b"")
+    def _look_at_extra(self) -> None:
+        place = self._place
+        if self.receiving is not None and place.extra + len(place.raw) > EXTRA_LIMIT:
+            what = f"chunk extensions and trailers are longer than {EXTRA_LIMIT} bytes"
+            self._fail(HttpError(400, what), b"")
 
     @staticmethod
     def to_canonical(wire: Wire) -> Any:
@@ -242,7 +260,7 @@ class Wire:
 
     def _resume_at(self, place: Place, receiving: Request | None) -> None:
         self._since.clear()
-        self._held = 0
+        self._held = len(place.raw) + place.extra
         self._place = place
         self._start(place, receiving)
 
@@ -281,8 +299,6 @@ class Wire:
         parser = self._parser
         method = parser.get_method()
         headers = self._headers
-        if self._held > self.head_limit:
-            _check_size(self._target, headers, self.head_limit)
         keeps = parser.should_keep_alive()
         looked_at = [row for row in headers if row[0] in LOOKED_AT]
         plain = keeps and len(looked_at) == 1 and looked_at[0][0] == b"host"
@@ -316,11 +332,6 @@ class Wire:
         self.begun = False
         self.ended = not request.head.keep_alive
         self.receiving = None
-
-
-def _check_size(target: bytes, headers: list[tuple[bytes, bytes]], limit: int) -> None:
-    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > limit:
-        raise _long_head(limit)
 
 
 def _long_head(limit: int) -> HttpError:

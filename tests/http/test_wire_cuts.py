@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netswap.http import Request, Wire
+from netswap.http import Request, Wire, wire
+from netswap.http.framing import Place
 from netswap.http.wire import EXTRA_LIMIT, HEAD_LIMIT
 
 TOKENS = st.text("abcXYZ-09", min_size=1, max_size=8).map(str.encode)
@@ -186,8 +187,20 @@ def test_many_small_chunks_keep_little():
             + b"T: y\r\n" * HEAD_LIMIT,
             400,
         ),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX:" + b" " * HEAD_LIMIT + b"y\r\n\r\n", 431),
+        (
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"1;e=%b\r\nx\r\n0\r\n\r\n" % (b"f" * 2 * EXTRA_LIMIT),
+            400,
+        ),
+        (
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+            + b"T: y\r\n" * (EXTRA_LIMIT // 2)
+            + b"\r\n",
+            400,
+        ),
     ],
-    ids=["no end", "long", "long target", "extensions", "trailers"],
+    ids=["no end", "long", "long target", "extensions", "trailers", "padded", "ended", "trailed"],
 )
 @pytest.mark.parametrize("size", [1000, 1 << 20])
 def test_what_is_too_long_is_refused(stream, status, size):
@@ -197,6 +210,37 @@ def test_what_is_too_long_is_refused(stream, status, size):
         reader.feed(stream[at : at + size])
     assert reader.wire.failure is not None
     assert reader.wire.failure.status == status
+
+
+@pytest.mark.parametrize("limit", [3000, 40_000, HEAD_LIMIT])
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_a_head_may_be_as_long_as_its_limit_and_no_byte_longer(limit, size):
+    """Whatever its bytes are for, and whatever stands before and behind it."""
+    start, end = b"GET / HTTP/1.1\r\nHost: x\r\nX:", b"y\r\n\r\n"
+    for more, status in ((0, None), (1, 431)):
+        head = start + b" " * (limit - len(start + end) + more) + end
+        stream = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + head * 2
+        reader = Reader()
+        reader.wire.begin(None, limit)
+        for piece in pieces(stream, list(range(size, len(stream), size))):
+            reader.feed(piece)
+        failure = reader.wire.failure
+        assert (None if failure is None else failure.status) == status
+        assert len(reader.taken) == (1 if status else 3)
+
+
+@given(streams(), CUTS, st.integers(1, 9))
+def test_a_look_at_every_few_bytes_changes_nothing(stream, cuts, room):
+    """Where nothing is too long, it is the same as to parse all at once."""
+    whole, closely = Reader(), Reader()
+    whole.feed(stream)
+    closely.wire.begin(None, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "LOOSE", 0)
+        patch.setattr(Place, "room", lambda *_: room)
+        for piece in pieces(stream, cuts):
+            closely.feed(piece)
+    assert closely.heard == whole.heard
 
 
 def test_pipelined_requests_are_no_long_head():
