@@ -18,6 +18,7 @@ In reading order:
 - ``samples``     the data model: raw facts, a row an operation
 - ``windows``     what was open around each event, and when nothing happened (no I/O)
 - ``versions``    whether a connection went back to older code; ``counter`` the shared one (no I/O)
+- ``fanout``      what the members of a room must have heard of each other (no I/O)
 - ``report``      what is derived afterwards from the raw facts; ``spread`` are its percentiles
 - ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``
 - ``summary``     the report for a person, in the words of ``wording``; ``cli`` the command

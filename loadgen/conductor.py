@@ -18,6 +18,7 @@ import msgspec
 
 from loadgen.continuity import Tally
 from loadgen.events import EventRecord, carry_out, wait_for
+from loadgen.fanout import Member
 from loadgen.messages import Assignment, Outcome, Progress, Ready, Start, Stop, encode, receive
 from loadgen.plan import Event, Plan, PlanError
 from loadgen.progress import Moment, OnProgress, merge_progress
@@ -35,7 +36,8 @@ class Observation(msgspec.Struct):
 
     ``start`` is None when nothing was sent, because nobody could connect. ``trouble`` are sentences
     about ourselves: what makes the run invalid whatever the server did. ``counted`` are the values
-    that the shared counter gave, from 0; ``paused_ns`` is the longest that a process stood still.
+    that the shared counter gave, from 0; ``paused_ns`` is the longest that a process stood still;
+    ``members`` what those of a room heard.
     """
 
     plan: Plan
@@ -48,6 +50,7 @@ class Observation(msgspec.Struct):
     trouble: list[str] = msgspec.field(default_factory=list)
     counted: array[int] = msgspec.field(default_factory=lambda: array("q"))
     paused_ns: int = 0
+    members: list[Member] = msgspec.field(default_factory=list)
 
 
 class _Worker:
@@ -177,6 +180,7 @@ def _merge(seen: Observation, worker: _Worker) -> None:
     if worker.outcome is not None:
         seen.samples.add_bytes(worker.outcome.samples)
         seen.counted.frombytes(worker.outcome.counted)
+        seen.members.extend(worker.outcome.members)
         seen.due += worker.outcome.due
         seen.busy_ns.append(worker.outcome.busy_ns)
         seen.paused_ns = max(seen.paused_ns, worker.outcome.paused_ns)

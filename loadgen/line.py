@@ -136,6 +136,7 @@ class Line(asyncio.Protocol):
         if not self.alive or self._transport is None:
             return
         self._leaving = True
+        self._tally.now = now_ns()
         if self.owed:
             self._transport.abort()
         elif not self._transport.is_closing():

@@ -12,6 +12,7 @@ import struct
 import msgspec
 
 from loadgen.continuity import Tally
+from loadgen.fanout import Member
 from loadgen.plan import Plan
 from loadgen.samples import Columns
 
@@ -71,7 +72,8 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
 
     ``due`` is how many operations an open loop had to send; ``busy_ns`` the processor time of the
     window in which was sent; ``counted`` are int64: the values that a shared counter gave;
-    ``paused_ns`` is the longest time in which the process did nothing although it had to.
+    ``paused_ns`` is the longest time in which the process did nothing although it had to;
+    ``members`` are those of rooms.
     """
 
     tally: Tally
@@ -80,6 +82,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     busy_ns: int
     counted: bytes = b""
     paused_ns: int = 0
+    members: list[Member] = []
 
 
 Message = Assignment | Start | Stop | Ready | Progress | Outcome

@@ -17,6 +17,7 @@ from loadgen.conductor import Observation
 from loadgen.continuity import CONNECTION_FAULTS, FAULTS, Tally
 from loadgen.counter import miscounted
 from loadgen.events import EventRecord
+from loadgen.fanout import unheard
 from loadgen.plan import Plan
 from loadgen.samples import Samples
 from loadgen.spread import PERCENTILES, Spread, spread
@@ -161,6 +162,8 @@ def _tally(seen: Observation, records: list[EventRecord]) -> Tally:
     tally.now = 0
     for value, why in miscounted(seen.counted, tally.unknown + tally.lost + tally.corrupted):
         tally.fault("miscounted", -1, value, f"value {value} of the shared counter {why}")
+    for hearer, sequence, why in unheard(seen.members):
+        tally.fault("lost", hearer, sequence, why)
     return tally
 
 

@@ -12,6 +12,7 @@ from typing import cast
 
 from loadgen.continuity import Tally
 from loadgen.dialects import Opening, dialect
+from loadgen.fanout import Member
 from loadgen.line import Line, Passing, now_ns
 from loadgen.pauses import Pauses
 from loadgen.plan import Plan
@@ -39,6 +40,7 @@ class Traffic:
         self.tally = Tally()
         self.samples = Samples.empty()
         self.counted = array("q")
+        self.members: list[Member] = []
         self.end = 0
         self.due = 0
         self.busy_ns = 0
@@ -160,7 +162,8 @@ class Traffic:
 
         def factory() -> Line:
             opening = Opening(
-                number, plan.payload, self._nonce, self.tally, self.counted, plan.url
+                number, plan.payload, self._nonce, self.tally, self.counted, plan.url,
+                self.members, hears_out=secure is None,
             )  # fmt: skip
             return self._scenario.line(self, number, self._converse(opening))
 

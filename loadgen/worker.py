@@ -97,7 +97,8 @@ async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
     columns, counted = traffic.samples.to_bytes(), traffic.counted.tobytes()
     _tell(
         Outcome(
-            traffic.tally, columns, traffic.due, traffic.busy_ns, counted, traffic.paused_ns
+            traffic.tally, columns, traffic.due, traffic.busy_ns, counted, traffic.paused_ns,
+            traffic.members,
         )
     )  # fmt: skip
 

@@ -4,10 +4,9 @@ Rooms have ten connections, of neighbouring numbers, which may be of several pro
 one line: who says it, the number of the message, the times at which it was due and sent, a pattern,
 and the CRC-32 of all that. An operation ends when its own sender hears it, so that a line that is
 lost on the way to the room is *lost* as everywhere. Each hearer follows each sender's numbers
-besides. Every message heard, one's own and others', is a row of the samples: the latency is that of
-the whole fan-out.
-
-What it does not see: the last messages of a sender that a hearer misses, when none comes after.
+besides; what it should have heard and did not is judged at the end, when those of all are together:
+see ``loadgen.fanout``. Every message heard, one's own and others', is a row of the samples: the
+latency is that of the whole fan-out.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from zlib import crc32
 
 from loadgen.continuity import Continuity, Operation, pattern
 from loadgen.dialects.conversation import Conversation, Opening
+from loadgen.fanout import Heard, Member
 
 __all__ = ["Chat"]
 
@@ -25,27 +25,20 @@ _SAID = re.compile(rb"<load-[^ >]*-(\d{1,9})> ((\d{1,9}):(\d{1,18}):(\d{1,18}):(
 _OWN_WORDS = b"*"
 
 
-class _Heard:
-    """The numbers of one other sender: the next one, and which were passed over."""
-
-    __slots__ = ("missing", "next")
-
-    def __init__(self, first: int) -> None:
-        self.next = first
-        self.missing: set[int] = set()
-
-
 class Chat(Conversation):
     """One member of a room."""
 
-    __slots__ = ("_greeting", "_heard", "_payload", "_rest", "continuity")
+    __slots__ = ("_greeting", "_heard", "_hears_out", "_member", "_payload", "_rest", "continuity")
 
     def __init__(self, opening: Opening) -> None:
         self.continuity = Continuity(opening.connection, opening.tally)
         nonce, number = opening.nonce, opening.connection
         self._greeting = f"/nick load-{nonce}-{number}\n/join load-{nonce}-{number // _ROOM}\n"
         self._payload = opening.payload
-        self._heard: dict[int, _Heard] = {}
+        self._heard: dict[int, Heard] = {}
+        self._member = Member(number, number // _ROOM, heard=self._heard)
+        opening.members.append(self._member)
+        self._hears_out = opening.hears_out
         self._rest = b""
 
     def greeting(self) -> bytes:
@@ -67,34 +60,47 @@ class Chat(Conversation):
         return [operation for operation in heard if operation is not None]
 
     def farewell(self) -> bytes:
-        """What was passed over until now was not only late."""
-        for sender, heard in self._heard.items():
-            for sequence in sorted(heard.missing):
-                detail = f"connection {sender} said it, and it was not heard here"
-                self.continuity.fault("lost", sequence, detail)
-        self._heard.clear()
+        """What the room was told until now is still to come, unless nobody listens any more."""
+        if self._hears_out:
+            self._member.until = self.continuity.tally.now
         return b""
 
     def _judge(self, line: bytes) -> Operation | None:
         said = _SAID.fullmatch(line)
         if said is None:
             self.continuity.fault("corrupted", -1, f"nobody said {line[:60]!r}")
+            self._member.spoiled += 1
             return None
         name, sender, sequence, intended, sent = map(int, said.group(1, 3, 4, 5, 6))
         whole = name == sender and said[7] == b"%08x" % crc32(said[2])
         if not whole:
             self.continuity.fault("corrupted", sequence, f"nobody said {line[:60]!r}")
-        if sender != self.continuity.connection:
-            operation = Operation(sequence, intended, sent, b"")
-            return self._hear(sender, operation) if whole else None
         pending = self.continuity.pending
-        if whole or (pending and pending[0].sequence == sequence):
-            return self.continuity.settle(sequence)
+        mine = sender == self.continuity.connection
+        if mine and (whole or (pending and pending[0].sequence == sequence)):
+            return self._hear_myself(self.continuity.settle(sequence))
+        if whole:
+            return self._hear(sender, Operation(sequence, intended, sent, b""))
+        self._member.spoiled += 1
         return None
+
+    def _hear_myself(self, operation: Operation | None) -> Operation | None:
+        member = self._member
+        if operation is None:
+            return None
+        now, sequence = self.continuity.tally.now, operation.sequence
+        heard = self._heard.setdefault(member.connection, Heard(0))
+        member.since = member.since or now
+        if sequence >= heard.next:
+            heard.missing.update(range(heard.next, sequence))
+            heard.next, member.sent, member.done = sequence + 1, operation.sent, now
+        else:
+            heard.missing.discard(sequence)
+        return operation
 
     def _hear(self, sender: int, operation: Operation) -> Operation | None:
         sequence = operation.sequence
-        heard = self._heard.setdefault(sender, _Heard(sequence))
+        heard = self._heard.setdefault(sender, Heard(sequence))
         if sequence >= heard.next:
             heard.missing.update(range(heard.next, sequence))
             heard.next = sequence + 1

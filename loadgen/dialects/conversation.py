@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from loadgen.continuity import Continuity, Operation, Tally
+from loadgen.fanout import Member
 
 __all__ = ["Conversation", "Opening"]
 
@@ -18,7 +19,8 @@ class Opening(msgspec.Struct, frozen=True):
 
     ``nonce`` sets the names of this run apart from those of another one on the same server.
     ``counted`` takes the values of a counter that all connections share, from 0; ``url`` is what
-    http asks for.
+    http asks for. ``members`` takes what those of a room have heard of each other;
+    ``hears_out`` says that a line still reads after its last words.
     """
 
     connection: int
@@ -27,6 +29,8 @@ class Opening(msgspec.Struct, frozen=True):
     tally: Tally
     counted: array[int] = msgspec.field(default_factory=lambda: array("q"))
     url: str = "/echo"
+    members: list[Member] = msgspec.field(default_factory=list)
+    hears_out: bool = True
 
 
 class Conversation(Protocol):

@@ -43,7 +43,7 @@ async def carried(
     await traffic.run(start)
     return Observation(
         plan, start, traffic.tally, traffic.samples, traffic.due, [traffic.busy_ns],
-        counted=traffic.counted, paused_ns=traffic.paused_ns,
+        counted=traffic.counted, paused_ns=traffic.paused_ns, members=traffic.members,
     )  # fmt: skip
 
 

@@ -7,15 +7,21 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.continuity import FAULTS, Tally
+from loadgen.conductor import Observation
+from loadgen.continuity import FAULTS, Operation, Tally
 from loadgen.dialects import DIALECTS, Conversation, Opening
+from loadgen.fanout import Heard, Member, unheard
+from loadgen.plan import Plan
+from loadgen.report import build_report
 
 Change = Callable[[list[bytes]], list[bytes]]
+PLAN = Plan(protocol="chat", host="h", port=1, connections=5, duration_ns=10**9)
 
 
 def faults(tally: Tally) -> dict[str, int]:
@@ -328,23 +334,76 @@ HEARD: dict[str, tuple[Change, dict[str, int]]] = {
     "faithful": (list, {}),
     "from the middle": (lambda a: a[4:], {}),
     "drop": (lambda a: a[:4] + a[5:], {"lost": 1}),
+    "the last ones": (lambda a: a[:-2], {"lost": 2}),
     "duplicate": (lambda a: a[:5] + a[4:], {"duplicated": 1}),
     "reorder": (lambda a: [*a[:4], a[5], a[4], *a[6:]], {"reordered": 1}),
-    "corrupt": (lambda a: [*a[:4], spoil(a[4], 30), *a[5:]], {"corrupted": 1, "lost": 1}),
+    "corrupt": (lambda a: [*a[:4], spoil(a[4], 30), *a[5:]], {"corrupted": 1}),
+    "the last corrupt": (lambda a: [*a[:-1], spoil(a[-1], 30)], {"corrupted": 1}),
+    "another name": (lambda a: [*a[:4], spoil(a[4], 8), *a[5:]], {"corrupted": 1}),
+    "corrupt and drop": (
+        lambda a: [*a[:4], spoil(a[4], 30), a[5], *a[7:]],
+        {"corrupted": 1, "lost": 1},
+    ),
 }
+
+
+def in_a_room(change: Change, lost_on_the_way: int = 0) -> tuple[list[Operation], Tally]:
+    """Connection 3 says twelve and hears itself but for the first so many after the fourth; what
+    connection 4 has heard then, and the tally of that.
+    """
+    members: list[Member] = []
+    speaker, hearer = (
+        DIALECTS["chat"](Opening(number, 20, "n", Tally(), members=members)) for number in (3, 4)
+    )
+    answers = chat_answers([speaker.request(k, k) for k in range(12)])
+    answers = answers[:4] + answers[4 + lost_on_the_way :]
+    speaker.continuity.tally.now = 20
+    speaker.receive(b"".join(answers))
+    heard = hearer.receive(b"".join([b"* load-n-3 joined\n", *change(answers)]))
+    hearer.continuity.tally.now = 21
+    hearer.farewell()
+    report = build_report(Observation(PLAN, 0, hearer.continuity.tally, members=members))
+    return [*heard], report.tally
 
 
 @pytest.mark.parametrize(("change", "expected"), HEARD.values(), ids=HEARD.keys())
 def test_chat_hears_the_others(change: Change, expected: dict[str, int]) -> None:
     """What another member said is followed by its numbers, and is a row with its own times."""
-    _, answers = converse("chat")
-    hearer = DIALECTS["chat"](Opening(4, 20, "n", Tally()))
-    assert hearer.greeting() == b"/nick load-n-4\n/join load-n-0\n"
-    heard = hearer.receive(b"".join([b"* load-n-3 joined\n", *change(answers)]))
-    hearer.farewell()
-    assert faults(hearer.continuity.tally) == expected
+    heard, tally = in_a_room(change)
+    assert faults(tally) == expected
     assert all(row.intended == row.sequence for row in heard)
     assert len(heard) >= 8
+
+
+def test_what_its_sender_did_not_hear_is_not_lost_at_each_hearer_besides() -> None:
+    """One mistake of the server is counted once, where the operation is open."""
+    assert faults(in_a_room(list, lost_on_the_way=2)[1]) == {}
+
+
+def room(*members: dict[str, Any]) -> list[tuple[int, int]]:
+    """Who has lost which, where these members are of one room."""
+    built = [Member(number, 0, **said) for number, said in enumerate(members)]
+    return [(hearer, sequence) for hearer, sequence, _ in unheard(built)]
+
+
+SPEAKER: dict[str, Any] = {"sent": 50, "done": 60, "heard": {0: Heard(5)}}
+
+
+@pytest.mark.parametrize(
+    ("hearer", "lost"),
+    [
+        pytest.param({"since": 10, "until": 60}, [(1, 4)], id="never heard"),
+        pytest.param({"since": 50, "until": 60}, [], id="perhaps not in the room yet"),
+        pytest.param({"until": 60}, [], id="perhaps never in the room"),
+        pytest.param({"since": 10, "until": 59}, [], id="left before it was said"),
+        pytest.param({"until": 59, "heard": {0: Heard(3, {1})}}, [(1, 1)], id="a gap counts"),
+        pytest.param({"heard": {0: Heard(3)}}, [], id="dropped, and so excused of the rest"),
+        pytest.param({"until": 60, "heard": {0: Heard(3)}}, [(1, 3), (1, 4)], id="the rest"),
+    ],
+)
+def test_chat_judges_only_what_was_due(hearer: dict[str, Any], lost: list[tuple[int, int]]) -> None:
+    """Who came late or left early is not blamed on the server."""
+    assert room(SPEAKER, hearer) == lost
 
 
 def test_http_sees_two_versions_in_one_answer() -> None:
