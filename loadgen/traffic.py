@@ -41,7 +41,7 @@ class Traffic:
         self.samples = Samples.empty()
         self.counted = array("q")
         self.members: list[Member] = []
-        self.end = 0
+        self.end = self._last = 0
         self.due = 0
         self.busy_ns = 0
         self.paused_ns = 0
@@ -71,8 +71,10 @@ class Traffic:
 
     async def run(self, start: int) -> None:
         """Send from ``start`` for the plan's duration, then wait for what is owed, bounded."""
-        self.end = start + self.plan.duration_ns
-        await asyncio.sleep((start - now_ns()) / _SECOND)
+        self._last = start + self.plan.duration_ns
+        while (left := start - now_ns()) > 0:  # uvloop's timers may be a millisecond early
+            await asyncio.sleep(left / _SECOND)
+        self.end = self._last  # only now: who is answered to a greeting has nothing to ask before
         busy, pauses = time.process_time_ns(), Pauses()
         await self._send(start)
         self.busy_ns = time.process_time_ns() - busy
@@ -93,7 +95,7 @@ class Traffic:
 
     def stop(self, at: int) -> None:
         """The run ends at this time already (ns): what is due later is not sent."""
-        self.end = min(self.end, at)
+        self.end, self._last = min(self.end, at), min(self._last, at)
         if self._rounds is None:
             self._over.set()
         else:

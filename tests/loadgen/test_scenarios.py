@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -13,11 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.conductor import Observation
+from loadgen.continuity import Operation
+from loadgen.dialects.framed import Echo
 from loadgen.line import Line
 from loadgen.pace import Pacing, Profile, Waves, levels, slopes
 from loadgen.plan import Plan, PlanError, parse_rates
 from loadgen.report import build_report
 from loadgen.scenarios import SCENARIOS, complete
+from loadgen.traffic import Traffic
 from loadgen.verdict import judge
 from tests.loadgen.carried import MS, carried, served
 from tests.loadgen.faulty_server import PROTOCOLS, Server
@@ -92,6 +97,43 @@ async def test_churn_connects_anew(rate: float | None) -> None:
     assert len(asked) == seen.tally.connected - sum(not each for each in chunks) > 10
     if rate:
         assert seen.due == seen.tally.issued == 120
+
+
+HELLO = b"\0\0\0\5hello"
+
+
+class Greeted(Echo):
+    """Is answered to its greeting, too."""
+
+    def greeting(self) -> bytes:
+        return HELLO
+
+    def receive(self, data: bytes) -> Sequence[Operation]:
+        return super().receive(data.removeprefix(HELLO))
+
+
+@pytest.mark.parametrize("scenario", ["closed", "churn"])
+@on_uvloop
+async def test_nobody_asks_before_the_start(scenario: str) -> None:
+    """Though the server speaks first; and who came before it is followed by others all the same."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Server(PROTOCOLS["echo"], "none"), "127.0.0.1", 0, backlog=4096
+    )
+    plan = Plan(
+        protocol="tests.loadgen.test_scenarios:Greeted", host="127.0.0.1",
+        port=server.sockets[0].getsockname()[1], connections=2, duration_ns=200 * MS,
+        scenario=scenario,
+    )  # fmt: skip
+    traffic = Traffic(complete(plan, None, None), 0, "nonce")
+    await traffic.dial()
+    start = time.monotonic_ns() + 50 * MS
+    await traffic.run(start)
+    server.close()
+    assert min(traffic.samples.intended) >= start
+    assert traffic.tally.faults() == 0
+    if scenario == "churn":
+        assert traffic.tally.connected > 4
 
 
 @on_uvloop
