@@ -18,7 +18,7 @@ import uvloop
 STRIKE = 20
 STALL_S = 0.3
 LATER_S = 0.1
-FROM_THE_START = {"early", "punctual"}
+FROM_THE_START = {"early", "late", "punctual", "twice"}
 
 
 class Verify:
@@ -217,6 +217,16 @@ class Server(asyncio.Protocol):
     def early(self, answer: bytes) -> list[bytes]:
         """All but one of them are."""
         return [answer] if self.answered == STRIKE + 2 else self.punctual(answer)
+
+    def late(self, answer: bytes) -> list[bytes]:
+        """All but one of them are, and that one comes 0.15 s after its time."""
+        wait_s = LATER_S + (STALL_S / 2 if self.answered == STRIKE + 2 else 0)
+        asyncio.get_running_loop().call_later(wait_s, self.transport.write, answer)
+        return []
+
+    def twice(self, answer: bytes) -> list[bytes]:
+        """One of their timers fires again, at once."""
+        return self.punctual(answer * 2 if self.answered == STRIKE + 2 else answer)
 
     def corrupt(self, answer: bytes) -> list[bytes]:
         if not self.once():

@@ -16,6 +16,8 @@ from tests.loadgen.faulty_server import PROTOCOLS, Counter, Server
 
 OPEN: dict[str, Any] = {"rate": 400.0}
 CLOSED: dict[str, Any] = {}
+TIMER: dict[str, Any] = {"scenario": "timer", "hold_ns": 100_000_000}
+LIMITS = {"stall": "window.p99>100ms", "late": "max>100ms"}
 
 
 class Row(NamedTuple):
@@ -52,7 +54,10 @@ TABLE = [
     Row("counter", "recount", "miscounted", 10, CLOSED),
     Row("counter", "skip", "miscounted", 10, CLOSED),
     Row("counter", "disconnect", "unknown", 10, CLOSED),
-    Row("http", "early", "early", 10, {"scenario": "timer", "hold_ns": 100_000_000}),
+    Row("http", "punctual", "", 0, TIMER),
+    Row("http", "early", "early", 10, TIMER),
+    Row("http", "late", "", 11, TIMER),
+    Row("http", "twice", "duplicated", 10, TIMER),
 ]
 
 
@@ -61,7 +66,8 @@ TABLE = [
 async def test_each_fault_is_named_and_has_its_exit_code(row: Row) -> None:
     """A fault is found as what it is and as nothing else, and a faithful server is acquitted.
 
-    A push begins with the run, and a stall of 0.3 s is over the limit on its window.
+    A push begins with the run, and a stall of 0.3 s is over the limit on its window; a timer that
+    is late is over the limit of the run.
     """
     Counter.shared.clear()
     seen = await served(
@@ -69,7 +75,8 @@ async def test_each_fault_is_named_and_has_its_exit_code(row: Row) -> None:
     )
     seen.events.append(event_at(seen.start or 0))
     report = build_report(seen)
-    verdict = judge(report, [parse_threshold("window.p99>100ms")] if row.fault == "stall" else [])
+    limits = [LIMITS[row.fault]] if row.fault in LIMITS else []
+    verdict = judge(report, [parse_threshold(limit) for limit in limits])
     dropped = {"dropped"} if row.fault == "disconnect" else set()
     assert {name for name in FAULTS if getattr(report.tally, name)} - dropped == {row.found} - {""}
     assert verdict.exit_code == row.exit_code, verdict.reasons
