@@ -71,7 +71,13 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
         return waits
 
     def on_close(self, error: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is gone: what had come and waits for its turn has it now."""
+        self.write = _nowhere
+        frames = self.state.frames
+        for what, value in frames.feed(b"") if frames.waits else ():
+            if what is not Arrival.OVER:
+                self._arrived(what, value)
+            frames.output()
         self._end(1006)
 
     def on_pause_writing(self) -> None:
@@ -205,3 +211,7 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
             self.transport.write_eof()
         else:
             self.close()
+
+
+def _nowhere(_data: Any) -> None:
+    """Where the answers to a client go that is gone."""

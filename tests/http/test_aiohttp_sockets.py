@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
+from websockets.frames import Opcode
 
 from protocols.http import v1 as http
 from protocols.websocket import v1, v2
 from tests.http.conftest import Site, vanish
+from tests.masked import frame
 from tests.protocols.conftest import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
@@ -172,6 +175,61 @@ async def test_a_client_that_is_gone_ends_the_loop(site):
     vanish(client)
     await until(lambda: seen)
     assert seen == [1006, None, True]
+
+
+def noting_aiohttp(heard: list[Any]) -> Any:
+    """It answers what it hears, whether that arrives or not."""
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        async for message in ws:
+            heard.append(message.data)
+            with suppress(ConnectionError):
+                await ws.send_str(message.data)
+        heard.append(ws.close_code)
+        return ws
+
+    return application(handler)
+
+
+def noting_asgi(heard: list[Any]) -> Any:
+    """The same."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "websocket"
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            heard.append(message["text"])
+            with suppress(OSError):
+                await send({"type": "websocket.send", "text": message["text"]})
+        heard.append(message["code"])
+
+    return app
+
+
+@pytest.mark.parametrize("make", [noting_aiohttp, noting_asgi])
+@pytest.mark.parametrize("version", [v1, v2], ids=["v1", "v2"])
+async def test_what_came_before_the_client_was_gone_is_heard(site, make, version):
+    """It closes behind 200 messages; the first answers are met with a reset."""
+    heard: list[Any] = []
+    here = await served(site, make(heard))
+    await here.server.swap(version)
+    client = await here.raw()
+    await client.send(
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        read=False,
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += await client.read(1)
+    sent = [str(number) for number in range(200)]
+    await client.send(b"".join(frame(Opcode.TEXT, one.encode()) for one in sent), read=False)
+    client.sock.close()
+    await until(lambda: len(heard) > 200)
+    assert heard == [*sent, 1006]
 
 
 async def test_a_handler_that_fails_closes_with_1011(site):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -696,6 +697,45 @@ async def test_what_waits_for_its_turn_is_answered_before_the_end_of_the_stream(
     await client.send(frames, read=False)
     await client.finish()
     assert numbers(await client.read_all()) == list(range(1000))
+
+
+def noting(heard: list[str]) -> Any:
+    """An application that answers what it hears, whether that arrives or not."""
+
+    class Noting(App[Nothing]):
+        @websocket("/calls")
+        def said(self, channel: Channel, message: str) -> None:
+            heard.append(message)
+            if channel.is_open:
+                channel.send_nowait(message)
+
+        @websocket("/calls", on="close")
+        def over(self, channel: Channel) -> None:
+            heard.append(f"over {channel.code}")
+
+        @websocket("/session")
+        async def session(self, channel: Channel) -> None:
+            async for message in channel:
+                heard.append(message)
+                with suppress(WebSocketClosedError):
+                    await channel.send(message)
+            heard.append(f"over {channel.code}")
+
+    return SimpleNamespace(Noting=Noting)
+
+
+@pytest.mark.parametrize("version", [v1, v2])
+@pytest.mark.parametrize("path", [b"/calls", b"/session"])
+async def test_what_came_before_the_client_was_gone_is_heard(serve, path, version):
+    """It closes behind 200 messages; the first answers are met with a reset."""
+    heard: list[str] = []
+    _, client = await opened(serve, noting(heard), path, version)
+    await head_of(client)
+    sent = [str(number) for number in range(200)]
+    await client.send(b"".join(frame(Opcode.TEXT, one.encode()) for one in sent), read=False)
+    client.sock.close()
+    await until(lambda: len(heard) > 200)
+    assert heard == [*sent, "over 1006"]
 
 
 # -- another client, and TLS -----------------------------------------------------------------------
