@@ -249,7 +249,7 @@ def run(context: click.Context, /, **asked: Any) -> None:
             seen = asyncio.run(conduct(plan, pushing, tell))
     except PlanError as error:
         raise click.UsageError(str(error)) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("interrupted: nothing is proved", err=True)
         context.exit(_INTERRUPTED)
     report = build_report(seen)
@@ -329,9 +329,11 @@ def compare_runs(
 @click.pass_context
 def picture(context: click.Context, runs: tuple[str, ...], title: str, out: Path) -> None:
     """Draw the time lines of saved runs under each other, on one scale."""
-    named = [run.partition("=") for run in runs]
+    named = dict(run.split("=", 1) for run in runs if not run.startswith("=") and "=" in run)
+    if len(named) < len(runs):
+        raise click.UsageError("each run has a name of its own: write before=a.json after=b.json")
     try:
-        read = {name: read_result(Path(file)) for name, _, file in named}
+        read = {name: read_result(Path(file)) for name, file in named.items()}
     except PlanError as error:
         raise click.UsageError(str(error)) from error
     context.exit(0 if _write(out, draw_picture(read, title)) else USAGE.exit_code)

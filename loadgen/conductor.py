@@ -98,16 +98,18 @@ class _Worker:
 async def conduct(
     plan: Plan, pushing: list[str], on_progress: OnProgress | None = None
 ) -> Observation:
-    """One whole run. ``pushing`` is the push command up to the path."""
+    """One whole run. ``pushing`` is the push command up to the path. SIGTERM before the start, when
+    there is nothing to be judged, cancels it.
+    """
     _check_descriptors(plan)
     seen = Observation(plan)
     async with _workers(plan) as workers:
-        await _all(worker.hear(Ready) for worker in workers)
-        if any(worker.tally.connected for worker in workers):
-            seen.start = time.monotonic_ns() + _START_MARGIN
-            for worker in workers:
-                worker.tell(Start(seen.start))
-            with _stopped_by_term(seen, workers):
+        with _stopped_by_term(seen, workers):
+            await _all(worker.hear(Ready) for worker in workers)
+            if any(worker.tally.connected for worker in workers):
+                seen.start = time.monotonic_ns() + _START_MARGIN
+                for worker in workers:
+                    worker.tell(Start(seen.start))
                 await _run(seen, workers, pushing, on_progress)
         for worker in workers:
             _merge(seen, worker)
@@ -117,9 +119,13 @@ async def conduct(
 @contextlib.contextmanager
 def _stopped_by_term(seen: Observation, workers: list[_Worker]) -> Iterator[None]:
     """SIGTERM ends the run in order, before its time: what it did until then is judged."""
-    loop = asyncio.get_running_loop()
+    loop, conducting = asyncio.get_running_loop(), asyncio.current_task()
+    assert conducting is not None
 
     def stop() -> None:
+        if seen.start is None:
+            conducting.cancel()
+            return
         now = time.monotonic_ns()
         duration = max(1, now - (seen.start or now))
         if duration < seen.plan.duration_ns:

@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
+import pytest
 from click.testing import CliRunner
 
 from loadgen.cli import main
@@ -82,3 +83,11 @@ def test_the_command_writes_a_file(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, words).exit_code == 0
     assert [each.text for each in drawn(out.read_text(), "name")] == ["T", "mine", "again"]
     assert CliRunner().invoke(main, ["picture", "mine=nothing", "--out", str(out)]).exit_code == 2
+
+
+@pytest.mark.parametrize("runs", [["a.json"], ["=a.json"], ["a=a.json", "a=b.json"]])
+def test_each_run_of_a_picture_has_a_name_of_its_own(runs: list[str], tmp_path: Path) -> None:
+    """A name that is missing, or there twice, is a sentence: no run is left out in silence."""
+    done = CliRunner().invoke(main, ["picture", *runs, "--out", str(tmp_path / "x.svg")])
+    assert done.exit_code == 2
+    assert "write before=a.json" in done.output

@@ -361,3 +361,17 @@ def test_a_full_disk_hides_neither_the_verdict_nor_the_other_files(
         assert done.exit_code == exit_code
         assert "/dev/full can't be written: No space left" in done.stderr
         assert json.loads((tmp_path / "kept").read_bytes()) == done.report
+
+
+def test_told_to_end_before_the_start(command_line: Callable[..., list[str]]) -> None:
+    """SIGTERM while connections are made: there is nothing to be judged, and that is said."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        line = command_line("--protocol", "echo", "--port", port, "--tls", "--connections", 1)
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as running:
+            accepted, _ = mute.accept()  # the handshake that follows is never answered
+            with accepted:
+                running.send_signal(signal.SIGTERM)
+                _, stderr = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "nothing is proved" in stderr
