@@ -19,7 +19,7 @@ from loadgen.dialects.conversation import Conversation, Opening
 __all__ = ["Http"]
 
 _START = b"HTTP/1.1 "
-_OK = b"HTTP/1.1 200 OK"
+_OK = re.compile(rb"HTTP/1\.1 200(?: .*)?")  # the reason may be empty, as hypercorn's is
 _HEAD_LIMIT = 16_384
 _NUMBER = re.compile(rb"[0-9]{1,9}")
 _PREFIX = re.compile(rb"([0-9]{1,18}):([0-9]{1,18}):")
@@ -79,7 +79,9 @@ class Http(Conversation):
     def _unreadable(self, head: bytes) -> Operation | None:
         line = self.continuity
         sequence = line.pending[0].sequence if line.pending else -1
-        line.fault("corrupted", sequence, f"is no answer with status 200: {head[:60]!r}")
+        line.fault(
+            "corrupted", sequence, f"is no answer with status 200 and a length: {head[:60]!r}"
+        )
         return line.settle(sequence) if line.pending else None
 
     def _judge(self, body: bytes, versions: tuple[int, ...]) -> Operation | None:
@@ -113,11 +115,12 @@ class _Head(NamedTuple):
 
 @lru_cache(maxsize=256)  # heads differ by their date, if at all
 def _read_head(head: bytes) -> _Head | None:
-    """None when it is no head of an answer with status 200 and a length."""
+    """None when it is no head of an answer with status 200 and a length, and nothing but that."""
     status, *lines = head.split(b"\r\n")
     fields = [(name.lower(), value.strip()) for name, _, value in map(_split, lines)]
-    length = dict(fields).get(b"content-length", b"")
-    if status != _OK or not _NUMBER.fullmatch(length):
+    named = dict(fields)
+    length = named.get(b"content-length", b"")
+    if not (_OK.fullmatch(status) and _NUMBER.fullmatch(length)) or b"transfer-encoding" in named:
         return None
     told = [value for name, value in fields if name == b"x-version"]
     words = (word.strip() for value in told for word in value.split(b","))

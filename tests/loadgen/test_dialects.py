@@ -423,3 +423,21 @@ def test_http_posts_where_it_is_told() -> None:
     """Any URL, per cent signs included."""
     talk = DIALECTS["http"](Opening(0, 0, "n", Tally(), url="/a%20b?ms=5"))
     assert talk.request(0, 0).startswith(b"POST /a%20b?ms=5 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (b"HTTP/1.1 200 ", {}),
+        (b"HTTP/1.1 200", {}),
+        (b"HTTP/1.1 200 Fine", {}),
+        (b"HTTP/1.1 2000", {"corrupted": 1}),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", {"corrupted": 1}),
+    ],
+)
+def test_http_judges_the_head_by_its_meaning(head: bytes, found: dict[str, int]) -> None:
+    """The reason is nobody's business; two ways to tell the end of one body are."""
+    talk, (answer,) = converse("http", 1)
+    talk.receive(answer.replace(b"HTTP/1.1 200 OK", head, 1))
+    talk.continuity.close(dropped=False)
+    assert faults(talk.continuity.tally) == found
