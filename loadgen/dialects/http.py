@@ -4,7 +4,8 @@ The body begins with its connection and number (``3:17:...``), so each answer sa
 answers, also when many are open on a connection (``--depth``). A head that can't be read, or a body
 without its number, answers the oldest open operation, corrupted; the next answer is looked for
 behind it. A header ``x-version`` with a number says which version has answered; several of them, or
-several numbers in one, are of the parts that made the answer together, and have to agree.
+several numbers in one, are of the parts that made the answer together, and have to agree. In the
+trailer of a chunked answer it says which version has ended what another may have begun.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from loadgen.continuity import Continuity, Operation, pattern
+from loadgen.dialects.chunks import read_chunked
 from loadgen.dialects.conversation import Conversation, Opening
 
 __all__ = ["Http"]
@@ -21,6 +23,7 @@ __all__ = ["Http"]
 _START = b"HTTP/1.1 "
 _OK = re.compile(rb"HTTP/1\.1 200(?: .*)?")  # the reason may be empty, as hypercorn's is
 _HEAD_LIMIT = 16_384
+_CHUNKED = -1
 _NUMBER = re.compile(rb"[0-9]{1,9}")
 _PREFIX = re.compile(rb"([0-9]{1,18}):([0-9]{1,18}):")
 
@@ -71,16 +74,31 @@ class Http(Conversation):
             found = data.find(_START, at + 1)
             return (found if found >= 0 else len(data)), self._unreadable(head)
         start = end + 4
+        if read.length == _CHUNKED:
+            return self._cut_chunked(data, at, start, read.versions)
         after = start + read.length
         if after > len(data):
             return at, None
         return after, self._judge(data[start:after], read.versions)
 
+    def _cut_chunked(
+        self, data: bytes, at: int, start: int, versions: tuple[int, ...]
+    ) -> tuple[int, Operation | None]:
+        try:
+            read = read_chunked(data, start)
+        except ValueError as error:
+            found = data.find(_START, start)
+            return (found if found >= 0 else len(data)), self._unreadable(str(error).encode())
+        if read is None:
+            return at, None
+        ended = _versions(_fields(read.trailer.split(b"\r\n")))
+        return read.after, self._judge(read.body, versions + ended)
+
     def _unreadable(self, head: bytes) -> Operation | None:
         line = self.continuity
         sequence = line.pending[0].sequence if line.pending else -1
         line.fault(
-            "corrupted", sequence, f"is no answer with status 200 and a length: {head[:60]!r}"
+            "corrupted", sequence, f"is no answer with status 200 and one end: {head[:60]!r}"
         )
         return line.settle(sequence) if line.pending else None
 
@@ -107,7 +125,7 @@ class Http(Conversation):
 
 
 class _Head(NamedTuple):
-    """What is needed of the head of an answer."""
+    """What is needed of the head of an answer; the length may be ``_CHUNKED``."""
 
     length: int
     versions: tuple[int, ...]
@@ -115,16 +133,27 @@ class _Head(NamedTuple):
 
 @lru_cache(maxsize=256)  # heads differ by their date, if at all
 def _read_head(head: bytes) -> _Head | None:
-    """None when it is no head of an answer with status 200 and a length, and nothing but that."""
+    """None when it is no head of an answer with status 200, and one way to tell its end."""
     status, *lines = head.split(b"\r\n")
-    fields = [(name.lower(), value.strip()) for name, _, value in map(_split, lines)]
+    fields = _fields(lines)
     named = dict(fields)
-    length = named.get(b"content-length", b"")
-    if not (_OK.fullmatch(status) and _NUMBER.fullmatch(length)) or b"transfer-encoding" in named:
+    coding, length = named.get(b"transfer-encoding"), named.get(b"content-length")
+    if not _OK.fullmatch(status) or (coding is None) == (length is None):
         return None
+    if length is None:
+        chunked = coding is not None and coding.lower() == b"chunked"
+        return _Head(_CHUNKED, _versions(fields)) if chunked else None
+    return _Head(int(length), _versions(fields)) if _NUMBER.fullmatch(length) else None
+
+
+def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value.strip()) for name, _, value in map(_split, lines)]
+
+
+def _versions(fields: list[tuple[bytes, bytes]]) -> tuple[int, ...]:
     told = [value for name, value in fields if name == b"x-version"]
     words = (word.strip() for value in told for word in value.split(b","))
-    return _Head(int(length), tuple(int(word) for word in words if _NUMBER.fullmatch(word)))
+    return tuple(int(word) for word in words if _NUMBER.fullmatch(word))
 
 
 def _split(line: bytes) -> tuple[bytes, bytes, bytes]:

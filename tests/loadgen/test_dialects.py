@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import struct
 import zlib
 from collections.abc import Callable
@@ -417,6 +418,40 @@ def test_http_sees_two_versions_in_one_answer() -> None:
     talk.receive(b"".join(marked))
     assert faults(talk.continuity.tally) == {"mixed_version": 1}
     assert talk.continuity.tally.by_version == {2: 2, 1: 1}
+
+
+def chunked(answers: list[bytes], begun: int, ended: int) -> list[bytes]:
+    """The same in two chunks, with a version in front and one behind."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nX-Version: %d\r\n\r\n" % begun
+    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in answers]
+    return [
+        b"%b3;x=y\r\n%b\r\n%x\r\n%b\r\n0\r\nX-Other: 7\r\nx-version: %d\r\n\r\n"
+        % (head, body[:3], len(body) - 3, body[3:], ended)
+        for body in bodies
+    ]
+
+
+@given(st.lists(st.integers(0, 900)))
+def test_http_reads_chunks_cut_anywhere(cuts: list[int]) -> None:
+    """A chunked answer is as good as another, and its trailer names the version that ended it."""
+    talk, answers = converse("http", 4)
+    same, mixed = chunked(answers[:2], 2, 2), chunked(answers[2:3], 1, 2)
+    stream = b"".join([*same, *mixed, answers[3]])
+    for begin, end in itertools.pairwise([0, *sorted(cuts), len(stream)]):
+        talk.receive(stream[begin:end])
+    talk.continuity.close(dropped=False)
+    assert talk.continuity.answered == 4
+    assert faults(talk.continuity.tally) == {"mixed_version": 1}
+
+
+@pytest.mark.parametrize("spoilt", [b"\r\n3;", b"\r\n0\r\n"])
+def test_http_finds_the_next_answer_behind_bad_chunks(spoilt: bytes) -> None:
+    """What is no chunk is one corrupted answer."""
+    talk, answers = converse("http", 2)
+    (bad,) = chunked(answers[:1], 1, 1)
+    talk.receive(bad.replace(spoilt, b"\r\n!" + spoilt[2:], 1) + answers[1])
+    assert talk.continuity.answered == 2
+    assert faults(talk.continuity.tally) == {"corrupted": 1}
 
 
 def test_http_posts_where_it_is_told() -> None:
