@@ -57,7 +57,10 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
         state = self.state
         message = state.frames.alone(data)
         if message is None:
-            self._take(data)
+            if data:
+                self._take(data)
+            else:
+                self.proceed()
         elif state.channel.by_call:
             self._call("message", message)
         elif state.channel.deliver(message) and not self.reading_paused:
@@ -128,7 +131,8 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
         behind = self.writing_paused or self.state.channel.full
         if frames.waits and not behind and not frames.asked:
             frames.asked = True
-            self.host.call_soon(self.entry, "proceed")
+            # by what every version has: one that knows of no turns takes all that waits
+            self.host.call_soon(self.entry, "on_data", b"")
         full = behind or frames.waits
         if full and not self.reading_paused:
             self.pause_reading()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import zlib
 from contextlib import suppress
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -695,6 +697,38 @@ async def test_what_waits_for_its_turn_is_answered_before_the_end_of_the_stream(
     await head_of(client)
     frames = b"".join(frame(Opcode.TEXT, b"%d" % number) for number in range(1000))
     await client.send(frames, read=False)
+    await client.finish()
+    assert numbers(await client.read_all()) == list(range(1000))
+
+
+def without_turns() -> Any:
+    """Version 1 as it was when a chunk was taken at once."""
+    text = Path(str(v1.__file__)).read_text()
+    for now, then in (
+        ("if data:\n", "if True:\n"),
+        ("def proceed(", "def unknown("),
+        ("feed(data, AT_ONCE)", "feed(data)"),
+    ):
+        assert now in text
+        text = text.replace(now, then, 1)
+    older = ModuleType("older")
+    sys.modules["older"] = older
+    try:
+        exec(compile(text, "older.py", "exec"), vars(older))
+    finally:
+        del sys.modules["older"]
+    return older
+
+
+async def test_what_waits_is_taken_by_a_version_that_knows_of_no_turns(serve):
+    """It was written before there were any: swapped in while frames wait."""
+    server, client = await opened(serve, in_turns([0]), b"/calls", v1)
+    await head_of(client)
+    frames = b"".join(frame(Opcode.TEXT, b"%d" % number) for number in range(1000))
+    await client.send(frames, read=False)
+    connection = client.entry
+    await until(lambda: connection.target.state.frames.waits)
+    await server.swap(without_turns())
     await client.finish()
     assert numbers(await client.read_all()) == list(range(1000))
 
