@@ -7,7 +7,8 @@ the last settled one again (duplicated); the two after the oldest (those before 
 An error answers the oldest open operation, corrupted.
 
 GET must return what the SET before it wrote. INCR must count on by one: when it doesn't, state was
-not carried; that is counted once and the count goes on from what the server says.
+not carried; that is counted once and the count goes on from what the server says. The last word
+deletes the keys, and its answer tells whether they were still there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["KeyValue"]
 
 _CRLF = b"\r\n"
 _SHAPES = (b"+", b"$", b":")  # of the answers to SET, GET and INCR, by sequence modulo 3
-_SET = 0
+_SET, _INCR = 0, 2  # of sequence modulo 3
 _LOOK_AHEAD = 2
 _INTEGER = re.compile(rb"-?\d{1,20}")
 _LINE_LIMIT = 512
@@ -182,6 +183,11 @@ class KeyValue(Conversation):
     def _judge_farewell(self, answer: _Answer) -> None:
         if answer.shape != b":":
             self.continuity.fault("duplicated", -1, f"after the last answer: {_show(answer)}")
+            return
+        kept = (self.continuity.issued > _SET) + (self.continuity.issued > _INCR)
+        if answer.value != b"%d" % kept:
+            detail = f"DEL answers {_show(answer)}, there were {kept} keys"
+            self.continuity.fault("not_carried", -1, detail)
 
 
 _JUDGES = (KeyValue._judge_set, KeyValue._judge_get, KeyValue._judge_incr)

@@ -476,3 +476,25 @@ def test_http_judges_the_head_by_its_meaning(head: bytes, found: dict[str, int])
     talk.receive(answer.replace(b"HTTP/1.1 200 OK", head, 1))
     talk.continuity.close(dropped=False)
     assert faults(talk.continuity.tally) == found
+
+
+@pytest.mark.parametrize(
+    ("operations", "deleted", "found"),
+    [
+        (3, b":2\r\n", {}),
+        (1, b":1\r\n", {}),
+        (0, b":0\r\n", {}),
+        (3, b":1\r\n", {"not_carried": 1}),
+        (1, b":0\r\n", {"not_carried": 1}),
+    ],
+)
+def test_keys_that_are_gone_at_the_end_were_not_carried(
+    operations: int, deleted: bytes, found: dict[str, int]
+) -> None:
+    """The last word deletes what was set: nobody asked for it since, and it has to be there."""
+    talk, answers = converse("kv", operations)
+    talk.receive(b"".join(answers))
+    talk.farewell()
+    talk.receive(deleted)
+    talk.continuity.close(dropped=False)
+    assert faults(talk.continuity.tally) == found
