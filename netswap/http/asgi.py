@@ -33,7 +33,7 @@ from netswap.http.channel import Channel
 from netswap.http.exchange import Exchange, Phase
 from netswap.http.handshake import is_asked_for
 from netswap.http.lifespan import Application, Lifespan
-from netswap.http.message import Head, Request, Response, status_line
+from netswap.http.message import NO_BODY, Head, Request, Response, status_line
 from netswap.http.sending import OpenFile, Sending
 from netswap.mediator import present
 from netswap.ott import Entry
@@ -53,7 +53,6 @@ HEADS: Final = 512
 HEAD_SIZE: Final = 1024
 """Bytes of one of them."""
 
-NO_BODY: Final = frozenset({204, 304})
 FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"keep-alive"})
 """Headers that a connection says for itself when it knows the whole answer."""
 BY_THE_CONNECTION: Final = frozenset({b"date", b"connection"})
