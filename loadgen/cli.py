@@ -351,17 +351,17 @@ def _hdr_log(seen: Observation) -> str:
     return "\n".join(log_lines(seen.samples, start, began)) + "\n"
 
 
-def _plan(asked: dict[str, Any]) -> Plan:
+def _where(asked: dict[str, Any]) -> tuple[str, int, str]:
+    """Host, port and path of the target."""
     port = asked["port"] or PORTS.get(asked["protocol"], 0)
     if not port and not asked["target"]:
         raise click.UsageError("a protocol of one's own has no port: write --port or --target")
-    host, port, path = asked["target"] or (asked["host"], port, "")
-    scenario = asked["scenario"] or "steady"
-    connections = asked["connections"] or SCENARIOS[scenario].connections
-    if asked["ca"] and not asked["tls"]:
-        raise click.UsageError("--ca says whom to trust with --tls")
-    if asked["ca"]:
-        _check_trust(asked["ca"])
+    target: tuple[str, int, str] = asked["target"] or (asked["host"], port, "")
+    return target
+
+
+def _events(asked: dict[str, Any]) -> tuple[Event, ...]:
+    """In the order of their times, all within the run."""
     if not asked["duration"]:
         raise click.UsageError("a run of no duration proves nothing: write --duration 10s")
     events: tuple[Event, ...] = (*asked["pushes"], *asked["runs"], *_row(asked))
@@ -369,6 +369,14 @@ def _plan(asked: dict[str, Any]) -> Plan:
         if event.at_ns >= asked["duration"]:
             words = " ".join(event.words)
             raise click.UsageError(f"{words!r} would happen after the end of the run")
+    return tuple(sorted(events, key=lambda event: event.at_ns))
+
+
+def _plan(asked: dict[str, Any]) -> Plan:
+    host, port, path = _where(asked)
+    connections = asked["connections"] or SCENARIOS[asked["scenario"] or "steady"].connections
+    if asked["ca"]:
+        _check_trust(asked["ca"], asked["tls"])
     plan = Plan(
         protocol=asked["protocol"],
         host=host,
@@ -383,7 +391,7 @@ def _plan(asked: dict[str, Any]) -> Plan:
         grace_ns=asked["grace"],
         timeout_s=asked["timeout"],
         progress=asked["watched"] != "off",
-        events=tuple(sorted(events, key=lambda event: event.at_ns)),
+        events=_events(asked),
         scenario=asked["scenario"] or "",
         rates=asked["rates"],
         requests=asked["requests"],
@@ -403,7 +411,9 @@ def _row(asked: dict[str, Any]) -> tuple[Event, ...]:
     return every(asked["every"], deeds, asked["duration"]) if deeds else ()
 
 
-def _check_trust(file: str) -> None:
+def _check_trust(file: str, tls: bool) -> None:
+    if not tls:
+        raise click.UsageError("--ca says whom to trust with --tls")
     try:
         ssl.create_default_context(cafile=file)
     except ssl.SSLError as error:
