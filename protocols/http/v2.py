@@ -43,6 +43,13 @@ OWED: Final = "owed"
 LINGERING: Final = "lingering"
 LAST: Final = (OWED, LINGERING)
 
+NO_BODY: Final = Outline.NO_BODY
+
+PART: Final = 4096
+PARTS: Final = 64
+"""An answer of so many bytes, or so many answers, are written before the next request is asked: a
+client that does not read them is not answered further."""
+
 KEEP_ALIVE: Final = b"connection: keep-alive\r\n\r\n"
 CLOSE: Final = b"connection: close\r\n\r\n"
 
@@ -224,6 +231,9 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
         app = self._use_app.target
         out: list[bytes] = []
         for request in requests:
+            if out and (len(out[-1]) >= PART or len(out) >= PARTS):
+                self.write(b"".join(out))
+                out.clear()
             if state.ending != OPEN and state.ending in LAST:  # the answer before was that
                 break
             if state.current is not None or self.writing_paused:
@@ -235,18 +245,15 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
                 ask = app.answer  # a call of a slot costs more
                 answer = ask(request)
                 if type(answer) is Response:
-                    answer = self._whole(request, answer)
-            except Exception as error:
-                answer = self._whole(request, self._failed(error))
-            if type(answer) is bytes:
-                out.append(answer)
-                if len(answer) < 4096 and len(out) < 64:
+                    out.append(self._whole(request, answer))
                     continue
+            except Exception as error:
+                out.append(self._whole(request, self._failed(error)))
+                continue
             if out:
                 self.write(b"".join(out))
                 out.clear()
-            if type(answer) is not bytes:
-                self._begin(request, answer)
+            self._begin(request, answer)
         if out:
             write = self.write  # a call of a slot costs more
             write(b"".join(out))
@@ -366,7 +373,7 @@ class HttpConnection(Connection[Http], uses={"app": "http.app", "limits": "http.
             last = CLOSE
         else:
             last = b"\r\n" if head.version == "1.1" else KEEP_ALIVE
-        if head.method == "HEAD" or response.status in Outline.NO_BODY:
+        if head.method == "HEAD" or response.status in NO_BODY:
             body = b""
         if self.host.access is not None:
             self.host.access.note(self, head, response.status, len(body), began)
