@@ -3,7 +3,7 @@
 ``web.WebSocketResponse`` speaks the protocol itself, by a writer and a reader of its own. Here the
 protocol is ``websocket.connection``'s, so that a swap at any byte keeps the session, and the two
 are replaced as soon as the response has made them: by one that sends messages to the channel, and
-one that waits in ``Channel.receive()``.
+one that waits as ``Channel.receive()`` does.
 
 That wait is where a session may move to new code: ``request["netswap.carry"]``, plain data, is what
 the handler there will find in its request. The channel gets a copy before each wait. The handler in
@@ -13,9 +13,9 @@ the new code runs from its beginning, and its ``prepare()`` finds the WebSocket 
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import (
@@ -42,7 +42,7 @@ CARRY: Final = "netswap.carry"
 ABNORMAL, NO_STATUS = 1006, 1005
 
 _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
-_message: Final = functools.partial(tuple.__new__, WSMessage)  # past the parsing of its arguments
+_new: Final[Callable[[Any, Any], WSMessage]] = tuple.__new__  # past the parsing of its arguments
 _OURS: Final = frozenset(
     {b"upgrade", b"connection", b"date", b"content-length", b"content-type", b"transfer-encoding"}
 )
@@ -230,8 +230,12 @@ class _Sender:
         """
         channel = self._channel
         try:
+            if opcode is _TEXT:
+                if channel.send_text(message):
+                    await channel.drained()
+                return
             if opcode == _TEXT:
-                channel.send_nowait(message.decode())
+                channel.send_text(bytes(message))
             elif opcode == _BINARY:
                 channel.send_nowait(bytes(message))
             elif opcode == WSMsgType.PING:
@@ -269,23 +273,42 @@ class _Receiver:
 
     async def read(self) -> WSMessage:
         """The next message. Raises EofStream when the client is gone without a word."""
-        carry = self._state.get(CARRY)
-        if carry is not None:
-            self._note(carry)
+        if CARRY in self._state:
+            self._note()
+        channel = self._channel
+        task = channel.task
         try:
-            message: Any = await self._channel.receive()
-            while type(message) is bytearray:
-                if self._notices:
-                    return self._notices.popleft()
-                message = await self._channel.receive()  # that was for code before this
+            message: Any = channel.poll(task)
+            while message is None:
+                waiter = channel.waiter
+                try:
+                    await waiter
+                finally:
+                    if channel.waiter is waiter:
+                        channel.waiter = None
+                if channel.steady and channel.task is task:
+                    message = channel.messages.popleft()
+                else:
+                    message = channel.poll(task)
         except WebSocketClosedError as error:
             return _ended(error)
-        if type(message) is bytes:
-            return _message((_BINARY, message, ""))
-        return _message((_TEXT, message.encode() if self._as_bytes else message, ""))
+        if type(message) is str and not self._as_bytes:
+            return _new(WSMessage, (_TEXT, message, ""))
+        return await self._other(message)
 
-    def _note(self, carry: Any) -> None:
+    async def _other(self, message: Any) -> WSMessage:
+        """Anything but a text that is read as such."""
+        if type(message) is bytes:
+            return _new(WSMessage, (_BINARY, message, ""))
+        if type(message) is str:
+            return _new(WSMessage, (_TEXT, message.encode(), ""))
+        return self._notices.popleft() if self._notices else await self.read()
+
+    def _note(self) -> None:
         """What is not plain is the application's fault, of which a response says nothing."""
+        carry = self._state[CARRY]
+        if carry is None:
+            return
         try:
             self._channel.carry = carry
         except Exception as error:

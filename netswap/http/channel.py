@@ -24,7 +24,6 @@ done to its end in the old code.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
@@ -35,6 +34,7 @@ from netswap.errors import HttpError, TransitionError, WebSocketClosedError
 from netswap.events import Acted, Blocker
 from netswap.http.frames import MESSAGE_LIMIT, Frames, check_code
 from netswap.http.handshake import shake
+from netswap.http.mailbox import Mailbox
 from netswap.http.message import Request, Upgrade
 from netswap.http.phases import TRANSITIONS, Event, Phase
 from netswap.mediator import present
@@ -47,10 +47,6 @@ APP: Final = "http.app"
 WEBSOCKET: Final = "websocket.connection"
 """The kind that an upgraded connection becomes."""
 
-HIGH_WATER: Final = 65_536
-"""Bytes of messages that wait to be received; beyond it the client is not read."""
-MANY: Final = 64
-"""Or so many messages."""
 RESTARTED: Final = 1012
 
 _OPEN: Final = Phase.OPEN
@@ -59,7 +55,7 @@ _NOTHING: Final = msgspec.msgpack.encode(None)
 NOWHERE = Entry(0, "", None)
 
 
-class Channel:
+class Channel(Mailbox):
     """One WebSocket: ``async for message in channel: await channel.send(message)``.
 
     ``request`` is what asked for it, ``subprotocol`` what was agreed on, ``by_call`` whether the
@@ -71,10 +67,7 @@ class Channel:
         "_carry",
         "_drained",
         "_early",
-        "_messages",
         "_since",
-        "_size",
-        "_waiter",
         "app",
         "behind",
         "by_call",
@@ -94,6 +87,7 @@ class Channel:
         subprotocol: str | None = None,
         by_call: bool = False,
     ) -> None:
+        super().__init__()
         self.request = request
         self.subprotocol = subprotocol
         self.by_call = by_call
@@ -110,11 +104,8 @@ class Channel:
         """The coroutine is not of the present application."""
         self._app_entry = NOWHERE
         self._carry = _NOTHING
-        self._messages: deque[str | bytes] = deque()
-        self._size = 0
         self._since = 0
         self._early: list[tuple[str, tuple[Any, ...]]] = []
-        self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
 
     # opening
@@ -167,7 +158,7 @@ class Channel:
         return channel
 
     def _held_by(self, app: Any, task: asyncio.Task[None]) -> None:
-        self.app, self.task = app, task
+        self.app, self.task, self.steady = app, task, False
         self._since = app.host.clock.monotonic_ns()
         self._app_entry = app.entry
         self.behind = present(app.entry) is not app
@@ -215,27 +206,36 @@ class Channel:
         coroutine at a time.
         """
         task = self.task
-        if self.moving and self._is_of_the_past():
-            raise WebSocketClosedError(RESTARTED, "a newer version goes on with it")
-        while True:
-            if self.moving or self.task is not task:  # in a task that was made to wait here
-                raise asyncio.CancelledError
-            if self.behind and self.can_move:
-                self.move()
-            elif self._messages:
-                return self._take()
-            elif self.phase is _CLOSED:
-                raise self._closed_error()
-            waiter = self._waiter = asyncio.get_running_loop().create_future()
+        while (message := self.poll(task)) is None:
+            waiter = self.waiter
             try:
                 await waiter
             finally:
-                if self._waiter is waiter:
-                    self._waiter = None
+                if self.waiter is waiter:
+                    self.waiter = None
+        return message
+
+    def poll(self, task: asyncio.Task[None] | None) -> str | bytes | None:
+        """What ``receive()`` does, without a coroutine. None: wait for ``waiter`` and ask again.
+
+        ``task`` is that of the channel when the receiving began.
+        """
+        if self.moving or self.task is not task:  # in a task that was made to wait here
+            raise self._moved_error()
+        if self.behind and self.can_move:
+            self.move()
+        elif self.messages:
+            return self._take()
+        elif self.phase is _CLOSED:
+            raise self._closed_error()
+        else:
+            self.steady = self.phase is _OPEN and not self.behind
+        self.waiter = asyncio.get_running_loop().create_future()
+        return None
 
     def receive_nowait(self) -> str | bytes | None:
         """The next message if it is here."""
-        return self._take() if self._messages else None
+        return self._take() if self.messages else None
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
         """All messages until it is closed."""
@@ -263,6 +263,17 @@ class Channel:
             self.entry.target.channel_send(data)
         else:
             self._act("channel_send", data)
+
+    def send_text(self, payload: bytes) -> bool:
+        """``send_nowait`` of UTF-8 at hand; whether the client does not take what was sent."""
+        target = self.entry.target
+        say = getattr(target, "channel_text", None) if self.steady else None
+        if say is None:
+            self.send_nowait(payload.decode())
+            return bool(getattr(target, "writing_paused", False))
+        say(payload)
+        paused: bool = target.writing_paused
+        return paused
 
     async def ping(self, data: bytes = b"") -> None:
         """Send a ping with at most 125 bytes; the connection sends its own, too."""
@@ -301,13 +312,17 @@ class Channel:
         else:
             raise self._closed_error()
 
+    def _moved_error(self) -> BaseException:
+        if self._is_of_the_past():
+            return WebSocketClosedError(RESTARTED, "a newer version goes on with it")
+        return asyncio.CancelledError()
+
     def _closed_error(self) -> WebSocketClosedError:
         return WebSocketClosedError(1006 if self.code is None else self.code, self.reason)
 
     def _take(self) -> str | bytes:
-        message = self._messages.popleft()
-        self._size -= len(message)
-        if not self._messages:
+        message = self.messages.popleft()
+        if not self.messages:
             target = self.entry.target
             if target is not None and target.reading_paused:
                 target.channel_taken()
@@ -328,13 +343,14 @@ class Channel:
     def follow(self, app: Any) -> None:
         """``app`` is the present application: a coroutine of another one moves when it can."""
         self.behind = self.app is not None and self.app is not app
-        if self.behind and self._waiter is not None and self.can_move:
+        self.steady = False
+        if self.behind and self.waiter is not None and self.can_move:
             self.move()
 
     def move(self) -> None:
         """End the coroutine where it waits; another one goes on when it has ended."""
         if self.task is not None:
-            self.moving = True
+            self.moving, self.steady = True, False
             self.task.cancel()
 
     def over(self, error: Exception | None) -> None:
@@ -349,6 +365,7 @@ class Channel:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The task is over, however it came to it."""
         self.app = self.task = None
+        self.steady = False
         if self.request is not None and self.request.exchange is not None:
             self.request.exchange.let_go()
         self.behind = False
@@ -411,21 +428,6 @@ class Channel:
         for method, arguments in early:
             getattr(entry.target, method)(*arguments)
 
-    def deliver(self, message: str | bytes) -> bool:
-        """A message has come; says what ``full`` says."""
-        messages = self._messages
-        messages.append(message)
-        self._size += len(message)
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-        return self._size > HIGH_WATER or len(messages) > MANY
-
-    @property
-    def full(self) -> bool:
-        """Whether so much waits to be received that the client should not be read."""
-        return self._size > HIGH_WATER or len(self._messages) > MANY
-
     def end(self, code: int, reason: str = "") -> bool:
         """It is over; says whether that is news."""
         news = self.phase is not Phase.CLOSED
@@ -446,12 +448,8 @@ class Channel:
         if drained is not None and not drained.done():
             drained.set_result(None)
 
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
     def _move(self, event: Event) -> None:
+        self.steady = False
         try:
             self.phase = TRANSITIONS[self.phase, event]
         except KeyError:
@@ -470,7 +468,7 @@ class Channel:
             channel.code,
             channel.reason,
             channel._carry,
-            list(channel._messages),
+            list(channel.messages),
         ]
 
     @staticmethod
@@ -488,13 +486,14 @@ class Channel:
 
     def keep(self) -> Callable[[], Channel]:
         """Note how it is now; what is returned makes it so again."""
-        was = (self.phase, self.code, self.reason, self._size)
-        messages = tuple(self._messages)
+        was = (self.phase, self.code, self.reason)
+        messages = tuple(self.messages)
 
         def again() -> Channel:
-            self.phase, self.code, self.reason, self._size = was
-            self._messages.clear()
-            self._messages.extend(messages)
+            self.phase, self.code, self.reason = was
+            self.steady = False
+            self.messages.clear()
+            self.messages.extend(messages)
             return self
 
         return again

@@ -89,6 +89,8 @@ class Frames:
         "_opcode",
         "_parts",
         "_protocol",
+        "_short",
+        "_talks",
         "_waiting",
         "asked",
     )
@@ -111,6 +113,10 @@ class Frames:
         self._parts: list[bytes] = []
         self._waiting = b""
         """What has come and was not looked at."""
+        self._short = -1
+        """The largest payload that ``alone`` takes without another look; -1: look."""
+        self._talks = False
+        """Known that messages may go out."""
         self.asked = False
         """The connection's note that it has asked for a turn to take what waits."""
 
@@ -121,15 +127,28 @@ class Frames:
 
         None: it is anything else, or wrong, and nothing was done. Then ``feed`` takes it.
         """
-        size = len(data) - _PLAIN_HEAD
-        if not 0 <= size < _EXTENDED or data[1] != 0x80 | size or self._waiting:
+        size = len(data) - 6  # a head of two bytes, and the mask
+        if not 0 <= size <= self._short and not 0 <= size <= self._look():
             return None
-        if self._frame or self._message or self._protocol.eof_sent:
+        if data[1] != 0x80 | size:
             return None
-        if size > self._limit:
-            return None
-        unmasked = apply_mask(data[_PLAIN_HEAD:], data[_HEAD:_PLAIN_HEAD])
-        return _read(data[0], unmasked)
+        payload = apply_mask(data[6:], data[2:6])
+        if data[0] == 0x81:
+            try:
+                return payload.decode()
+            except UnicodeDecodeError:
+                return None
+        return payload if data[0] == _BINARY else None
+
+    def _look(self) -> int:
+        """Where a message may begin: the bytes that a short one may have; else -1."""
+        if self._is_at_boundary() and not self._waiting:
+            self._short = min(self._limit, _EXTENDED - 1)
+        return self._short
+
+    def _changes(self) -> None:
+        """What was known of the parser has to be looked at again."""
+        self._short, self._talks = -1, False
 
     def feed(self, data: bytes, most: int = 0) -> Iterator[Arrived]:
         """Take bytes cut anywhere; what came whole, one after the other as it is asked for.
@@ -137,6 +156,7 @@ class Frames:
         After each, ``output()`` may have something that is to be sent before anything else. With
         ``most``, what is behind so many frames is kept: while ``waits``, go on with ``feed(b"")``.
         """
+        self._changes()
         if self._waiting:
             data, self._waiting = self._waiting + data, b""
         at, end, count = 0, len(data), 0
@@ -155,6 +175,7 @@ class Frames:
 
     def _parse(self, data: bytes, at: int) -> Generator[Arrived, None, int]:
         """Let the parser have the rest of a frame, or what there is of it; says how much it was."""
+        self._changes()
         size = self._left or _missing(self._frame, data, at)
         raw = data[at : at + size]
         self._left = size - len(raw)
@@ -257,21 +278,33 @@ class Frames:
         """What the protocol itself has to say: pongs, and its part of the closing handshake."""
         return b"".join(self._protocol.data_to_send())
 
-    def message(self, data: str | bytes) -> bytes:
-        """A whole message; b"" when the closing handshake has begun."""
-        protocol = self._protocol
-        if protocol.close_sent is not None or protocol.eof_sent:  # it is not open
-            return b""
+    def message(self, data: str | bytes, is_text: bool = False) -> bytes:
+        """A whole message; b"" when the closing handshake has begun.
+
+        ``is_text``: the bytes are the UTF-8 of a text.
+        """
+        if not self._talks:
+            protocol = self._protocol
+            if protocol.close_sent is not None or protocol.eof_sent:  # it is not open
+                return b""
+            self._talks = True
         if isinstance(data, str):
             payload, heads = data.encode(), _TEXT_HEADS
         else:
-            payload, heads = bytes(data), _BINARY_HEADS
+            payload, heads = bytes(data), _TEXT_HEADS if is_text else _BINARY_HEADS
         size = len(payload)
         if size < _EXTENDED:
             return heads[size] + payload
         frame = Frame(Opcode.TEXT if heads is _TEXT_HEADS else Opcode.BINARY, payload)
-        extensions = protocol.extensions if size >= DEFLATE_FROM else []
+        extensions = self._protocol.extensions if size >= DEFLATE_FROM else []
         return frame.serialize(mask=False, extensions=extensions)
+
+    def text(self, payload: bytes) -> bytes:
+        """``message`` of a text whose UTF-8 is at hand."""
+        size = len(payload)
+        if self._talks and size < 126:
+            return _TEXT_HEADS[size] + payload
+        return self.message(payload, is_text=True)
 
     def ping(self, data: bytes) -> bytes:
         """A ping with at most 125 bytes; b"" when nothing is answered any more."""
@@ -285,6 +318,7 @@ class Frames:
         The reason is cut to what a frame can hold. Raises what ``check_code`` raises.
         """
         check_code(code)
+        self._changes()
         if self._protocol.state is not State.OPEN:
             return b""
         if code == NO_STATUS:
@@ -295,6 +329,7 @@ class Frames:
 
     def fail(self, code: int, reason: str = "") -> Arrived:
         """The peer has broken the rules: nothing of it is looked at any more."""
+        self._changes()
         self._protocol.fail(code, _short(reason))
         self._parts.clear()
         return Arrival.FAILURE, (code, reason)
@@ -342,6 +377,7 @@ class Frames:
         protocol.close_rcvd = None if received is None else Close(*received)
         protocol.close_sent = None if sent is None else Close(*sent)
         protocol.close_rcvd_then_sent = order
+        frames._changes()
         if eof_sent:
             protocol.eof_sent = True
             protocol.parser = protocol.discard()

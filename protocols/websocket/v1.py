@@ -184,6 +184,12 @@ class WebSocket(Connection[Talk], uses={"app": "http.app"}):
         """The application says something."""
         self._say(self.state.frames.message(data))
 
+    def channel_text(self, payload: bytes) -> None:
+        """A text, as UTF-8."""
+        data = self.state.frames.text(payload)
+        if data:
+            self.write(data)
+
     def channel_ping(self, data: bytes) -> None:
         """It pings."""
         self._say(self.state.frames.ping(data))

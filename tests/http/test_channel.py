@@ -9,6 +9,7 @@ import pytest
 from netswap.errors import TransitionError, WebSocketClosedError
 from netswap.http import Channel
 from netswap.http.phases import TRANSITIONS, Event, Phase
+from netswap.ott import Entry
 
 
 @pytest.mark.parametrize(("phase", "event"), list(product(Phase, Event)))
@@ -65,3 +66,55 @@ def test_the_plain_form_is_all_there_is():
     assert Channel.to_canonical(channel) != plain
     assert again() is channel
     assert Channel.to_canonical(channel) == plain
+
+
+async def test_what_is_steady_ends_with_any_change():
+    """Else a message would be taken without asking who is to have it, or who waits for that."""
+    for change in (
+        lambda channel: channel.end(1000),
+        lambda channel: channel.close(1000),
+        lambda channel: channel.follow(None),
+        lambda channel: channel.deliver("x" * 70_000),
+        lambda channel: [channel.deliver("x") for _ in range(65)],
+        lambda channel: channel.keep()(),
+    ):
+        channel = Channel()
+        channel.phase = Phase.OPEN
+        assert channel.poll(None) is None
+        assert channel.steady
+        change(channel)
+        assert not channel.steady
+
+
+class Older:
+    """A connection that can't be given a text as UTF-8."""
+
+    writing_paused = True
+
+    def __init__(self) -> None:
+        self.sent: list[str | bytes] = []
+
+    def channel_send(self, data: str | bytes) -> None:
+        """As ever."""
+        self.sent.append(data)
+
+
+class Newer(Older):
+    """One that can."""
+
+    writing_paused = False
+
+    def channel_text(self, payload: bytes) -> None:
+        """UTF-8."""
+        self.sent.append(payload)
+
+
+@pytest.mark.parametrize(("make", "sent"), [(Older, "grüß"), (Newer, "grüß".encode())])
+async def test_a_text_at_hand_goes_as_its_connection_takes_it(make, sent):
+    """And it is said whether the client takes it."""
+    channel = Channel()
+    channel.phase = Phase.OPEN
+    channel.entry = Entry(1, "websocket.connection", make())
+    assert channel.poll(None) is None
+    assert channel.send_text("grüß".encode()) is make.writing_paused
+    assert channel.entry.target.sent == [sent]

@@ -157,7 +157,7 @@ async def test_none_is_lost_and_the_old_coroutine_is_cancelled(way, monkeypatch)
             "time-out": timers.fire,
             "swap": world.swap,
         }
-        await until(lambda channel=channel: channel._waiter is not None)
+        await until(lambda channel=channel: channel.waiter is not None)
         for event, gap in zip(events, (*gaps, 0), strict=True):
             do[event]()
             for _ in range(gap):

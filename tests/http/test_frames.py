@@ -215,3 +215,26 @@ def test_a_code_that_may_not_be_sent_is_an_error_of_the_caller(code):
     """RFC 6455 section 7.4."""
     with pytest.raises(ValueError, match=str(code)):
         Frames().close(code)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 255, 256, 65_536])
+@pytest.mark.parametrize("bits", [None, BITS])
+def test_a_text_of_bytes_goes_out_as_the_same_frame(bits, size):
+    """From the first one on, and none does once the closing handshake has begun."""
+    frames, text = Frames(bits), "x" * size
+    for _ in range(2):
+        assert frames.text(text.encode()) == Frames(bits).message(text)
+    assert frames.close(1000)
+    assert not frames.text(text.encode())
+
+
+@pytest.mark.parametrize("ends", [closing(1000, ""), frame(Opcode.TEXT, b"\xff")])
+def test_nothing_goes_out_nor_comes_alone_behind_the_end(ends):
+    """Whatever was known of the parser before."""
+    frames, hello = Frames(), frame(Opcode.TEXT, b"hello")
+    assert frames.alone(hello) == "hello"
+    assert frames.text(b"hello")
+    assert frames.alone(ends) is None
+    list(frames.feed(ends))
+    assert frames.alone(hello) is None
+    assert not frames.text(b"hello")

@@ -602,7 +602,7 @@ async def test_a_message_that_came_before_the_swap_is_the_new_codes(serve):
     await client.send(frame(Opcode.TEXT, b"x"))
     assert await client.read(7) == b"\x81\x05old 1"
     channel = client.entry.target.state.channel
-    await until(lambda: channel._waiter is not None)
+    await until(lambda: channel.waiter is not None)
     await client.send(frame(Opcode.TEXT, b"x"))
     channel.follow(SimpleNamespace())
     assert channel.moving
