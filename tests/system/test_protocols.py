@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.system.harness import ROOT, Client, Process, Server, environment, until
+from tests.system.harness import ROOT, Client, Process, Server, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -287,23 +287,23 @@ def test_checked_load_finds_no_fault_in_a_push_and_a_rollback(
     server: Server, protocol: str
 ) -> None:
     """Nothing lost, doubled, reordered or wrongly carried, and both versions have answered."""
-    netswap = f"{sys.executable} -m netswap"
-    push = PROTOCOLS / protocol / "v2.py"
-    back = f"{netswap} rollback --json --socket {server.socket}"
-    words = ["load", "run", "--protocol", protocol, "--port", str(server.ports[protocol]),
-             "--connections", "100", "--rate", "1500", "--duration", "5s",
-             "--push-at", f"1s={push}", "--run-at", f"4s={back}",
-             "--netswap", netswap, "--socket", str(server.socket), "--json"]  # fmt: skip
-    done = subprocess.run(
-        [*netswap.split(), *words],
-        capture_output=True, text=True, timeout=60, check=False, env=environment(server.folder),
-    )  # fmt: skip
-    report = json.loads(done.stdout.splitlines()[-1])
-    assert done.returncode == 0, report["reasons"]
-    assert report["counts"]["answered"] > 3000
+    kind = f"{protocol}.connection"
+    words = ("load", "run", "--protocol", protocol, "--port", server.ports[protocol],
+             "--connections", 100, "--rate", 1500, "--duration", "10m",
+             "--progress", "lines")  # fmt: skip
+    with server.starts(*words) as load:
+        assert "answered" in load.stderr.readline()
+        server.push(PROTOCOLS / protocol / "v2.py")
+        assert server.kinds()[kind]["version"] == 2
+        server.rollback()
+        load.send_signal(signal.SIGTERM)
+        out, err = load.communicate(timeout=60)
+    report = json.loads(out)
+    assert load.returncode == 0, (report["reasons"], err)
+    assert report["counts"]["answered"] == report["counts"]["issued"] > 0
     if protocol == "verify":
         assert set(report["by_version"]) == {"1", "2"}
-    assert server.kinds()[f"{protocol}.connection"]["version"] == 1
+    assert server.kinds()[kind]["version"] == 1
 
 
 # -- the home of what must be one --

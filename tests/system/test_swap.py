@@ -86,18 +86,24 @@ def test_who_has_sent_nothing_yet_is_carried_too(server: Server) -> None:
 
 def test_timers_keep_their_remaining_time_and_fire_once_in_the_new_code(server: Server) -> None:
     """What remains after the swap is what remained before, less the time that has passed."""
-    with server.client("counter") as client:
-        assert client.ask("later 3") == "v1 armed"
-        armed = time.monotonic()
-        before = _remaining(client)
-        server.push(V2)
-        after = _remaining(client)
-        assert after[0] - before[2] <= before[1] - after[1] <= after[2] - before[0]
-        assert client.line() == "v2 due"
-        took = time.monotonic() - armed
-        assert 2.9 < took < 10, took
-        assert client.ask("remaining") == "None"
-        assert client.ask("add 1").startswith("v2 "), "it fired once"
+    for seconds in (3, 12, 48):  # when others compute, a push may take longer
+        with server.client("counter") as client:
+            assert client.ask(f"later {seconds}") == "v1 armed"
+            armed = time.monotonic()
+            before = _remaining(client)
+            server.push(V2)
+            if time.monotonic() - armed > seconds / 2:
+                server.rollback()
+                continue
+            after = _remaining(client)
+            assert after[0] - before[2] <= before[1] - after[1] <= after[2] - before[0]
+            assert client.line() == "v2 due"
+            took = time.monotonic() - armed
+            assert seconds - 0.1 < took < 3 * seconds, took
+            assert client.ask("remaining") == "None"
+            assert client.ask("add 1").startswith("v2 "), "it fired once"
+            return
+    raise AssertionError("no push was over in 24 s")
 
 
 def _remaining(client: Client) -> tuple[float, float, float]:

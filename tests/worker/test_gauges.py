@@ -37,7 +37,7 @@ def test_a_stopwatch_tells_standing_still_from_computing() -> None:
     """Neither is the other."""
     watch = Stopwatch()
     threading.Event().wait(0.05)
-    assert watch.blocked_s() > 0.04
+    assert watch.blocked_s() > 0.02  # of it, for a time in which others compute is none
     assert watch.cpu_ns() < 40_000_000
     watch = Stopwatch()
     while watch.cpu_ns() < 50_000_000:
