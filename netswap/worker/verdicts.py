@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -133,11 +134,17 @@ def _other_scope(change: Change) -> Refusal | None:
 
 def _lacking(change: Change, interface: Iterable[str]) -> Refusal | None:
     new = change.new
-    missing = [name for name in interface if not callable(getattr(new, name, None))]
+    missing = [name for name in interface if not _has_method(new, name)]
     if not missing:
         return None
     reason = f"{new.__name__} lacks {', '.join(missing)}, which clients of {change.kind} call"
     return _refuse(change, new, reason, "keep the methods that clients use")
+
+
+def _has_method(new: type[Implementation[Any]], name: str) -> bool:
+    """Or a slot of its name, which netswap's own bases fill with one; a module's have no slots."""
+    found = getattr(new, name, None)
+    return callable(found) or inspect.ismemberdescriptor(found)
 
 
 def _interface(

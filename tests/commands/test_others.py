@@ -17,9 +17,11 @@ def test_every_word_goes_on_and_the_code_comes_back(
 ) -> None:
     """Also ``--help`` and options that netswap has itself."""
     given: list[list[str]] = []
+    named: list[dict[str, str]] = []
 
-    def main(words: list[str]) -> int:
+    def main(words: list[str], **name: str) -> int:
         given.append(words)
+        named.append(name)
         return code
 
     monkeypatch.setattr(program, main)
@@ -27,3 +29,4 @@ def test_every_word_goes_on_and_the_code_comes_back(
     done = CliRunner().invoke(root, [command, *words])
     assert done.exit_code == code
     assert given == [words]
+    assert named == [{"prog_name": "netswap load"} if command == "load" else {}]

@@ -154,8 +154,9 @@ async def test_many_objects_go_in_slices_between_which_the_loop_turns(
     assert world.driver.cpu_ns > 0
 
 
-async def test_objects_that_fit_one_slice_are_one_slice() -> None:
+async def test_objects_that_fit_one_slice_are_one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns of the loop are not wasted."""
+    monkeypatch.setattr(driver_module, "SLICE_NS", 10**9)
     world = World("a", "b", "c")
     await world.driver.run(5)
     assert (world.driver.slices, world.versions()) == (1, [2, 2, 2])
