@@ -75,7 +75,8 @@ soak: $(STAMP)
 
 proof: $(STAMP)
 	$(BIN)/python -m pytest -s -m 'not fuzz' tests/machines/test_agreement.py \
-		tests/machines/test_promela.py tests/system/test_kill_walk.py $(PYTEST_OPTIONS)
+		tests/machines/test_promela.py tests/system/test_kill_walk.py tests/test_structure.py \
+		$(PYTEST_OPTIONS)
 
 every-byte: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -v -m 'not fuzz' \

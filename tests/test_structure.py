@@ -303,11 +303,14 @@ for name in sys.argv[1:]:
 """An interpreter with nothing of ours, forked for each name: libraries took most of the time."""
 
 
+@pytest.mark.parametrize("which", ["doors", pytest.param("modules", marks=pytest.mark.slow)])
 @pytest.mark.timeout(300)
-def test_every_module_imports_alone():
-    """Each module as the first of ours: no hidden order, no output, nothing but an import."""
+def test_each_imports_alone(which: str):
+    """Each as the first of ours: no hidden order, no output, nothing but an import."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    names = [name for name in modules() if not name.endswith("__main__")]
+    every = [name for name in modules() if not name.endswith("__main__")]
+    doors = {name.rpartition(".")[0] for name in every}
+    names = every if which == "modules" else [name for name in every if name in doors]
     command = [sys.executable, "-W", "error", "-c", ALONE, *names]
     done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stdout + done.stderr

@@ -26,6 +26,7 @@ def found(path: str, subject: str) -> Moment:
     return next(m for m in CHANGES if m.path == path and m.subject.startswith(subject))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_history_goes_in_under_load() -> None:
     """Each onto what it followed; a shape changed under the same version is refused."""
