@@ -89,7 +89,14 @@ def fails(machine: type[RuleBasedStateMachine], examples: int) -> None:
         search(machine, examples, phases=[Generate.generate], report_multiple_bugs=False)
 
 
-@pytest.mark.parametrize("mutation", [*MUTATIONS, *IN_THE_HARSH_NETWORK])
+WRONG = [
+    pytest.param(name, marks=[pytest.mark.slow] * (number % 2))
+    for number, name in enumerate([*MUTATIONS, *IN_THE_HARSH_NETWORK])
+]
+"""Every other one in ``make test``, all in ``make proof``."""
+
+
+@pytest.mark.parametrize("mutation", WRONG)
 def test_a_table_with_one_wrong_row_is_found_out(
     mutation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
