@@ -156,6 +156,7 @@ def test_up_and_down_with_state_while_clients_stay(either: OneWorker) -> None:
     (line,) = prepared.verdicts
     assert (line.verdict, line.old, line.new) == (Verdict.BY_MIGRATION, 1, 2)
     assert prepared.objects == {KIND: 3}
+    assert 0 < prepared.rehearsal.fork_us <= prepared.rehearsal.stall_us
     assert say(clients[0], b"b\n") == b"v1 2\n"
 
     either.send(messages.Swap(1))
