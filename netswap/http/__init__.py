@@ -1,11 +1,11 @@
 """HTTP: what both versions of a web application and of its connections have in common.
 
 Nothing here is ever swapped. ``Wire`` turns bytes into ``Request`` objects, an ``Exchange`` is one
-request and its answer, ``App`` is the base of what answers; ``hosting`` makes one of an application
-that knows nothing of netswap, and ``kept`` is for what that hands to its successor. A ``Channel``
-is one WebSocket, and ``Frames`` turn its bytes into messages. The connections themselves, which
-decide what goes over the wire and when, are the modules ``protocols/http`` and
-``protocols/websocket`` and can be pushed like any other.
+request and its answer, ``App`` is the base of what answers. A ``Channel`` is one WebSocket, and
+``Frames`` turn its bytes into messages. The connections themselves, which decide what goes over the
+wire and when, are the modules ``protocols/http`` and ``protocols/websocket`` and can be pushed like
+any other. How an application that knows nothing of netswap answers here is ``netswap/hosting``;
+``kept`` is for what such a one hands to its successor.
 """
 
 from netswap.errors import HttpError, WebSocketClosedError
@@ -14,7 +14,6 @@ from netswap.http.app import App, route
 from netswap.http.channel import Channel
 from netswap.http.exchange import Exchange
 from netswap.http.frames import Arrival, Frames
-from netswap.http.keeping import kept
 from netswap.http.limits import Limits
 from netswap.http.message import (
     Body,
@@ -28,6 +27,7 @@ from netswap.http.message import (
 from netswap.http.sending import OpenFile, Sending
 from netswap.http.sockets import websocket
 from netswap.http.wire import Wire
+from netswap.keeping import kept
 
 __all__ = [
     "App",

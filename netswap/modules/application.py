@@ -26,7 +26,7 @@ import msgspec
 
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
-from netswap.http.hosting import FACTORIES
+from netswap.hosting import FACTORIES
 from netswap.modules.bundle import Bundle
 from netswap.modules.effects import outside_imports
 from netswap.modules.reach import IMPLEMENTATIONS

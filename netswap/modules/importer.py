@@ -23,7 +23,7 @@ from typing import Final, NoReturn, cast
 from netswap.blame import SHOWN
 from netswap.errors import BundleError
 from netswap.events import Refusal, Stage
-from netswap.http.hosting import INSTALLATION, abandon
+from netswap.keeping import INSTALLATION, abandon
 from netswap.modules.application import Entrance, entrance_of, own_module
 from netswap.modules.bundle import Bundle
 from netswap.modules.data import BundleResources

@@ -37,7 +37,7 @@ from netswap.blame import describe
 from netswap.confine import leave_room
 from netswap.errors import AuthorError, BundleError
 from netswap.events import Refusal, Stage
-from netswap.http.hosting import Application, hosted, sort_of
+from netswap.hosting import Application, hosted, sort_of
 from netswap.modules.application import NAMES, Entrance
 from netswap.modules.bundle import Bundle
 from netswap.modules.effects import Lookout, import_others

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, ModuleType
 from typing import Any
 
-from netswap.http.hosting import INSTALLATION
+from netswap.keeping import INSTALLATION
 
 __all__ = ["asked_by", "own_builtins"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netswap.errors import UsageError
-from netswap.http.hosting import APP
+from netswap.hosting import APP
 from netswap.modules import Bundle
 from netswap.modules.application import MARK, bundle_of
 

@@ -47,7 +47,7 @@ import msgspec
 
 from netswap.errors import TransitionError
 from netswap.events import Retiring
-from netswap.http.hosting import APP
+from netswap.hosting import APP
 from netswap.modules import Loaded
 from netswap.modules.importer import forget_generic_aliases
 from netswap.stack import Host

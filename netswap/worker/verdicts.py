@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from netswap.blame import defined_at
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
+from netswap.hosting import APP
 from netswap.hotswap import Change
-from netswap.http.hosting import APP
 from netswap.stack import FACTORY, Connection, Implementation
 from netswap.transfer import Transfer, plan_transfer
 from netswap.worker.likeness import alike

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from netswap.errors import DeadlinePassed, TransitionError
-from netswap.http.lifespan import TRANSITIONS, Event, Lifespan, Phase
+from netswap.hosting.asgi.lifespan import TRANSITIONS, Event, Lifespan, Phase
 from netswap.stack import Host
 
 

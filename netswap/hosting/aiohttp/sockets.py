@@ -28,12 +28,12 @@ from aiohttp import (
 )
 
 from netswap.errors import HttpError, WebSocketClosedError
-from netswap.http.aiohttp_answers import Writer
-from netswap.http.aiohttp_line import Line, Transport, peer_of
-from netswap.http.aiohttp_private import EMPTY_PAYLOAD
-from netswap.http.aiohttp_requests import Asked, message_of
-from netswap.http.channel import Channel
-from netswap.http.message import Headers, Request
+from netswap.hosting.aiohttp.answers import Writer
+from netswap.hosting.aiohttp.line import Line, Transport, peer_of
+from netswap.hosting.aiohttp.private import EMPTY_PAYLOAD
+from netswap.hosting.aiohttp.requests import Asked, message_of
+from netswap.http import Channel, Request
+from netswap.http.message import Headers
 
 __all__ = ["CARRY", "begun_of", "resumed_of", "spoken"]
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from netswap.http.hosting import Application, hosted, sort_of
+from netswap.hosting import Application, hosted, sort_of
 from protocols.http import limits, v1
 from tests.protocols.conftest import Client, Server, until
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from netswap.http.sending import OpenFile, Sending
+from netswap.http import OpenFile, Sending
 
 __all__ = ["PastTransports"]
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from netswap.http import Exchange
 from protocols.http import limits, v1, v2
 from tests.authority import Authority
-from tests.http.site import get
+from tests.hosting.site import get
 from tests.protocols.static.conftest import Answers, digest
 from tests.protocols.test_tls import context
 

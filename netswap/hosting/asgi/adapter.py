@@ -28,13 +28,12 @@ from httptools import parse_url
 
 from netswap.blame import describe
 from netswap.errors import HttpError
-from netswap.http.asgi_sockets import Conversation
-from netswap.http.channel import Channel
-from netswap.http.exchange import Exchange, Phase
+from netswap.hosting.asgi.lifespan import Application, Lifespan
+from netswap.hosting.asgi.sockets import Conversation
+from netswap.http import Channel, Exchange, OpenFile, Request, Response, Sending, status_line
+from netswap.http.exchange import Phase
 from netswap.http.handshake import is_asked_for
-from netswap.http.lifespan import Application, Lifespan
-from netswap.http.message import NO_BODY, Head, Request, Response, status_line
-from netswap.http.sending import OpenFile, Sending
+from netswap.http.message import NO_BODY, Head
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Host

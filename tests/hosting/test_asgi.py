@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from netswap.http.asgi import _AFTER_ALL, _AT_FIRST, _STREAMING, _TRAILING, _WITH_HEAD
+from netswap.hosting.asgi.adapter import _AFTER_ALL, _AT_FIRST, _STREAMING, _TRAILING, _WITH_HEAD
 from protocols.http import v1, v2
-from tests.http.site import Site, get, parsed, post, site_of
+from tests.hosting.site import Site, get, parsed, post, site_of
 from tests.protocols.conftest import until
 
 OK = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}

@@ -18,10 +18,11 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 from yarl import URL
 
 from netswap.errors import HttpError
-from netswap.http.aiohttp_answers import Writer
-from netswap.http.aiohttp_line import Line
-from netswap.http.aiohttp_private import EMPTY_PAYLOAD, DeflateBuffer, RawRequestMessage
-from netswap.http.message import Body, Head, Request
+from netswap.hosting.aiohttp.answers import Writer
+from netswap.hosting.aiohttp.line import Line
+from netswap.hosting.aiohttp.private import EMPTY_PAYLOAD, DeflateBuffer, RawRequestMessage
+from netswap.http import Body, Request
+from netswap.http.message import Head
 
 __all__ = ["Asked", "Payload", "give_back", "message_of", "request_of"]
 

@@ -16,9 +16,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from netswap.http.aiohttp_answers import whole
+from netswap.hosting.aiohttp.answers import whole
 from protocols.http import v1, v2
-from tests.http.conftest import vanish
+from tests.hosting.conftest import vanish
 from tests.protocols.conftest import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")

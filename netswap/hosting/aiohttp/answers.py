@@ -16,16 +16,17 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_exceptions import ClientConnectionResetError
 from multidict import CIMultiDict
 
-from netswap.http.aiohttp_line import Line
-from netswap.http.aiohttp_private import (
+from netswap.hosting.aiohttp.line import Line
+from netswap.hosting.aiohttp.private import (
     SERVER_SOFTWARE,
     ZLibCompressor,
     must_be_empty_body,
     rfc822_formatted_time,
     serialize_headers,
 )
+from netswap.http import Response
 from netswap.http.exchange import Phase
-from netswap.http.message import Response, status_of
+from netswap.http.message import status_of
 
 __all__ = ["Writer", "signed", "whole"]
 

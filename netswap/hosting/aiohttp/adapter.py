@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from netswap.errors import HttpError
-from netswap.http.aiohttp_answers import signed, whole
-from netswap.http.aiohttp_files import PastTransports
-from netswap.http.aiohttp_requests import give_back, request_of
-from netswap.http.aiohttp_sockets import begun_of, resumed_of, spoken
-from netswap.http.exchange import Exchange, Phase
+from netswap.hosting.aiohttp.answers import signed, whole
+from netswap.hosting.aiohttp.files import PastTransports
+from netswap.hosting.aiohttp.requests import give_back, request_of
+from netswap.hosting.aiohttp.sockets import begun_of, resumed_of, spoken
+from netswap.http import Exchange
+from netswap.http.exchange import Phase
 
 if TYPE_CHECKING:
-    from netswap.http.channel import Channel
-    from netswap.http.message import Request, Response
+    from netswap.http import Channel, Request, Response
     from netswap.stack import Host
 
 __all__ = ["AiohttpAdapter"]

@@ -14,7 +14,7 @@ from websockets.typing import Subprotocol
 
 from protocols.http import v2
 from protocols.websocket import v2 as websocket
-from tests.http.site import Site, site_of
+from tests.hosting.site import Site, site_of
 from tests.protocols.conftest import until
 
 ACCEPT = {"type": "websocket.accept"}

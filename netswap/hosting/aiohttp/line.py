@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from netswap.http.exchange import Exchange, Phase
+from netswap.http import Exchange
+from netswap.http.exchange import Phase
 
 __all__ = ["Line", "Transport", "peer_of", "taken_apart"]
 

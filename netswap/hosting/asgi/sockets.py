@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, Protocol
 
 from netswap.errors import WebSocketClosedError
-from netswap.http.channel import Channel
+from netswap.http import Channel, Request
 from netswap.http.handshake import subprotocols_of
-from netswap.http.message import Request
 
 __all__ = ["Conversation"]
 

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
-from tests.http.site import Site, get, post, site_of
+from tests.hosting.site import Site, get, post, site_of
 from tests.protocols.conftest import until
 
 UPLOADED = bytes(range(256)) * 800

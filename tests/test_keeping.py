@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from netswap.http import keeping, kept
-from netswap.http.keeping import INSTALLATION, Keeper
+from netswap import keeping
+from netswap.http import kept
+from netswap.keeping import INSTALLATION, Keeper
 
 
 class Pool:

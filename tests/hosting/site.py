@@ -10,7 +10,7 @@ from typing import Any
 
 import httptools
 
-from netswap.http.hosting import Application, hosted, sort_of
+from netswap.hosting import Application, hosted, sort_of
 from netswap.stack import Host
 from netswap.stack.host import Started
 from protocols.http import limits, v2

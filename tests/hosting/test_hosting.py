@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from netswap.hosting import Application, Sort, hosted, sort_of
+from netswap.hosting.implementation import Hosting
+from netswap.hosting.sorts import SORTS
 from netswap.http import Request, Response
-from netswap.http.hosting import SORTS, Application, Hosting, Sort, hosted, sort_of
 from netswap.http.message import Body, Head
 from netswap.mediator import Mediator
 from netswap.stack import Host

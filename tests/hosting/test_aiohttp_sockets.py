@@ -14,7 +14,7 @@ from websockets.frames import Opcode
 
 from protocols.http import v1 as http
 from protocols.websocket import v1, v2
-from tests.http.conftest import Site, vanish
+from tests.hosting.conftest import Site, vanish
 from tests.masked import frame
 from tests.protocols.conftest import until
 
