@@ -17,6 +17,7 @@ In reading order:
 - ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly
 - ``samples``     the data model: raw facts, a row an operation
 - ``windows``     what was open around each event, and when nothing happened (no I/O)
+- ``effects``     until when an event is seen: drops, answers of old code (no I/O)
 - ``versions``    whether a connection went back to older code; ``counter`` the shared one (no I/O)
 - ``fanout``      what the members of a room must have heard of each other (no I/O)
 - ``report``      what is derived afterwards from the raw facts; ``spread`` are its percentiles

@@ -211,6 +211,11 @@ def main() -> None:
     help="Exit 11 when it is true: 'p99>5ms', 'rate<10000', 'events_failed>0'.",
 )  # fmt: skip
 @click.option(
+    "--settle", type=_DURATION, default="500ms", show_default=True,
+    help="How long an event's window goes on after its end, and after the last drop or answer of "
+    "old code that follows it.",
+)  # fmt: skip
+@click.option(
     "--grace", type=_DURATION, default="2s", show_default=True,
     help="After the end, how long an answer may still come before it is lost.",
 )  # fmt: skip
@@ -397,6 +402,7 @@ def _plan(asked: dict[str, Any]) -> Plan:
         requests=asked["requests"],
         hold_ns=asked["hold"],
         url=asked["url"],
+        settle_ns=asked["settle"],
     )
     return complete(plan, asked["payload"], asked["depth"])
 

@@ -37,7 +37,7 @@ class Observation(msgspec.Struct):
     ``start`` is None when nothing was sent, because nobody could connect. ``trouble`` are sentences
     about ourselves: what makes the run invalid whatever the server did. ``counted`` are the values
     that the shared counter gave, from 0; ``paused_ns`` is the longest that a process stood still;
-    ``members`` what those of a room heard.
+    ``members`` what those of a room heard; ``left`` who is gone, and when, in pairs.
     """
 
     plan: Plan
@@ -51,6 +51,7 @@ class Observation(msgspec.Struct):
     counted: array[int] = msgspec.field(default_factory=lambda: array("q"))
     paused_ns: int = 0
     members: list[Member] = msgspec.field(default_factory=list)
+    left: array[int] = msgspec.field(default_factory=lambda: array("q"))
 
 
 class _Worker:
@@ -187,6 +188,7 @@ def _merge(seen: Observation, worker: _Worker) -> None:
         seen.samples.add_bytes(worker.outcome.samples)
         seen.counted.frombytes(worker.outcome.counted)
         seen.members.extend(worker.outcome.members)
+        seen.left.frombytes(worker.outcome.left)
         seen.due += worker.outcome.due
         seen.busy_ns.append(worker.outcome.busy_ns)
         seen.paused_ns = max(seen.paused_ns, worker.outcome.paused_ns)

@@ -25,6 +25,7 @@ miscounted     a value of the counter that all share came twice or never (afterw
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -72,6 +73,7 @@ OPERATION_FAULTS: Final[tuple[FaultName, ...]] = (
 )
 CONNECTION_FAULTS: Final[tuple[FaultName, ...]] = ("refused", "dropped")
 FAULTS: Final = OPERATION_FAULTS + CONNECTION_FAULTS
+_KIND: Final = {name: kind for kind, name in enumerate(FAULTS)}
 _EXAMPLES_KEPT = 8
 _TIMES_KEPT = 100_000
 STRIDES = 256
@@ -104,6 +106,7 @@ class Tally(msgspec.Struct):
 
     ``now`` is set by who has a clock before it asks for a judgement (ns, CLOCK_MONOTONIC): the
     ``fault_times`` are of it, in no order, 0 when nobody said; kept up to a hundred thousand.
+    ``fault_kinds`` stand beside them: the place of the name in ``FAULTS``.
     """
 
     issued: int = 0
@@ -125,12 +128,14 @@ class Tally(msgspec.Struct):
     early: int = 0
     now: int = 0
     fault_times: list[int] = msgspec.field(default_factory=list)
+    fault_kinds: list[int] = msgspec.field(default_factory=list)
 
     def fault(self, what: FaultName, connection: int, sequence: int, detail: str) -> None:
         """Count one fault; the first few are kept as examples."""
         setattr(self, what, getattr(self, what) + 1)
         if len(self.fault_times) < _TIMES_KEPT:
             self.fault_times.append(self.now)
+            self.fault_kinds.append(_KIND[what])
         if len(self.examples) < _EXAMPLES_KEPT:
             self.examples.append(Fault(what, connection, sequence, detail))
 
@@ -146,6 +151,12 @@ class Tally(msgspec.Struct):
             self.by_version[version] = self.by_version.get(version, 0) + count
         self.examples = (self.examples + other.examples)[:_EXAMPLES_KEPT]
         self.fault_times = (self.fault_times + other.fault_times)[:_TIMES_KEPT]
+        self.fault_kinds = (self.fault_kinds + other.fault_kinds)[:_TIMES_KEPT]
+
+    def timed(self) -> Iterator[tuple[int, FaultName]]:
+        """The faults whose times are kept, each with its time (ns), in no order."""
+        for at, kind in zip(self.fault_times, self.fault_kinds, strict=True):
+            yield at, FAULTS[kind]
 
 
 class Continuity:

@@ -84,6 +84,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rate, closed when there is none. ``rates`` are the corners of a ramp or the levels of steps,
     ``requests`` how many operations a passing connection asks, ``hold_ns`` how long a request is
     left half sent, answers are left unread, or an answer is asked to wait. ``url`` is for http.
+    ``settle_ns`` is how long the window of an event goes on after its end and its last trace.
     """
 
     protocol: str
@@ -107,6 +108,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 10
     hold_ns: int = 1_000_000_000
     url: str = "/echo"
+    settle_ns: int = 500_000_000
 
     @property
     def way(self) -> str:

@@ -6,7 +6,6 @@ intended. All are told in microseconds. ``windows`` says what stands around an e
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -14,15 +13,15 @@ from typing import Any
 import msgspec
 
 from loadgen.conductor import Observation
-from loadgen.continuity import CONNECTION_FAULTS, FAULTS, Tally
+from loadgen.continuity import CONNECTION_FAULTS, Tally
 from loadgen.counter import miscounted
+from loadgen.effects import last_traces
 from loadgen.events import EventRecord
 from loadgen.fanout import unheard
 from loadgen.plan import Plan
-from loadgen.samples import Samples
 from loadgen.spread import PERCENTILES, Spread, spread
 from loadgen.versions import changes, unexcused
-from loadgen.windows import Span, Window, Windows, event_spans, sort_out
+from loadgen.windows import Span, Window, event_spans, sort_out
 
 __all__ = ["PERCENTILES", "EventReport", "Rate", "Report", "Spread", "build_report", "spread"]
 
@@ -40,8 +39,8 @@ class Rate(msgspec.Struct, frozen=True):
 class EventReport(msgspec.Struct, frozen=True):
     """An event, and the latency of what was open around it beside all that was near no event.
 
-    Times are seconds of the run. ``around`` is the window itself: from when to when, and how many
-    operations; ``window`` is its latency.
+    Times are seconds of the run; ``over_s`` is that of its last trace. ``around`` is the window
+    itself: from when to when, how many operations, and faults; ``window`` is its latency.
     """
 
     record: EventRecord
@@ -50,11 +49,23 @@ class EventReport(msgspec.Struct, frozen=True):
     window: Spread
     rest: Spread
     around: Window | None = None
+    over_s: float = 0.0
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """What went wrong in its window, by kind."""
+        return self.around.faults if self.around else {}
+
+    @property
+    def badness(self) -> tuple[int, float, float]:
+        """Which of two is worse: by the faults in the window, then its p99, then its maximum."""
+        return sum(self.faults.values()), *_badness(self.window)
 
 
 class Report(msgspec.Struct, frozen=True):
     """A run, told. ``due`` is what an open loop had to send; ``cpu_s`` seconds by process;
-    ``paused_s`` the longest that one of them stood still.
+    ``paused_s`` the longest that one of them stood still; ``elsewhere`` the faults in no event's
+    window, when there are events.
     """
 
     plan: Plan
@@ -70,12 +81,13 @@ class Report(msgspec.Struct, frozen=True):
     trouble: list[str]
     nulls: list[Window] = []
     paused_s: float = 0.0
+    elsewhere: dict[str, int] = {}
 
     @property
     def worst_event(self) -> EventReport | None:
-        """The event whose window has the highest p99, by the maximum where two are equal."""
+        """The event whose window has most faults; of equal ones the highest p99, and maximum."""
         measured = [event for event in self.events if event.window["max"] is not None]
-        return max(measured, key=lambda event: _badness(event.window), default=None)
+        return max(measured, key=lambda event: event.badness, default=None)
 
     @property
     def worst_null(self) -> Window | None:
@@ -88,66 +100,54 @@ class Report(msgspec.Struct, frozen=True):
         """The processor time of the busiest process, as a share of the duration."""
         return max(self.cpu_s, default=0.0) / (self.plan.duration_ns / _SECOND)
 
-    def to_json(self) -> dict[str, Any]:
-        """The plain data of ``--json``, without the verdict."""
-        plan, tally = self.plan, self.tally
-        counts = ("issued", "answered", *FAULTS)
-        return {
-            "protocol": plan.protocol,
-            "target": plan.target,
-            "scenario": plan.way,
-            "loop": "closed" if plan.rate is None else "open",
-            "duration_s": plan.duration_ns / _SECOND,
-            "processes": plan.processes,
-            "payload": plan.payload,
-            "connections": {
-                "asked": plan.connections,
-                **{name: getattr(tally, name) for name in ("connected", *CONNECTION_FAULTS)},
-            },
-            "counts": {name: getattr(tally, name) for name in counts},
-            "rate": msgspec.to_builtins(self.rate),
-            "latency_us": self.latency,
-            "service_us": self.service,
-            "late_us": self.late,
-            "by_version": {str(version): n for version, n in sorted(tally.by_version.items())},
-            "events": [_event_json(event) for event in self.events],
-            "null_windows": [_window_json(null) for null in self.nulls],
-            "cpu_s": self.cpu_s,
-            "cpu_share": round(self.cpu_share, 3),
-            "paused_s": self.paused_s,
-            "examples": msgspec.to_builtins(tally.examples),
-        }
-
 
 def build_report(seen: Observation) -> Report:
     """Derive all figures of a run."""
-    samples, seconds = seen.samples, seen.plan.duration_ns / _SECOND
-    start = seen.start or 0
-    end = start + seen.plan.duration_ns
-    records = sorted(seen.events, key=lambda record: record.start)
-    windows = _windows(records, samples, Span(start, end))
+    samples, records = seen.samples, sorted(seen.events, key=lambda record: record.start)
+    tally = _tally(seen, records)
     return Report(
         plan=seen.plan,
         started=seen.start is not None,
-        tally=_tally(seen, records),
+        tally=tally,
         latency=spread(_differences(samples.done, samples.intended)),
         service=spread(_differences(samples.done, samples.sent)),
         late=spread(_differences(samples.sent, samples.intended)),
-        rate=Rate(
-            seen.plan.rate,
-            round(seen.tally.issued / seconds, 1),
-            round(sum(done <= end for done in samples.done) / seconds, 1),
-        ),
+        rate=_rate(seen),
         due=seen.due,
         cpu_s=[round(busy / _SECOND, 3) for busy in seen.busy_ns],
-        events=[
-            _event_report(record, window, windows.rest, start)
-            for record, window in zip(records, windows.events, strict=True)
-        ],
         trouble=seen.trouble,
-        nulls=windows.nulls,
         paused_s=round(seen.paused_ns / _SECOND, 3),
+        **_around(seen, records, tally),
     )
+
+
+def _rate(seen: Observation) -> Rate:
+    """What was sent and what was answered, in the time that was asked for."""
+    seconds = seen.plan.duration_ns / _SECOND
+    end = (seen.start or 0) + seen.plan.duration_ns
+    in_time = sum(done <= end for done in seen.samples.done)
+    return Rate(seen.plan.rate, round(seen.tally.issued / seconds, 1), round(in_time / seconds, 1))
+
+
+def _around(seen: Observation, records: list[EventRecord], tally: Tally) -> dict[str, Any]:
+    """Events with their windows, the null windows, and what is in neither."""
+    if not records:
+        return {"events": []}
+    start = seen.start or 0
+    deeds = [Span(record.start, record.end) for record in records]
+    faults = [(at, what) for at, what in tally.timed() if at]
+    gone = (at for at, what in faults if what in CONNECTION_FAULTS)
+    traces = last_traces(deeds, seen.samples, gone)
+    spans = event_spans(deeds, traces, seen.plan.settle_ns)
+    windows = sort_out(seen.samples, spans, Span(start, start + seen.plan.duration_ns), faults)
+    return {
+        "events": [
+            _event_report(record, window, windows.rest, (start, over))
+            for record, window, over in zip(records, windows.events, traces, strict=True)
+        ],
+        "nulls": windows.nulls,
+        "elsewhere": windows.elsewhere,
+    }
 
 
 def _tally(seen: Observation, records: list[EventRecord]) -> Tally:
@@ -175,47 +175,12 @@ def _differences(later: Iterable[int], earlier: Iterable[int]) -> Iterable[int]:
     return map(operator.sub, later, earlier)
 
 
-def _windows(records: list[EventRecord], samples: Samples, run: Span) -> Windows:
-    if not records:
-        return Windows([], [], {})
-    deeds = [Span(record.start, record.end) for record in records]
-    return sort_out(samples, event_spans(deeds), run)
-
-
-def _event_report(record: EventRecord, window: Window, rest: Spread, start: int) -> EventReport:
-    began, ended = (round((at - start) / _SECOND, 3) for at in (record.start, record.end))
-    return EventReport(record, began, ended, window.latency, rest, window)
-
-
-def _event_json(event: EventReport) -> dict[str, Any]:
-    record = event.record
-    return {
-        "kind": record.event.kind,
-        "at_s": record.event.at_ns / _SECOND,
-        "command": record.command,
-        "start_s": event.start_s,
-        "end_s": event.end_s,
-        "exit_code": record.exit_code,
-        "answer": _parsed(record.stdout),
-        "stderr": record.stderr,
-        "window_us": event.window,
-        "rest_us": event.rest,
-        **({"window": _window_json(event.around)} if event.around else {}),
-    }
-
-
-def _window_json(window: Window) -> dict[str, Any]:
-    return {
-        "opens_s": window.opens_s,
-        "closes_s": window.closes_s,
-        "operations": window.operations,
-        "latency_us": window.latency,
-    }
-
-
-def _parsed(stdout: str) -> Any:
-    """What a command said: as data when it is JSON, as text when it isn't."""
-    try:
-        return json.loads(stdout)
-    except ValueError:
-        return stdout
+def _event_report(
+    record: EventRecord, window: Window, rest: Spread, times: tuple[int, int]
+) -> EventReport:
+    """``times`` (ns): of the start of the run, and of the event's last trace."""
+    start, over = times
+    began, ended, seen = (
+        round((at - start) / _SECOND, 3) for at in (record.start, record.end, over)
+    )
+    return EventReport(record, began, ended, window.latency, rest, window, seen)

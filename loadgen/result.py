@@ -8,6 +8,7 @@ under the same ``schema``.
 
 from __future__ import annotations
 
+import json
 import operator
 from pathlib import Path
 from typing import Any, Literal
@@ -15,30 +16,35 @@ from typing import Any, Literal
 import msgspec
 
 from loadgen.conductor import Observation
-from loadgen.plan import PlanError
-from loadgen.report import Rate, Report, Spread
+from loadgen.continuity import CONNECTION_FAULTS, FAULTS
+from loadgen.plan import Plan, PlanError
+from loadgen.report import EventReport, Rate, Report, Spread
 from loadgen.timeline import Buckets, curve, whole_run
 from loadgen.verdict import Verdict
+from loadgen.windows import Window
 
 __all__ = ["SCHEMA", "EventResult", "Result", "build_result", "json_schema", "read_result"]
 
 SCHEMA = "netswap/1"
+_SECOND = 1_000_000_000
 
 
 class WindowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was open in a stretch of the run, and its latency."""
+    """What was open in a stretch of the run, its latency, and the faults of each kind."""
 
     opens_s: float
     closes_s: float
     operations: int
     latency_us: Spread
+    faults: dict[str, int] = {}
 
 
 class EventResult(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to the server: when, how it ended, and what was around it.
 
     ``answer`` is what the command printed: as data when it is JSON, else as text. ``exit_code`` is
-    null when it had to be ended.
+    null when it had to be ended. ``over_s`` is when the last trace of it was seen: a connection
+    that was dropped or refused, or an answer of old code.
     """
 
     kind: Literal["push", "run"]
@@ -52,6 +58,7 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True):
     window_us: Spread
     rest_us: Spread
     window: WindowResult | None = None
+    over_s: float | None = None
 
 
 class ExampleResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +78,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     time from the send; late is how late we sent. ``latency_curve`` has pairs of a share and the us
     that they were within. ``null_windows`` are stretches in which nothing happened, as long as
     those of events. ``timeline`` has columns, one value a bucket. ``paused_s`` is the longest
-    time that the generator stood still.
+    time that the generator stood still. ``faults_elsewhere`` came in no event's window, in a run
+    that has events.
     """
 
     schema: Literal["netswap/1"]
@@ -101,19 +109,100 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     latency_curve: list[list[float]]
     service_curve: list[list[float]]
     paused_s: float = 0.0
+    faults_elsewhere: dict[str, int] = {}
 
 
 def build_result(seen: Observation, report: Report, verdict: Verdict) -> dict[str, Any]:
     """The plain data of a run, in the shape of ``Result``."""
     samples = seen.samples
-    head = {"schema": SCHEMA, "verdict": verdict.name, "exit_code": verdict.exit_code}
-    derived = {
-        "timeline": whole_run(seen)[1],
-        "latency_curve": curve(map(operator.sub, samples.done, samples.intended)),
-        "service_curve": curve(map(operator.sub, samples.done, samples.sent)),
+    parts = (
+        {"schema": SCHEMA, "verdict": verdict.name, "exit_code": verdict.exit_code},
+        {"reasons": verdict.reasons},
+        _asked(report.plan),
+        _counted(report),
+        _measured(report),
+        {
+            "timeline": whole_run(seen, report.tally)[1],
+            "latency_curve": curve(map(operator.sub, samples.done, samples.intended)),
+            "service_curve": curve(map(operator.sub, samples.done, samples.sent)),
+        },
+    )
+    plain: dict[str, Any] = msgspec.to_builtins({k: v for part in parts for k, v in part.items()})
+    return plain
+
+
+def _asked(plan: Plan) -> dict[str, Any]:
+    return {
+        "protocol": plan.protocol,
+        "target": plan.target,
+        "scenario": plan.way,
+        "loop": "closed" if plan.rate is None else "open",
+        "duration_s": plan.duration_ns / _SECOND,
+        "processes": plan.processes,
+        "payload": plan.payload,
     }
-    plain: dict[str, Any] = msgspec.to_builtins(derived)
-    return {**head, "reasons": verdict.reasons, **report.to_json(), **plain}
+
+
+def _counted(report: Report) -> dict[str, Any]:
+    tally = report.tally
+    lines = {name: getattr(tally, name) for name in ("connected", *CONNECTION_FAULTS)}
+    return {
+        "connections": {"asked": report.plan.connections, **lines},
+        "counts": {name: getattr(tally, name) for name in ("issued", "answered", *FAULTS)},
+        "by_version": {str(version): n for version, n in sorted(tally.by_version.items())},
+        "examples": tally.examples,
+        "faults_elsewhere": report.elsewhere,
+    }
+
+
+def _measured(report: Report) -> dict[str, Any]:
+    return {
+        "rate": report.rate,
+        "latency_us": report.latency,
+        "service_us": report.service,
+        "late_us": report.late,
+        "events": [_event(event) for event in report.events],
+        "null_windows": [_window(null) for null in report.nulls],
+        "cpu_s": report.cpu_s,
+        "cpu_share": round(report.cpu_share, 3),
+        "paused_s": report.paused_s,
+    }
+
+
+def _event(event: EventReport) -> dict[str, Any]:
+    record = event.record
+    return {
+        "kind": record.event.kind,
+        "at_s": record.event.at_ns / _SECOND,
+        "command": record.command,
+        "start_s": event.start_s,
+        "end_s": event.end_s,
+        "exit_code": record.exit_code,
+        "answer": _parsed(record.stdout),
+        "stderr": record.stderr,
+        "window_us": event.window,
+        "rest_us": event.rest,
+        "over_s": event.over_s,
+        **({"window": _window(event.around)} if event.around else {}),
+    }
+
+
+def _window(window: Window) -> dict[str, Any]:
+    return {
+        "opens_s": window.opens_s,
+        "closes_s": window.closes_s,
+        "operations": window.operations,
+        "latency_us": window.latency,
+        "faults": window.faults,
+    }
+
+
+def _parsed(stdout: str) -> Any:
+    """What a command said: as data when it is JSON, as text when it isn't."""
+    try:
+        return json.loads(stdout)
+    except ValueError:
+        return stdout
 
 
 def json_schema() -> str:

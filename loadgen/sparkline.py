@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from loadgen.conductor import Observation
-from loadgen.report import Report
+from loadgen.report import EventReport, Report
 from loadgen.timeline import Facts, fill, gather
+from loadgen.windows import Span
 
 __all__ = ["event_lines", "sparkline"]
 
@@ -23,7 +24,8 @@ def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
 
 
 def event_lines(seen: Observation, report: Report) -> list[str]:
-    """For each event the slowest operations from half a second before to half a second after it.
+    """For each event the slowest operations from half a second before it to as long after its last
+    trace.
 
     All on one scale; bars stand where the event began and ended.
     """
@@ -31,8 +33,8 @@ def event_lines(seen: Observation, report: Report) -> list[str]:
         return []
     samples, start = seen.samples, seen.start or 0
     facts = gather(samples.intended, samples.done)
-    end = start + seen.plan.duration_ns
-    columns = [_columns(facts, start, end, event.start_s, event.end_s) for event in report.events]
+    run = Span(start, start + seen.plan.duration_ns)
+    columns = [_columns(facts, run, event) for event in report.events]
     known = [us for values, _ in columns for us in values if us is not None]
     low, high = (min(known), max(known)) if known else (1.0, 1.0)
     return [_barred(sparkline(values, low, high), bars) for values, bars in columns]
@@ -45,16 +47,15 @@ def _block(value: float, low: float, high: float) -> str:
     return _BLOCKS[min(len(_BLOCKS) - 1, int(share * len(_BLOCKS)))]
 
 
-def _columns(
-    facts: Facts, start: int, end: int, start_s: float, end_s: float
-) -> tuple[list[float | None], list[int]]:
+def _columns(facts: Facts, run: Span, event: EventReport) -> tuple[list[float | None], list[int]]:
     """The slowest in each column, and before which columns the event began and ended."""
-    began, ended = (start + round(at_s * _SECOND) for at_s in (start_s, end_s))
-    begin, close = max(start, began - _BEFORE), min(end, ended + _AFTER)
+    times = (event.start_s, event.end_s, event.over_s)
+    began, ended, over = (run.opens + round(at_s * _SECOND) for at_s in times)
+    begin, close = max(run.opens, began - _BEFORE), min(run.closes, over + _AFTER)
     if close <= begin:
         return [], []
     width = -(-(close - begin) // _COLUMNS)
-    values = fill(facts, start, begin, close, width).max_us
+    values = fill(facts, run.opens, begin, close, width).max_us
     return values, [(at - begin) // width for at in (began, ended)]
 
 

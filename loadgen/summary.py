@@ -1,78 +1,111 @@
-"""The report for a person: a screen of aligned lines."""
+"""The report for a person: aligned lines, the verdict at their end, and what to do next."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from loadgen.continuity import OPERATION_FAULTS
-from loadgen.report import Report
+from loadgen.report import EventReport, Report
 from loadgen.verdict import Verdict
 from loadgen.wording import (
     ending,
+    fault_words,
     quiet_window,
+    quiet_words,
     spread_words,
     stands_out,
     time_words,
+    title_words,
     what_happened,
 )
 
-__all__ = ["render"]
+__all__ = ["EVENTS_SHOWN", "render"]
 
+EVENTS_SHOWN = 12
 _LABEL = 13
+_NEXT: Final = {
+    10: "each kind is explained by docs/load.md; --report FILE draws when they came",
+    11: "--report FILE draws when it was slow, and how it is when nothing happens",
+    12: "nothing is proved of the server: mend this first, then run it again",
+    13: "netswap status says what serves now, netswap history why",
+}
+"""What to do about an exit code."""
 
 
 def render(report: Report, verdict: Verdict, sparks: Sequence[str] = ()) -> str:
     """All lines, the verdict last; ``sparks`` are those of the events, in their order."""
-    return "\n".join([*_lines(report, sparks), *_examples(report), *_verdict(verdict)])
-
-
-def _lines(report: Report, sparks: Sequence[str]) -> Iterator[str]:
-    plan, tally, rate = report.plan, report.tally, report.rate
-    asked = "as fast as it goes" if rate.asked is None else f"{rate.asked:,.0f} asked"
-    yield (
-        f"{plan.protocol} on {plan.target} for {plan.duration_ns / 1e9:g} s, "
-        f"{plan.processes} load process{'es' if plan.processes > 1 else ''}"
+    parts = (
+        [title_words(report)],
+        _traffic(report),
+        _windows(report),
+        _events(report, sparks),
+        _generator(report),
+        _examples(report),
+        _verdict(verdict),
     )
+    return "\n".join(line for part in parts for line in part)
+
+
+def _traffic(report: Report) -> Iterator[str]:
+    tally, rate = report.tally, report.rate
+    asked = "as fast as it goes" if rate.asked is None else f"{rate.asked:,.0f} asked"
     yield _line("operations", f"{tally.answered:,} of {tally.issued:,} answered, "
                 f"{rate.achieved:,.0f} a second ({asked})")  # fmt: skip
     yield _line("faults", _faults(report))
-    yield _line("connections", f"{tally.connected:,} of {plan.connections:,} connected, "
-                f"refused {tally.refused:,}, dropped {tally.dropped:,}")  # fmt: skip
+    yield _line("connections", f"{tally.connected:,} connected, refused {tally.refused:,}, "
+                f"dropped {tally.dropped:,}")  # fmt: skip
     yield _line("latency", f"{spread_words(report.latency)}  from the intended time")
-    if plan.rate is not None:  # in a closed loop both are the same
+    if report.plan.rate is not None:  # in a closed loop both are the same
         yield _line("service", f"{spread_words(report.service)}  from the send")
     if tally.by_version:
         versions = sorted(tally.by_version.items())
         yield _line("versions", ", ".join(f"v{number}: {count:,}" for number, count in versions))
-    yield from _events(report, sparks)
-    own = f"{report.cpu_share:.0%} of a core in the busiest process, "
-    own += f"longest pause {time_words(report.paused_s * 1e6)}"
-    if plan.rate is not None:
-        own += f", sent late: {spread_words(report.late)}"
-    yield _line("generator", own)
 
 
 def _faults(report: Report) -> str:
-    counts = {name: getattr(report.tally, name) for name in OPERATION_FAULTS}
-    some = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]
-    return ", ".join(some) or f"none of {len(counts)} kinds"
+    counts: dict[str, int] = {name: getattr(report.tally, name) for name in OPERATION_FAULTS}
+    return fault_words(counts) or f"none of {len(counts)} kinds"
+
+
+def _windows(report: Report) -> Iterator[str]:
+    """The worst window of an event, beside how the run is else."""
+    worst, quiet = report.worst_event, quiet_window(report)
+    if worst is None:
+        return
+    wrong = f"  {fault_words(worst.faults)}" if worst.faults else ""
+    yield _line("worst window", f"{spread_words(worst.window)}  at {worst.start_s:.2f} s{wrong}")
+    quiet_one = spread_words(quiet.latency) + "  " if quiet is not None else ""
+    yield _line("quiet, worst", quiet_one + quiet_words(report))
+    yield _line("the rest", f"{spread_words(worst.rest)}  near no event")
+    if report.elsewhere:
+        yield _line("", f"{fault_words(report.elsewhere)}, near no event")
 
 
 def _events(report: Report, sparks: Sequence[str]) -> Iterator[str]:
-    """Each with its window as a line of blocks; the worst, beside what the run is else, at last."""
-    for number, event in enumerate(report.events):
-        yield _line(f"at {event.start_s:.2f} s", f"{what_happened(event)}: {ending(event)}")
-        p99, worst = (time_words(event.window[name]) for name in ("p99", "max"))
+    """Each with its window as a line of blocks; of many the worst, in the order of their times."""
+    numbers = sorted(range(len(report.events)), key=lambda k: report.events[k].badness)
+    for number in sorted(numbers[-EVENTS_SHOWN:]):
         blocks = f"{sparks[number]}  " if number < len(sparks) else ""
-        noticed = "  stands out" if stands_out(event, report) else ""
-        yield _line("", f"{blocks}p99 {p99}  max {worst}{noticed}")
-    if report.worst_event is not None:
-        worst_event, quiet = report.worst_event, quiet_window(report)
-        where = f"  at {worst_event.start_s:.2f} s"
-        yield _line("worst window", spread_words(worst_event.window) + where)
-        if quiet is not None:
-            yield _line("quiet, worst", f"{spread_words(quiet.latency)}  of {len(report.nulls)}")
-        yield _line("the rest", spread_words(worst_event.rest))
+        yield from _event(report.events[number], blocks, report)
+    if (hidden := len(numbers) - EVENTS_SHOWN) > 0:
+        yield _line("", f"{hidden:,} more events, none worse: --report FILE shows them all")
+
+
+def _event(event: EventReport, blocks: str, report: Report) -> Iterator[str]:
+    yield _line(f"at {event.start_s:.2f} s", f"{what_happened(event)}: {ending(event)}")
+    p99, worst = (time_words(event.window[name]) for name in ("p99", "max"))
+    wrong = f"  {fault_words(event.faults)}" if event.faults else ""
+    noticed = "  stands out" if stands_out(event, report) else ""
+    yield _line("", f"{blocks}p99 {p99}  max {worst}{wrong}{noticed}")
+
+
+def _generator(report: Report) -> Iterator[str]:
+    own = f"{report.cpu_share:.0%} of a core in the busiest process, "
+    own += f"longest pause {time_words(report.paused_s * 1e6)}"
+    if report.plan.rate is not None:
+        own += f", sent late: {spread_words(report.late)}"
+    yield _line("generator", own)
 
 
 def _examples(report: Report) -> Iterator[str]:
@@ -85,6 +118,8 @@ def _examples(report: Report) -> Iterator[str]:
 def _verdict(verdict: Verdict) -> Iterator[str]:
     yield f"{verdict.name.upper()} (exit {verdict.exit_code})"
     yield from (f"  {reason}" for reason in verdict.reasons)
+    if verdict.exit_code in _NEXT:
+        yield f"  next: {_NEXT[verdict.exit_code]}"
 
 
 def _line(label: str, text: str) -> str:

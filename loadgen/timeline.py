@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from loadgen.conductor import Observation
+from loadgen.continuity import Tally
 from loadgen.samples import UNVERSIONED
 
 __all__ = ["Buckets", "Facts", "curve", "fill", "gather", "nice_width", "whole_run"]
@@ -29,11 +30,13 @@ _POINTS_A_DECADE = 12
 
 
 class Change(NamedTuple):
-    """A connection is answered by another version than before: None before its first answer."""
+    """A connection is answered by another version than before: None before its first answer, and
+    after it has gone.
+    """
 
     at: int
     before: int | None
-    after: int
+    after: int | None
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -41,7 +44,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     ``due`` and ``latency`` belong together, an operation a row; ``done`` are the times of answers,
     ``versions`` the same apart by the version that an answer told; ``changes`` are those of
-    connections, ``faults`` the times at which something went wrong.
+    connections, ``faults`` the times at which something went wrong, by what it was.
     """
 
     due: array[int]
@@ -49,15 +52,16 @@ class Facts(msgspec.Struct, frozen=True):
     done: array[int]
     versions: dict[int, array[int]]
     changes: list[Change]
-    faults: array[int]
+    faults: dict[str, array[int]]
 
 
 class Buckets(msgspec.Struct, frozen=True):
     """A stretch of a run in columns, one value a bucket; bucket ``k`` begins ``k`` widths later.
 
     ``begin_s`` is in seconds of the run. Latencies are in microseconds, None where no operation was
-    due. ``by_version`` has the answers of each version that was seen, ``connections`` how many
-    were answered by it last when the bucket ends.
+    due. ``by_version`` has the answers of each version that was seen, ``connections`` how many of
+    those that are there were answered by it last when the bucket ends; ``kinds`` are the faults of
+    each kind that there were.
     """
 
     begin_s: float
@@ -70,6 +74,7 @@ class Buckets(msgspec.Struct, frozen=True):
     faults: list[int]
     by_version: dict[str, list[int]]
     connections: dict[str, list[int]]
+    kinds: dict[str, list[int]] = {}
 
 
 def nice_width(span: int, operations: int | None = None, most: int = _MOST) -> int:
@@ -88,10 +93,14 @@ def gather(
     intended: Sequence[int],
     done: Sequence[int],
     versions: Sequence[int] = (),
-    faults: Iterable[int] = (),
+    faults: Iterable[tuple[int, str]] = (),
     connections: Sequence[int] = (),
+    left: Sequence[int] = (),
 ) -> Facts:
-    """Rows of answered operations, put in order once; versions and connections may be untold."""
+    """Rows of answered operations, put in order once; versions and connections may be untold.
+
+    ``faults`` are times and what went wrong; ``left`` are pairs of a connection and when it left.
+    """
     rows = sorted(zip(intended, done, strict=True))
     apart: dict[int, list[int]] = {}
     for version, at in zip(versions, done, strict=True) if versions else ():
@@ -101,9 +110,16 @@ def gather(
         latency=array("q", (at - due for due, at in rows)),
         done=array("q", sorted(done)),
         versions={version: array("q", sorted(apart[version])) for version in sorted(apart)},
-        changes=sorted(_changes(done, versions, connections)),
-        faults=array("q", sorted(faults)),
+        changes=sorted(_changes(done, versions, connections, left), key=_when),
+        faults=_apart(faults),
     )
+
+
+def _apart(faults: Iterable[tuple[int, str]]) -> dict[str, array[int]]:
+    apart: dict[str, array[int]] = {}
+    for at, what in sorted(faults):
+        apart.setdefault(what, array("q")).append(at)
+    return dict(sorted(apart.items()))
 
 
 def fill(facts: Facts, start: int, begin: int, end: int, width: int) -> Buckets:
@@ -111,6 +127,7 @@ def fill(facts: Facts, start: int, begin: int, end: int, width: int) -> Buckets:
     edges = [*range(begin, max(end, begin + 1), width), end]
     due = _cut(facts.due, edges)
     ordered = [sorted(facts.latency[a:b]) for a, b in pairwise(due)]
+    kinds = {what: _counts(at, edges) for what, at in facts.faults.items()}
     return Buckets(
         begin_s=(begin - start) / _SECOND,
         width_s=width / _SECOND,
@@ -119,20 +136,23 @@ def fill(facts: Facts, start: int, begin: int, end: int, width: int) -> Buckets:
         p50_us=[_rank(bucket, 0.5) for bucket in ordered],
         p99_us=[_rank(bucket, 0.99) for bucket in ordered],
         max_us=[_rank(bucket, 1.0) for bucket in ordered],
-        faults=_counts(facts.faults, edges),
+        faults=[sum(each) for each in zip(*kinds.values(), strict=True)] or [0] * len(ordered),
         by_version={str(number): _counts(at, edges) for number, at in facts.versions.items()},
         connections=_holding(facts, edges[1:]),
+        kinds={what: counts for what, counts in kinds.items() if any(counts)},
     )
 
 
-def whole_run(seen: Observation) -> tuple[Facts, Buckets]:
-    """The facts of a run, and its line from the start to the end, or to the last late answer."""
+def whole_run(seen: Observation, tally: Tally) -> tuple[Facts, Buckets]:
+    """The facts of a run, and its line from the start to the end, or to the last late answer.
+
+    The tally has the times of all faults, those that were found afterwards, too.
+    """
     samples, start = seen.samples, seen.start or 0
     told = samples.version if set(samples.version) - {UNVERSIONED} else ()
-    # connections that come and go would count for the version of their last answer for ever
-    stay = len(set(samples.connection)) <= seen.plan.connections
-    lines = samples.connection if stay else ()
-    facts = gather(samples.intended, samples.done, told, seen.tally.fault_times, lines)
+    facts = gather(
+        samples.intended, samples.done, told, tally.timed(), samples.connection, seen.left
+    )
     width = nice_width(seen.plan.duration_ns, len(facts.due))
     last = max([start + seen.plan.duration_ns, *(at + 1 for at in facts.done[-1:])])
     end = start + -(-(last - start) // width) * width  # whole buckets, the grace's too
@@ -161,9 +181,12 @@ def _rank(ordered: Sequence[int], share: float) -> float | None:
 
 
 def _changes(
-    done: Sequence[int], versions: Sequence[int], connections: Sequence[int]
+    done: Sequence[int],
+    versions: Sequence[int],
+    connections: Sequence[int],
+    left: Sequence[int],
 ) -> Iterator[Change]:
-    """Rows of one connection stand in the order in which they were answered."""
+    """Rows of one connection stand in the order in which they were answered; then it leaves."""
     last: dict[int, int] = {}
     if not versions or not connections:
         return
@@ -172,6 +195,13 @@ def _changes(
         if version != before:
             last[connection] = version
             yield Change(at, before, version)
+    for connection, at in zip(left[::2], left[1::2], strict=True):
+        if connection in last:
+            yield Change(at, last.pop(connection), None)
+
+
+def _when(change: Change) -> int:
+    return change.at
 
 
 def _holding(facts: Facts, ends: Sequence[int]) -> dict[str, list[int]]:
@@ -182,7 +212,8 @@ def _holding(facts: Facts, ends: Sequence[int]) -> dict[str, list[int]]:
     for end in ends if facts.changes else ():
         while number < len(facts.changes) and facts.changes[number].at < end:
             _, before, after = facts.changes[number]
-            held[after] += 1
+            if after is not None:
+                held[after] += 1
             if before is not None:
                 held[before] -= 1
             number += 1

@@ -32,7 +32,8 @@ _LATE_END = 50_000_000  # ns in which what was due before the end may still be s
 
 class Traffic:
     """All lines of one process. ``due`` is what an open loop had to send; ``busy_ns`` is the
-    processor time of the window in which was sent; ``paused_ns`` the longest that we stood still.
+    processor time of the window in which was sent; ``paused_ns`` the longest that we stood still;
+    ``left`` has who is gone, and when (ns), in pairs.
     """
 
     def __init__(self, plan: Plan, index: int, nonce: str) -> None:
@@ -41,6 +42,7 @@ class Traffic:
         self.samples = Samples.empty()
         self.counted = array("q")
         self.members: list[Member] = []
+        self.left = array("q")
         self.end = self._last = 0
         self.due = 0
         self.busy_ns = 0
@@ -116,6 +118,7 @@ class Traffic:
         """A line is gone."""
         self.passed(line)
         self.forget(line)
+        self.left.extend((line.connection, now_ns()))
         self._gone += 1
         self._lines.pop(line, None)
         if self._returning is not None:

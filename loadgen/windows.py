@@ -9,20 +9,20 @@ one of them; with fewer than ``NULLS_NEEDED`` the run was too short to say.
 Rules.
 
 - An event's window is from ``BEFORE`` its start to ``AFTER`` its end, yet it ends where the next
-  event's begins: each event answers for its own.
+  event's begins: each event answers for its own. Its end is that of its last trace (``effects``).
 - The *quiet* time is what is left of the run. It is cut into null windows as long as the median of
   the events' windows, at even distances, at most ``NULLS_KEPT``. A null window may be put together
   of several pieces of quiet time, so that frequent events leave some, too.
 - An operation belongs to every window in which it was open, if only for a moment. One that was
   open in the window of an event is in no null window: a stall answers for what it kept waiting.
 - The *rest* are all operations that are in no event's window, whether in a null window or not.
-
-What this does not know: effects of an event that come later than ``AFTER`` its end.
+- A fault belongs to every window in which its time is, or to *elsewhere*.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median_low
@@ -51,35 +51,43 @@ class Span(NamedTuple):
 
 class Window(msgspec.Struct, frozen=True):
     """What was open in a window: seconds of the run from its first to its last moment, how many
-    operations, and their latency.
+    operations, their latency, and how many faults of each kind.
     """
 
     opens_s: float
     closes_s: float
     operations: int
     latency: Spread
+    faults: dict[str, int] = {}
 
 
 class Windows(NamedTuple):
-    """One for each event, in their order; the null windows; and the latency of all the rest."""
+    """One for each event, in their order; the null windows; and the latency of all the rest, with
+    the faults that were near no event.
+    """
 
     events: list[Window]
     nulls: list[Window]
     rest: Spread
+    elsewhere: dict[str, int] = {}
 
 
-def event_spans(deeds: Sequence[Span]) -> list[Span]:
-    """The window of each event; ``deeds`` are from its start to its end, ordered by start."""
+def event_spans(
+    deeds: Sequence[Span], traces: Sequence[int] | None = None, after: int = AFTER
+) -> list[Span]:
+    """The window of each event; ``deeds`` are from its start to its end, ordered by start, and
+    ``traces`` the times (ns) of the last that was seen of each: without them, its end.
+    """
     starts = [deed.opens for deed in deeds]
+    seen = [deed.closes for deed in deeds] if traces is None else traces
     return [
-        Span(deed.opens - BEFORE, _end(deed, starts[bisect_right(starts, deed.opens) :]))
-        for deed in deeds
+        Span(deed.opens - BEFORE, _end(deed, last + after, starts[bisect_right(starts, deed[0]) :]))
+        for deed, last in zip(deeds, seen, strict=True)
     ]
 
 
-def _end(deed: Span, later: Sequence[int]) -> int:
+def _end(deed: Span, until: int, later: Sequence[int]) -> int:
     """Where the window of an event ends: not in the next one's, unless the event lasts as long."""
-    until = deed.closes + AFTER
     return max(deed.closes, min(until, later[0] - BEFORE)) if later else until
 
 
@@ -123,14 +131,30 @@ def _pieces(gaps: Iterable[Span], skip: int, length: int) -> list[Span]:
     return pieces
 
 
-def sort_out(samples: Samples, events: Sequence[Span], run: Span) -> Windows:
-    """Which operations were open in which window, and how they fared."""
-    nulls = null_spans(events, run)
-    spans = [*([span] for span in events), *nulls]
+def sort_out(
+    samples: Samples, events: Sequence[Span], run: Span, faults: Iterable[tuple[int, str]] = ()
+) -> Windows:
+    """Which operations were open in which window, and how they fared; ``faults`` are times (ns) and
+    what was wrong.
+    """
+    spans = [*([span] for span in events), *null_spans(events, run)]
+    eventful = len(events)
+    durations, rest = _open_in(samples, spans, eventful)
+    faulty, elsewhere = _faults_in(faults, spans, eventful)
+    windows = [
+        _window(pieces, took, run.opens, wrong)
+        for pieces, took, wrong in zip(spans, durations, faulty, strict=True)
+    ]
+    return Windows(windows[:eventful], windows[eventful:], spread(rest), elsewhere)
+
+
+def _open_in(
+    samples: Samples, spans: Sequence[Sequence[Span]], eventful: int
+) -> tuple[list[list[int]], list[int]]:
+    """How long the operations of each window took; and all that are in no event's."""
     found: list[list[int]] = [[] for _ in spans]
     rest: list[int] = []
     edges, labels = _segments(spans)
-    eventful = len(events)
     for intended, done in zip(samples.intended, samples.done, strict=True):
         first, last = bisect_right(edges, intended), bisect_right(edges, done)
         inside = labels[first] if first == last else sorted({*sum(labels[first : last + 1], ())})
@@ -139,11 +163,23 @@ def sort_out(samples: Samples, events: Sequence[Span], run: Span) -> Windows:
         for number in inside:
             if number < eventful or inside[0] >= eventful:
                 found[number].append(done - intended)
-    windows = [
-        _window(pieces, durations, run.opens)
-        for pieces, durations in zip(spans, found, strict=True)
-    ]
-    return Windows(windows[:eventful], windows[eventful:], spread(rest))
+    return found, rest
+
+
+def _faults_in(
+    faults: Iterable[tuple[int, str]], spans: Sequence[Sequence[Span]], eventful: int
+) -> tuple[list[dict[str, int]], dict[str, int]]:
+    """How many of each kind there are in each window; and those that are in no event's."""
+    found: list[Counter[str]] = [Counter() for _ in spans]
+    elsewhere: Counter[str] = Counter()
+    edges, labels = _segments(spans)
+    for at, what in faults:
+        inside = labels[bisect_right(edges, at)]
+        for number in inside:
+            found[number][what] += 1
+        if not inside or inside[0] >= eventful:
+            elsewhere[what] += 1
+    return [{**counted} for counted in found], {**elsewhere}
 
 
 def _segments(spans: Sequence[Sequence[Span]]) -> tuple[list[int], list[tuple[int, ...]]]:
@@ -157,6 +193,8 @@ def _segments(spans: Sequence[Sequence[Span]]) -> tuple[list[int], list[tuple[in
     return edges, [(), *labels, ()]
 
 
-def _window(pieces: Sequence[Span], durations: list[int], start: int) -> Window:
+def _window(
+    pieces: Sequence[Span], durations: list[int], start: int, faults: dict[str, int]
+) -> Window:
     opens, closes = (round((at - start) / _SECOND, 3) for at in (pieces[0][0], pieces[-1][1]))
-    return Window(opens, closes, len(durations), spread(durations))
+    return Window(opens, closes, len(durations), spread(durations), faults)

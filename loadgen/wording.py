@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import PurePath
+
 from loadgen.report import EventReport, Report, Spread
 from loadgen.windows import NULLS_NEEDED, Window
 
-__all__ = ["ending", "quiet_window", "spread_words", "stands_out", "time_words", "what_happened"]
+__all__ = [
+    "ending",
+    "fault_words",
+    "quiet_window",
+    "quiet_words",
+    "spread_words",
+    "stands_out",
+    "time_words",
+    "title_words",
+    "what_happened",
+]
+
+_SEEN_LONGER_S = 0.05  # after its end: below it nobody would say that it went on
 
 
 def time_words(us: float | None) -> str:
@@ -23,9 +38,26 @@ def spread_words(spread: Spread) -> str:
     return "  ".join(f"{name} {time_words(value)}" for name, value in spread.items())
 
 
+def title_words(report: Report) -> str:
+    """What was run, in a line."""
+    plan = report.plan
+    some = f"{plan.processes} load process{'es' if plan.processes > 1 else ''}"
+    return (
+        f"{plan.protocol} on {plan.target} for {plan.duration_ns / 1e9:.4g} s: {plan.way}, "
+        f"{plan.connections:,} connections, {some}"
+    )
+
+
+def fault_words(counts: Mapping[str, int]) -> str:
+    """The kinds that there are, the most frequent first; nothing when there is none."""
+    some = sorted(((n, name) for name, n in counts.items() if n), key=lambda pair: -pair[0])
+    return ", ".join(f"{name.replace('_', ' ')} {n:,}" for n, name in some)
+
+
 def what_happened(event: EventReport) -> str:
-    """The deed of an event."""
-    return " ".join((event.record.event.kind, *event.record.event.words))
+    """The deed of an event; of a program the name, its folder is in the command."""
+    kind, (first, *rest) = event.record.event.kind, event.record.event.words
+    return " ".join((kind, first if kind == "push" else PurePath(first).name, *rest))
 
 
 def quiet_window(report: Report) -> Window | None:
@@ -33,11 +65,28 @@ def quiet_window(report: Report) -> Window | None:
     return report.worst_null if len(report.nulls) >= NULLS_NEEDED else None
 
 
+def quiet_words(report: Report) -> str:
+    """How many windows there are in which nothing happened; what to do when they are too few."""
+    number = len(report.nulls)
+    if number >= NULLS_NEEDED:
+        return f"of {number} windows in which nothing happened"
+    taken = sum(
+        event.around.closes_s - event.around.opens_s for event in report.events if event.around
+    )
+    return (
+        f"{number} windows in which nothing happened are too few to compare with, it takes "
+        f"{NULLS_NEEDED}: events fill {taken:.3g} of {report.plan.duration_ns / 1e9:.4g} s; use a "
+        "longer --duration or --every"
+    )
+
+
 def stands_out(event: EventReport, report: Report) -> bool | None:
-    """Whether its window has a higher p99 than every one in which nothing happened.
+    """Whether its window has a fault, or a higher p99 than every one in which nothing happened.
 
     None when the run can't say it: too short, or nothing was measured.
     """
+    if event.faults:
+        return True
     quiet, p99 = quiet_window(report), event.window["p99"]
     if quiet is None or p99 is None:
         return None
@@ -45,7 +94,8 @@ def stands_out(event: EventReport, report: Report) -> bool | None:
 
 
 def ending(event: EventReport) -> str:
-    """How an event ended, and after how long."""
+    """How an event ended, after how long, and for how long it was seen after that."""
     code = event.record.exit_code
-    took = event.end_s - event.start_s
-    return f"{'no exit' if code is None else f'exit {code}'} after {took:.2f} s"
+    took, longer = event.end_s - event.start_s, event.over_s - event.end_s
+    seen = f", seen for {longer:.2f} s more" if longer > _SEEN_LONGER_S else ""
+    return f"{'no exit' if code is None else f'exit {code}'} after {took:.2f} s{seen}"

@@ -98,7 +98,7 @@ async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
     _tell(
         Outcome(
             traffic.tally, columns, traffic.due, traffic.busy_ns, counted, traffic.paused_ns,
-            traffic.members,
+            traffic.members, traffic.left.tobytes(),
         )
     )  # fmt: skip
 

@@ -23,7 +23,10 @@ _AFTER = 1_000_000_000
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """An event on the time line, and the stretch around it; times are seconds of the run."""
+    """An event on the time line, and the stretch around it; times are seconds of the run.
+
+    ``over_s`` is when the last trace of it was seen.
+    """
 
     number: int
     what: str
@@ -31,6 +34,7 @@ class Mark(msgspec.Struct, frozen=True):
     start_s: float
     end_s: float
     failed: bool
+    over_s: float
     window: Buckets
 
 
@@ -48,7 +52,7 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
 def build_drawing(seen: Observation, report: Report) -> Drawing:
     """Derive it; takes about 2 s for a million operations."""
     samples, start = seen.samples, seen.start or 0
-    facts, line = whole_run(seen)
+    facts, line = whole_run(seen, report.tally)
     end = start + round(len(line.answered) * line.width_s * _SECOND)
     return Drawing(
         duration_s=seen.plan.duration_ns / _SECOND,
@@ -61,7 +65,7 @@ def build_drawing(seen: Observation, report: Report) -> Drawing:
 
 def _mark(number: int, event: EventReport, facts: Facts, start: int, end: int) -> Mark:
     begin = max(start, event.record.start - _BEFORE)
-    close = min(end, event.record.end + _AFTER)
+    close = min(end, start + round(event.over_s * _SECOND) + _AFTER)
     width = nice_width(max(1, close - begin), most=_WINDOW_BUCKETS)
     return Mark(
         number=number,
@@ -70,5 +74,6 @@ def _mark(number: int, event: EventReport, facts: Facts, start: int, end: int) -
         start_s=event.start_s,
         end_s=event.end_s,
         failed=event.record.failed,
+        over_s=event.over_s,
         window=fill(facts, start, begin, max(close, begin + 1), width),
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from loadgen.conductor import Observation
-from loadgen.continuity import Tally
+from loadgen.continuity import FaultName, Tally
 from loadgen.events import EventRecord
 from loadgen.plan import Event, Plan
 
-__all__ = ["MS", "SECOND", "pushed_at", "steady_run"]
+__all__ = ["MS", "SECOND", "go_wrong", "pushed_at", "steady_run"]
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -38,3 +38,10 @@ def pushed_at(ms: int, exit_code: int = 0, said: str = '{"outcome": "committed"}
     event = Event("push", ms * MS, ("v2.py",))
     command = ["netswap", "push", "v2.py"]
     return EventRecord(event, command, ms * MS, (ms + 200) * MS, exit_code, said, "")
+
+
+def go_wrong(seen: Observation, what: FaultName, *at_ms: int) -> None:
+    """A fault of this kind at each of these times."""
+    for at in at_ms:
+        seen.tally.now = at * MS
+        seen.tally.fault(what, 0, -1, "made by hand")

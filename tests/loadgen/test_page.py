@@ -16,7 +16,7 @@ from loadgen.page import render_page
 from loadgen.page.drawing import build_drawing
 from loadgen.report import build_report
 from loadgen.verdict import judge
-from tests.loadgen.seen import MS, pushed_at, steady_run
+from tests.loadgen.seen import go_wrong, pushed_at, steady_run
 
 VENDOR = Path(loadgen.__file__).parent / "page" / "vendor"
 NASTY = "</script><img src=x onerror=alert(1)>"
@@ -116,11 +116,13 @@ def test_the_drawing_has_every_event_and_every_operation() -> None:
 def test_answers_are_drawn_by_version_and_faults_by_time() -> None:
     """Each version has its answers, and each fault is in the bucket of its time."""
     seen = steady_run(6, pushed_at(3000))
-    seen.tally.lost = 2
-    seen.tally.fault_times = [0, 3_100 * MS, 3_100 * MS]
+    go_wrong(seen, "lost", 0, 3100)
+    go_wrong(seen, "dropped", 3100)
     line = build_drawing(seen, build_report(seen)).line
     assert {name: sum(counts) for name, counts in line.by_version.items()} == {"1": 3000, "2": 3000}
-    assert line.faults[int(3.1 / line.width_s)] == 2
+    at = int(3.1 / line.width_s)
+    assert line.faults[at] == 2
+    assert {kind: counts[at] for kind, counts in line.kinds.items()} == {"lost": 1, "dropped": 1}
 
 
 def test_each_event_is_set_beside_the_worst_of_the_quiet() -> None:

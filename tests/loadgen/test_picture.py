@@ -16,15 +16,14 @@ from loadgen.picture import draw_picture
 from loadgen.report import build_report
 from loadgen.result import Result, build_result
 from loadgen.verdict import judge
-from tests.loadgen.seen import MS, pushed_at, steady_run
+from tests.loadgen.seen import go_wrong, pushed_at, steady_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def result(*events: Any, slow: dict[int, int] | None = None, faults: int = 0) -> Result:
     seen = steady_run(6, *events, slow=slow)
-    seen.tally.lost = faults
-    seen.tally.fault_times = [3000 * MS] * faults
+    go_wrong(seen, "lost", *[3000] * faults)
     report = build_report(seen)
     return msgspec.convert(build_result(seen, report, judge(report)), Result)
 

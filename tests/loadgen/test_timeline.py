@@ -58,8 +58,19 @@ def test_connections_are_of_the_version_that_answered_last() -> None:
 
 def test_faults_have_their_time() -> None:
     """They are counted in the bucket of their time, and those beyond the stretch in none."""
-    line = fill(gather([], [], faults=[5, 150 * MS, 150 * MS, 900 * MS]), 0, 0, 300 * MS, 100 * MS)
+    faults = [(5, "lost"), (150 * MS, "lost"), (150 * MS, "dropped"), (900 * MS, "early")]
+    line = fill(gather([], [], faults=faults), 0, 0, 300 * MS, 100 * MS)
     assert line.faults == [1, 2, 0]
+    assert line.kinds == {"dropped": [0, 1, 0], "lost": [1, 1, 0]}
+
+
+def test_who_has_left_is_no_connection_of_any_version() -> None:
+    """It counts until it leaves; who left without an answer never counted."""
+    done = [50 * MS, 60 * MS, 150 * MS]
+    left = [7, 180 * MS, 9, 190 * MS, 8, 210 * MS]
+    facts = gather(done, done, [1, 1, 2], connections=[7, 8, 7], left=left)
+    line = fill(facts, 0, 0, 300 * MS, 100 * MS)
+    assert line.connections == {"1": [2, 1, 0], "2": [0, 0, 0]}
 
 
 @given(st.integers(1, 10**13), st.integers(0, 10**8))

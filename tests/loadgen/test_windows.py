@@ -34,6 +34,30 @@ def test_a_window_ends_where_the_next_begins() -> None:
     ]
 
 
+def test_a_window_lasts_as_long_as_traces_are_seen() -> None:
+    """Half a second after the last one, or as long as is asked; not into the next window."""
+    deeds = [Span(1000 * MS, 1010 * MS), Span(5000 * MS, 5010 * MS)]
+    spans = event_spans(deeds, [3200 * MS, 5010 * MS])
+    assert [span.closes // MS for span in spans] == [3700, 5510]
+    longer = event_spans(deeds, [3200 * MS, 5010 * MS], 3000 * MS)
+    assert [span.closes // MS for span in longer] == [4900, 8010]
+
+
+def test_a_fault_belongs_to_the_window_in_which_it_came() -> None:
+    """To an event's, to a null window, or to neither; a null window's is near no event, too."""
+    busy = event_spans([Span(5000 * MS, 5100 * MS)])
+    faults = [
+        (5050 * MS, "dropped"),
+        (5060 * MS, "dropped"),
+        (1 * MS, "lost"),
+        (20_000 * MS, "lost"),
+    ]
+    found = sort_out(steady(), busy, RUN, faults)
+    assert found.events[0].faults == {"dropped": 2}
+    assert [null.faults for null in found.nulls if null.faults] == [{"lost": 1}]
+    assert found.elsewhere == {"lost": 2}
+
+
 def test_null_windows_are_as_long_as_those_of_events() -> None:
     """Twelve windows of 0.7 s fit beside one of them in ten seconds, at even distances."""
     busy = event_spans([Span(3000 * MS, 3100 * MS)])
