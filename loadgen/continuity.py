@@ -162,7 +162,7 @@ class Tally(msgspec.Struct):
 class Continuity:
     """The order of one connection's answers."""
 
-    __slots__ = ("answered", "connection", "issued", "missing", "pending", "tally")
+    __slots__ = ("answered", "blamed", "connection", "issued", "missing", "pending", "tally")
 
     def __init__(self, connection: int, tally: Tally) -> None:
         self.connection = connection
@@ -171,6 +171,7 @@ class Continuity:
         self.answered = 0
         self.pending: deque[Operation] = deque()
         self.missing: dict[int, Operation] = {}
+        self.blamed: set[int] | None = None  # the operations with a fault, kept for who asks
 
     def issue(self, intended: int, sent: int, body: bytes) -> None:
         """Open the next operation; its number is ``issued`` before this call."""
@@ -202,6 +203,8 @@ class Continuity:
 
     def fault(self, what: FaultName, sequence: int, detail: str) -> None:
         """Count a fault of this connection."""
+        if self.blamed is not None:
+            self.blamed.add(sequence)
         self.tally.fault(what, self.connection, sequence, detail)
 
     def close(self, *, dropped: bool) -> None:

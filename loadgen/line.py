@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, cast
 
-from loadgen.continuity import Tally
+from loadgen.continuity import Operation, Tally
 from loadgen.dialects import Conversation
 from loadgen.plan import Plan
 from loadgen.samples import Samples
@@ -54,6 +54,8 @@ class Line(asyncio.Protocol):
 
     holds: ClassVar[bool] = False
     """Whether an operation is due only ``hold_ns`` after it has begun."""
+    ahead: ClassVar[bool] = False
+    """Whether it is sent ``hold_ns`` before it is due."""
     waits: ClassVar[bool] = False
     """Whether what is due waits for those before it: then it is the server that makes it late."""
 
@@ -236,20 +238,29 @@ class Unread(Line):
 
 
 class Later(Line):
-    """Asks for answers that come ``hold_ns`` later: they are due then, and none may be early."""
+    """Asks for answers that come ``hold_ns`` later: they are due then, and none may be early.
+
+    One that has a fault already is not judged by its time, too: an error may come at once.
+    """
 
     holds = True
+    ahead = True
 
-    def data_received(self, data: bytes) -> None:
-        """Judge the time as well."""
-        rows = len(self._crowd.samples.done)
-        super().data_received(data)
-        samples = self._crowd.samples
-        for row in range(rows, len(samples.done)):
-            ahead = samples.intended[row] - samples.done[row]
-            if ahead > _EARLY:
-                detail = f"came {ahead / 1e6:.1f} ms before its time"
-                self._continuity.fault("early", -1, detail)
+    def __init__(self, crowd: Crowd, connection: int, conversation: Conversation) -> None:
+        super().__init__(crowd, connection, conversation)
+        self._blamed: set[int] = set()
+        self._continuity.blamed = self._blamed
+        self._receive = self._receive_timed
+
+    def _receive_timed(self, data: bytes) -> Sequence[Operation]:
+        settled = self._conversation.receive(data)
+        for operation in settled:
+            early = operation.intended - self._tally.now
+            if early > _EARLY and operation.sequence not in self._blamed:
+                detail = f"came {early / 1e6:.1f} ms before its time"
+                self._continuity.fault("early", operation.sequence, detail)
+        self._blamed.clear()
+        return settled
 
     def fill(self, now: int) -> None:
         """Closed loop: ``depth`` operations wait at once."""

@@ -1,7 +1,7 @@
 """Everything that is derived from the raw times, after the run.
 
 Latency is done minus intended, service time is done minus sent, lateness (ours) is sent minus
-intended. All are told in microseconds. ``windows`` says what stands around an event.
+when it was to be sent. All are told in microseconds. ``windows`` says what stands around an event.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from loadgen.effects import last_traces
 from loadgen.events import EventRecord
 from loadgen.fanout import unheard
 from loadgen.plan import Plan
+from loadgen.scenarios import SCENARIOS
 from loadgen.spread import PERCENTILES, Spread, spread
 from loadgen.versions import changes, unexcused
 from loadgen.windows import Span, Window, event_spans, sort_out
@@ -111,7 +112,7 @@ def build_report(seen: Observation) -> Report:
         tally=tally,
         latency=spread(_differences(samples.done, samples.intended)),
         service=spread(_differences(samples.done, samples.sent)),
-        late=spread(_differences(samples.sent, samples.intended)),
+        late=spread(_lateness(seen)),
         rate=_rate(seen),
         due=seen.due,
         cpu_s=[round(busy / _SECOND, 3) for busy in seen.busy_ns],
@@ -173,6 +174,13 @@ def _badness(latency: Spread) -> tuple[float, float]:
 
 def _differences(later: Iterable[int], earlier: Iterable[int]) -> Iterable[int]:
     return map(operator.sub, later, earlier)
+
+
+def _lateness(seen: Observation) -> Iterable[int]:
+    """How late each was sent; what is to be answered later is to be sent before it is due."""
+    ahead = seen.plan.hold_ns if SCENARIOS[seen.plan.way].line.ahead else 0
+    late = _differences(seen.samples.sent, seen.samples.intended)
+    return (ahead + each for each in late) if ahead else late
 
 
 def _event_report(

@@ -18,7 +18,8 @@ import uvloop
 STRIKE = 20
 STALL_S = 0.3
 LATER_S = 0.1
-FROM_THE_START = {"early", "late", "punctual", "twice"}
+ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\n\r\nnope\n"
+FROM_THE_START = {"early", "late", "punctual", "refuse", "twice"}
 
 
 class Verify:
@@ -217,6 +218,10 @@ class Server(asyncio.Protocol):
     def early(self, answer: bytes) -> list[bytes]:
         """All but one of them are."""
         return [answer] if self.answered == STRIKE + 2 else self.punctual(answer)
+
+    def refuse(self, answer: bytes) -> list[bytes]:
+        """All are on time but one, which is an error at once."""
+        return [ERROR] if self.answered == STRIKE + 2 else self.punctual(answer)
 
     def late(self, answer: bytes) -> list[bytes]:
         """All but one of them are, and that one comes 0.15 s after its time."""

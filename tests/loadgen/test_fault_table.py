@@ -56,6 +56,7 @@ TABLE = [
     Row("counter", "disconnect", "unknown", 10, CLOSED),
     Row("http", "punctual", "", 0, TIMER),
     Row("http", "early", "early", 10, TIMER),
+    Row("http", "refuse", "corrupted", 10, TIMER),
     Row("http", "late", "", 11, TIMER),
     Row("http", "twice", "duplicated", 10, TIMER),
 ]

@@ -113,6 +113,15 @@ def test_latency_that_is_our_own_is_invalid() -> None:
         assert judge(build_report(seen)).exit_code == 0
 
 
+def test_a_timer_asked_late_is_late_however_long_it_is_held() -> None:
+    """Its question is to be sent a hold before the answer is due."""
+    seen = observed(late=-300 * MS)
+    seen.plan = msgspec.structs.replace(seen.plan, scenario="timer", hold_ns=500 * MS)
+    report = build_report(seen)
+    assert report.late["p99"] == 200_000.0
+    assert "the generator was late, p99 200.0 ms" in judge(report).reasons[0]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
