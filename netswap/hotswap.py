@@ -38,6 +38,7 @@ from netswap.blame import blame, describe
 from netswap.clock import Clock
 from netswap.errors import TransitionError
 from netswap.events import Refusal, Stage, Verdict
+from netswap.lifecycle import LifeCycle
 from netswap.mediator import InFront, interposed, mediator_of, present, row_of
 from netswap.ott import Entry, ObjectTranslationTable
 from netswap.transfer import Migration, State, plan_transfer
@@ -67,16 +68,19 @@ class Event(Enum):
     WIDEN = "widen"
 
 
-TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
-    (Phase.WORKING, Event.ALL_FLIPPED): Phase.DONE,
-    (Phase.WORKING, Event.WIDEN): Phase.WORKING,
-    (Phase.DONE, Event.WIDEN): Phase.WORKING,
-    (Phase.WORKING, Event.GIVE_UP): Phase.TAKING_BACK,
-    (Phase.DONE, Event.GIVE_UP): Phase.TAKING_BACK,
-    (Phase.DONE, Event.FINISH): Phase.SETTLED,
-    (Phase.TAKING_BACK, Event.ALL_BACK): Phase.RESTORED,
-    (Phase.TAKING_BACK, Event.SOME_STUCK): Phase.MIXED,
-}
+TRANSITIONS = LifeCycle(
+    "swap",
+    {
+        (Phase.WORKING, Event.ALL_FLIPPED): Phase.DONE,
+        (Phase.WORKING, Event.WIDEN): Phase.WORKING,
+        (Phase.DONE, Event.WIDEN): Phase.WORKING,
+        (Phase.WORKING, Event.GIVE_UP): Phase.TAKING_BACK,
+        (Phase.DONE, Event.GIVE_UP): Phase.TAKING_BACK,
+        (Phase.DONE, Event.FINISH): Phase.SETTLED,
+        (Phase.TAKING_BACK, Event.ALL_BACK): Phase.RESTORED,
+        (Phase.TAKING_BACK, Event.SOME_STUCK): Phase.MIXED,
+    },
+)
 
 
 class Change(NamedTuple):
@@ -268,10 +272,7 @@ class Swap:
         return self._previous.get(entry.identity, before)
 
     def _move(self, event: Event) -> None:
-        following = TRANSITIONS.get((self.phase, event))
-        if following is None:
-            raise TransitionError("swap", self.phase.value, event.value)
-        self.phase = following
+        self.phase = TRANSITIONS[self.phase, event]
 
     def _build(self, ready: list[_Flip], busy: list[Entry], until: int) -> Refusal | None:
         """Everything that can fail, for as many objects as time allows, at least one."""

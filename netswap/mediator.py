@@ -31,7 +31,7 @@ from enum import Enum
 from inspect import iscoroutinefunction
 from typing import Any, Protocol
 
-from netswap.errors import TransitionError
+from netswap.lifecycle import LifeCycle
 
 __all__ = [
     "Front",
@@ -65,14 +65,17 @@ class Event(Enum):
     ANOTHER_SWAP = "another swap"
 
 
-TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
-    (Phase.FORWARD, Event.OLD_CALLS_DRAINED): Phase.BLOCKED,
-    (Phase.FORWARD, Event.ABORT): Phase.RESTORED,
-    (Phase.BLOCKED, Event.FLIP): Phase.COMPLETED,
-    (Phase.BLOCKED, Event.ABORT): Phase.RESTORED,
-    (Phase.COMPLETED, Event.ANOTHER_SWAP): Phase.FORWARD,
-    (Phase.RESTORED, Event.ANOTHER_SWAP): Phase.FORWARD,
-}
+TRANSITIONS = LifeCycle(
+    "mediator",
+    {
+        (Phase.FORWARD, Event.OLD_CALLS_DRAINED): Phase.BLOCKED,
+        (Phase.FORWARD, Event.ABORT): Phase.RESTORED,
+        (Phase.BLOCKED, Event.FLIP): Phase.COMPLETED,
+        (Phase.BLOCKED, Event.ABORT): Phase.RESTORED,
+        (Phase.COMPLETED, Event.ANOTHER_SWAP): Phase.FORWARD,
+        (Phase.RESTORED, Event.ANOTHER_SWAP): Phase.FORWARD,
+    },
+)
 _OVER = (Phase.COMPLETED, Phase.RESTORED)
 
 
@@ -235,10 +238,7 @@ class Mediator:
         return self._generations.re_entered() or self._awaited()
 
     def _move(self, event: Event) -> None:
-        following = TRANSITIONS.get((self.phase, event))
-        if following is None:
-            raise TransitionError("mediator", self.phase.value, event.value)
-        self.phase = following
+        self.phase = TRANSITIONS[self.phase, event]
 
     def _old_calls_drained(self) -> None:
         self._move(Event.OLD_CALLS_DRAINED)

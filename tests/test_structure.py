@@ -21,7 +21,17 @@ TREES = ("netswap", "protocols", "loadgen")
 LAYERS = [
     {"blame", "clock", "duration", "events", "outcome"},
     {"errors"},
-    {"address", "confine", "folders", "keeping", "logs", "places", "tls", "unixsocket"},
+    {
+        "address",
+        "confine",
+        "folders",
+        "keeping",
+        "lifecycle",
+        "logs",
+        "places",
+        "tls",
+        "unixsocket",
+    },
     {"config"},
     {"ott", "quiescence", "mediator", "steps", "transfer"},
     {"canary", "hotswap"},

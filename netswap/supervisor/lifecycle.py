@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import deque
 from enum import StrEnum, auto
 
-from netswap.errors import TransitionError
+from netswap.lifecycle import LifeCycle
 
-__all__ = ["LIFE", "Backoff", "Happening", "WorkerState", "advance"]
+__all__ = ["LIFE", "Backoff", "Happening", "WorkerState"]
 
 
 class WorkerState(StrEnum):
@@ -32,30 +32,22 @@ class Happening(StrEnum):
     EXITED = auto()
 
 
-LIFE: dict[tuple[WorkerState, Happening], WorkerState] = {
-    (WorkerState.DEAD, Happening.SPAWNED): WorkerState.STARTING,
-    (WorkerState.DEAD, Happening.DRAIN): WorkerState.DEAD,
-    (WorkerState.STARTING, Happening.READY): WorkerState.SERVING,
-    (WorkerState.STARTING, Happening.DRAIN): WorkerState.DRAINING,
-    (WorkerState.STARTING, Happening.EXITED): WorkerState.DEAD,
-    (WorkerState.SERVING, Happening.DRAIN): WorkerState.DRAINING,
-    (WorkerState.SERVING, Happening.EXITED): WorkerState.DEAD,
-    # A worker that was told to drain while it started says that it is ready all the same.
-    (WorkerState.DRAINING, Happening.READY): WorkerState.DRAINING,
-    (WorkerState.DRAINING, Happening.DRAIN): WorkerState.DRAINING,
-    (WorkerState.DRAINING, Happening.EXITED): WorkerState.DEAD,
-}
-
-
-def advance(state: WorkerState, happening: Happening) -> WorkerState:
-    """The state after ``happening``.
-
-    :raises TransitionError: it can't happen in ``state``.
-    """
-    try:
-        return LIFE[state, happening]
-    except KeyError:
-        raise TransitionError("worker", state.value, happening.value) from None
+LIFE = LifeCycle(
+    "worker",
+    {
+        (WorkerState.DEAD, Happening.SPAWNED): WorkerState.STARTING,
+        (WorkerState.DEAD, Happening.DRAIN): WorkerState.DEAD,
+        (WorkerState.STARTING, Happening.READY): WorkerState.SERVING,
+        (WorkerState.STARTING, Happening.DRAIN): WorkerState.DRAINING,
+        (WorkerState.STARTING, Happening.EXITED): WorkerState.DEAD,
+        (WorkerState.SERVING, Happening.DRAIN): WorkerState.DRAINING,
+        (WorkerState.SERVING, Happening.EXITED): WorkerState.DEAD,
+        # A worker that was told to drain while it started says that it is ready all the same.
+        (WorkerState.DRAINING, Happening.READY): WorkerState.DRAINING,
+        (WorkerState.DRAINING, Happening.DRAIN): WorkerState.DRAINING,
+        (WorkerState.DRAINING, Happening.EXITED): WorkerState.DEAD,
+    },
+)
 
 
 class Backoff:

@@ -22,7 +22,7 @@ import structlog
 from netswap.channel import Link, messages
 from netswap.errors import ChannelError
 from netswap.events import Refusal
-from netswap.supervisor.lifecycle import Backoff, Happening, WorkerState, advance
+from netswap.supervisor.lifecycle import LIFE, Backoff, Happening, WorkerState
 
 __all__ = ["Slot", "SlotSettings", "Watcher"]
 
@@ -161,7 +161,7 @@ class Slot:
             )
 
     def _move(self, happening: Happening) -> None:
-        self.state = advance(self.state, happening)
+        self.state = LIFE[self.state, happening]
         self._reported = False
 
     def _on_message(self, message: messages.Message) -> None:

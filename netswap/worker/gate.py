@@ -63,9 +63,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
-from netswap.errors import TransitionError
 from netswap.events import Blocker, Refusal
 from netswap.events import Stage as Refused
+from netswap.lifecycle import LifeCycle
 from netswap.mediator import mediator_of, present
 from netswap.quiescence import suspended_at
 from netswap.stack import Connection, Host
@@ -104,21 +104,24 @@ class Event(StrEnum):
     WORKER_ENDS = auto()
 
 
-TRANSITIONS: dict[tuple[Stage, Event], Stage] = {
-    (Stage.RESTING, Event.SESSIONS_REST): Stage.EMPTYING,
-    (Stage.RESTING, Event.LET_GO): Stage.OPENING,
-    (Stage.EMPTYING, Event.ALL_REST): Stage.CLOSED,
-    (Stage.EMPTYING, Event.LET_GO): Stage.OPENING,
-    (Stage.CLOSED, Event.SETTLED): Stage.STILL,
-    (Stage.CLOSED, Event.LET_GO): Stage.OPENING,
-    (Stage.STILL, Event.LET_GO): Stage.OPENING,
-    (Stage.OPENING, Event.EMPTIED): Stage.OPEN,
-    (Stage.RESTING, Event.WORKER_ENDS): Stage.OPEN,
-    (Stage.EMPTYING, Event.WORKER_ENDS): Stage.OPEN,
-    (Stage.CLOSED, Event.WORKER_ENDS): Stage.OPEN,
-    (Stage.STILL, Event.WORKER_ENDS): Stage.OPEN,
-    (Stage.OPENING, Event.WORKER_ENDS): Stage.OPEN,
-}
+TRANSITIONS = LifeCycle(
+    "gate",
+    {
+        (Stage.RESTING, Event.SESSIONS_REST): Stage.EMPTYING,
+        (Stage.RESTING, Event.LET_GO): Stage.OPENING,
+        (Stage.EMPTYING, Event.ALL_REST): Stage.CLOSED,
+        (Stage.EMPTYING, Event.LET_GO): Stage.OPENING,
+        (Stage.CLOSED, Event.SETTLED): Stage.STILL,
+        (Stage.CLOSED, Event.LET_GO): Stage.OPENING,
+        (Stage.STILL, Event.LET_GO): Stage.OPENING,
+        (Stage.OPENING, Event.EMPTIED): Stage.OPEN,
+        (Stage.RESTING, Event.WORKER_ENDS): Stage.OPEN,
+        (Stage.EMPTYING, Event.WORKER_ENDS): Stage.OPEN,
+        (Stage.CLOSED, Event.WORKER_ENDS): Stage.OPEN,
+        (Stage.STILL, Event.WORKER_ENDS): Stage.OPEN,
+        (Stage.OPENING, Event.WORKER_ENDS): Stage.OPEN,
+    },
+)
 
 _BARS = (Stage.STILL, Stage.OPENING)
 _HOLDS = (Stage.CLOSED, *_BARS)
@@ -309,10 +312,7 @@ class Gate:
     # closing
 
     def _move(self, event: Event) -> None:
-        following = TRANSITIONS.get((self.stage, event))
-        if following is None:
-            raise TransitionError("gate", self.stage.value, event.value)
-        self.stage = following
+        self.stage = TRANSITIONS[self.stage, event]
 
     def _look(self, entry: Entry) -> None:
         if not self._rests(entry) and isinstance(present(entry), Connection):

@@ -45,9 +45,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netswap.errors import TransitionError
 from netswap.events import Retiring
 from netswap.hosting import APP
+from netswap.lifecycle import LifeCycle
 from netswap.modules import Loaded
 from netswap.modules.importer import forget_generic_aliases
 from netswap.stack import Host
@@ -93,17 +93,20 @@ class Event(Enum):
     ONLY_GARBAGE = "only garbage"
 
 
-TRANSITIONS: dict[tuple[Standing, Event], Standing] = {
-    (Standing.LEAVING, Event.DEAD): Standing.GONE,
-    (Standing.LEAVING, Event.FOUND): Standing.HELD,
-    (Standing.LEAVING, Event.ONLY_GARBAGE): Standing.GARBAGE,
-    (Standing.HELD, Event.DEAD): Standing.GONE,
-    (Standing.HELD, Event.FOUND): Standing.HELD,
-    (Standing.HELD, Event.ONLY_GARBAGE): Standing.GARBAGE,
-    (Standing.GARBAGE, Event.DEAD): Standing.GONE,
-    (Standing.GARBAGE, Event.FOUND): Standing.HELD,
-    (Standing.GARBAGE, Event.ONLY_GARBAGE): Standing.GARBAGE,
-}
+TRANSITIONS = LifeCycle(
+    "retirement",
+    {
+        (Standing.LEAVING, Event.DEAD): Standing.GONE,
+        (Standing.LEAVING, Event.FOUND): Standing.HELD,
+        (Standing.LEAVING, Event.ONLY_GARBAGE): Standing.GARBAGE,
+        (Standing.HELD, Event.DEAD): Standing.GONE,
+        (Standing.HELD, Event.FOUND): Standing.HELD,
+        (Standing.HELD, Event.ONLY_GARBAGE): Standing.GARBAGE,
+        (Standing.GARBAGE, Event.DEAD): Standing.GONE,
+        (Standing.GARBAGE, Event.FOUND): Standing.HELD,
+        (Standing.GARBAGE, Event.ONLY_GARBAGE): Standing.GARBAGE,
+    },
+)
 
 
 class Found(msgspec.Struct, frozen=True, array_like=True):
@@ -132,10 +135,7 @@ class Generation:
 
     def take(self, event: Event, held_by: list[str] | None = None) -> None:
         """What was learnt. TransitionError when that can't be."""
-        following = TRANSITIONS.get((self.standing, event))
-        if following is None:
-            raise TransitionError("retirement", self.standing.value, event.value)
-        self.standing = following
+        self.standing = TRANSITIONS[self.standing, event]
         self.held_by = held_by or []
 
     @property

@@ -44,8 +44,9 @@ from enum import Enum
 from typing import Any
 
 from netswap.blame import blame, describe
-from netswap.errors import DeadlinePassed, TransitionError
+from netswap.errors import DeadlinePassed
 from netswap.events import Refusal, Retiring, Stage
+from netswap.lifecycle import LifeCycle
 from netswap.modules import Loaded
 from netswap.quiescence import suspended_at
 from netswap.stack import Host, Implementation
@@ -88,13 +89,16 @@ class Event(Enum):
     ENDED = "ended"
 
 
-TRANSITIONS: dict[tuple[Standing, Event], Standing] = {
-    (Standing.STARTING, Event.STARTED): Standing.RUNNING,
-    (Standing.STARTING, Event.FAILED): Standing.GONE,
-    (Standing.RUNNING, Event.RELEASED): Standing.DRAINING,
-    (Standing.DRAINING, Event.DRAINED): Standing.STOPPING,
-    (Standing.STOPPING, Event.ENDED): Standing.GONE,
-}
+TRANSITIONS = LifeCycle(
+    "start-up",
+    {
+        (Standing.STARTING, Event.STARTED): Standing.RUNNING,
+        (Standing.STARTING, Event.FAILED): Standing.GONE,
+        (Standing.RUNNING, Event.RELEASED): Standing.DRAINING,
+        (Standing.DRAINING, Event.DRAINED): Standing.STOPPING,
+        (Standing.STOPPING, Event.ENDED): Standing.GONE,
+    },
+)
 
 
 class _Life:
@@ -112,10 +116,7 @@ class _Life:
         self.task: asyncio.Task[None]
 
     def move(self, event: Event) -> None:
-        following = TRANSITIONS.get((self.standing, event))
-        if following is None:
-            raise TransitionError("start-up", self.standing.value, event.value)
-        self.standing = following
+        self.standing = TRANSITIONS[self.standing, event]
 
     @property
     def open(self) -> int:

@@ -5,18 +5,28 @@ from __future__ import annotations
 import pytest
 
 from netswap.errors import TransitionError
-from netswap.supervisor.lifecycle import LIFE, Backoff, Happening, WorkerState, advance
+from netswap.supervisor.lifecycle import LIFE, Backoff, Happening, WorkerState
 
 
-@pytest.mark.parametrize("state", WorkerState)
 @pytest.mark.parametrize("happening", Happening)
-def test_every_happening_in_every_state(state: WorkerState, happening: Happening) -> None:
-    """What the table has goes where it says; anything else raises."""
-    if (state, happening) in LIFE:
-        assert advance(state, happening) is LIFE[state, happening]
+def test_nothing_but_a_start_brings_a_slot_to_life(happening: Happening) -> None:
+    """A dead worker says nothing and can't end once more; that it shall drain changes nothing."""
+    following = {Happening.SPAWNED: WorkerState.STARTING, Happening.DRAIN: WorkerState.DEAD}
+    if happening in following:
+        assert LIFE[WorkerState.DEAD, happening] is following[happening]
     else:
         with pytest.raises(TransitionError, match="worker has no transition"):
-            advance(state, happening)
+            LIFE[WorkerState.DEAD, happening]
+
+
+@pytest.mark.parametrize("state", [one for one in WorkerState if one is not WorkerState.DEAD])
+def test_every_worker_can_end_and_be_told_to(state: WorkerState) -> None:
+    """Whatever it is doing; told to drain it does, and stays so when it says that it is ready."""
+    assert LIFE[state, Happening.EXITED] is WorkerState.DEAD
+    assert LIFE[state, Happening.DRAIN] is WorkerState.DRAINING
+    assert LIFE[WorkerState.DRAINING, Happening.READY] is WorkerState.DRAINING
+    with pytest.raises(TransitionError, match="worker has no transition"):
+        LIFE[state, Happening.SPAWNED]
 
 
 def test_backoff_doubles_up_to_its_limit() -> None:

@@ -20,7 +20,8 @@ from enum import StrEnum, auto
 from typing import Any, Final
 
 from netswap.blame import blame, describe, mild
-from netswap.errors import DeadlinePassed, TransitionError
+from netswap.errors import DeadlinePassed
+from netswap.lifecycle import LifeCycle
 from netswap.stack import Host
 from netswap.steps import in_steps
 
@@ -56,13 +57,16 @@ class Event(StrEnum):
     STOP_FAILED = "lifespan.shutdown.failed"
 
 
-TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
-    (Phase.STARTING, Event.STARTED): Phase.SERVING,
-    (Phase.STARTING, Event.START_FAILED): Phase.FAILED,
-    (Phase.SERVING, Event.STOP): Phase.STOPPING,
-    (Phase.STOPPING, Event.STOPPED): Phase.ENDED,
-    (Phase.STOPPING, Event.STOP_FAILED): Phase.FAILED,
-}
+TRANSITIONS: LifeCycle[Phase, str] = LifeCycle(
+    "lifespan",
+    {
+        (Phase.STARTING, Event.STARTED): Phase.SERVING,
+        (Phase.STARTING, Event.START_FAILED): Phase.FAILED,
+        (Phase.SERVING, Event.STOP): Phase.STOPPING,
+        (Phase.STOPPING, Event.STOPPED): Phase.ENDED,
+        (Phase.STOPPING, Event.STOP_FAILED): Phase.FAILED,
+    },
+)
 
 
 class Lifespan:
@@ -173,7 +177,4 @@ class Lifespan:
         return task.exception() if task.done() and not task.cancelled() else None
 
     def _move(self, event: str) -> None:
-        known = next((one for one in Event if one == event), None)
-        if known is None or (self.phase, known) not in TRANSITIONS:
-            raise TransitionError("lifespan", self.phase, event)
-        self.phase = TRANSITIONS[self.phase, known]
+        self.phase = TRANSITIONS[self.phase, event]
