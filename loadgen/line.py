@@ -155,9 +155,14 @@ class Line(asyncio.Protocol):
         self._count(dropped=False)
 
     def _count(self, *, dropped: bool) -> None:
-        if not self._counted:
-            self._counted = True
-            self._continuity.close(dropped=dropped)
+        if self._counted:
+            return
+        self._counted = True
+        if not self.owed and (rest := self._conversation.leftover()):
+            self._tally.now = now_ns()
+            detail = f"{len(rest)} bytes at the end that nobody asked for: {rest[:40]!r}"
+            self._continuity.fault("corrupted", -1, detail)
+        self._continuity.close(dropped=dropped)
 
 
 class Halves(Line):

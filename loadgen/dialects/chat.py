@@ -65,6 +65,13 @@ class Chat(Conversation):
             self._member.until = self.continuity.tally.now
         return b""
 
+    def leftover(self) -> bytes:
+        """What is no line yet; it may be one that somebody said, which is then not lost besides."""
+        if self._rest and self._hears_out:
+            self._member.spoiled += 1
+            return self._rest
+        return b""
+
     def _judge(self, line: bytes) -> Operation | None:
         said = _SAID.fullmatch(line)
         if said is None:

@@ -52,6 +52,10 @@ class Conversation(Protocol):
         """Judge what came, cut anywhere; return the operations that it settled."""
         raise NotImplementedError
 
+    def leftover(self) -> bytes:
+        """What came last and is no whole answer: where nothing is owed, nobody asked for it."""
+        return b""
+
     def farewell(self) -> bytes:
         """The last words once all is answered: leave nothing behind on the server."""
         return b""

@@ -59,6 +59,10 @@ class SharedCounter(Conversation):
         settled = [self._judge(line) for line in lines]
         return [operation for operation in settled if operation is not None]
 
+    def leftover(self) -> bytes:
+        """What is no whole answer yet."""
+        return self._rest
+
     def farewell(self) -> bytes:
         """Let the key go in an hour."""
         self._leaving = True

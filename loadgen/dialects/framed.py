@@ -61,6 +61,10 @@ class _Framed(Conversation):
         operation = self._judge(data)
         return () if operation is None else (operation,)
 
+    def leftover(self) -> bytes:
+        """What is no frame yet, unless it is of something that is counted already."""
+        return b"" if self._astray else b"".join(self._chunks)
+
     def _judge(self, frame: bytes) -> Operation | None:
         raise NotImplementedError
 

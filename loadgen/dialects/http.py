@@ -1,11 +1,13 @@
 """http: POST /echo of a numbered body, which must come back unchanged with status 200.
 
 The body begins with its connection and number (``3:17:...``), so each answer says which question it
-answers, also when many are open on a connection (``--depth``). A head that can't be read, or a body
-without its number, answers the oldest open operation, corrupted; the next answer is looked for
-behind it. A header ``x-version`` with a number says which version has answered; several of them, or
-several numbers in one, are of the parts that made the answer together, and have to agree. In the
-trailer of a chunked answer it says which version has ended what another may have begun.
+answers, also when many are open on a connection (``--depth``). A head that can't be read, an error,
+or a body without its number, answers the oldest open operation, corrupted; the next answer is
+looked for behind it. What is said in between (100, 103: RFC 9110, 15.2) answers nothing.
+
+A header ``x-version`` with a number says which version has answered; several of them, or several
+numbers in one, are of the parts that made the answer together, and have to agree. In the trailer of
+a chunked answer it says which version has ended what another may have begun.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ __all__ = ["Http"]
 
 _START = b"HTTP/1.1 "
 _OK = re.compile(rb"HTTP/1\.1 200(?: .*)?")  # the reason may be empty, as hypercorn's is
+_INTERIM = re.compile(rb"HTTP/1\.1 1(?!01)\d\d(?: .*)?")  # 101 is the end of this protocol
+_ERROR = re.compile(rb"HTTP/1\.1 (?!200)[2-5]\d\d(?: .*)?")
+_BODILESS = re.compile(rb"HTTP/1\.1 (?:204|304)\b")
 _HEAD_LIMIT = 16_384
 _CHUNKED = -1
 _NUMBER = re.compile(rb"[0-9]{1,9}")
@@ -31,12 +36,13 @@ _PREFIX = re.compile(rb"([0-9]{1,18}):([0-9]{1,18}):")
 class Http(Conversation):
     """One connection's requests."""
 
-    __slots__ = ("_head", "_payload", "_rest", "continuity")
+    __slots__ = ("_astray", "_head", "_payload", "_rest", "continuity")
 
     def __init__(self, opening: Opening) -> None:
         self.continuity = Continuity(opening.connection, opening.tally)
         self._payload = opening.payload
         self._rest = b""
+        self._astray = -1  # how many were answered when the stream was lost, and not found since
         url = opening.url.replace("%", "%%").encode()
         self._head = b"POST %b HTTP/1.1\r\nHost: load\r\nContent-Length: %%d\r\n\r\n" % url
 
@@ -63,6 +69,10 @@ class Http(Conversation):
         self._rest = data[at:]
         return settled
 
+    def leftover(self) -> bytes:
+        """What is no whole answer yet, unless it is of a mistake that is counted already."""
+        return b"" if self._counted(self._rest) else self._rest
+
     def _cut(self, data: bytes, at: int) -> tuple[int, Operation | None]:
         """Where the next answer begins, and what the one at ``at`` settles; ``at``: not whole."""
         end = data.find(b"\r\n\r\n", at)
@@ -71,8 +81,7 @@ class Http(Conversation):
         head = data[at : end if end >= 0 else len(data)]
         read = _read_head(head)
         if read is None:
-            found = data.find(_START, at + 1)
-            return (found if found >= 0 else len(data)), self._unreadable(head)
+            return self._cut_bad(data, at, end)
         start = end + 4
         if read.length == _CHUNKED:
             return self._cut_chunked(data, at, start, read.versions)
@@ -81,14 +90,40 @@ class Http(Conversation):
             return at, None
         return after, self._judge(data[start:after], read.versions)
 
+    def _cut_bad(self, data: bytes, at: int, end: int) -> tuple[int, Operation | None]:
+        """What is no answer with status 200: it is passed over whole, if it tells its end."""
+        head = data[at : end if end >= 0 else len(data)]
+        status = head.partition(b"\r\n")[0]
+        if end >= 0 and self.continuity.pending and _INTERIM.fullmatch(status):
+            return end + 4, None
+        if end >= 0 and _ERROR.fullmatch(status):
+            after = _end_of_error(data, head, end + 4)
+            if after is not None:
+                return max(at, after), self._unreadable(head) if after > at else None
+        operation = None if self._counted(head) else self._unreadable(head)
+        return self._find_start(data, at + 1), operation
+
+    def _counted(self, rest: bytes) -> bool:
+        """Whether these bytes are of a mistake that is counted already."""
+        return self._astray == self.continuity.answered and not rest.startswith(_START)
+
+    def _find_start(self, data: bytes, at: int) -> int:
+        """Where an answer may begin; what is before that is of a mistake that is counted."""
+        found = data.find(_START, at)
+        self._astray = self.continuity.answered if found < 0 else -1
+        if found >= 0:
+            return found
+        cut = (size for size in range(len(_START) - 1, 0, -1) if data.endswith(_START[:size], at))
+        return len(data) - next(cut, 0)
+
     def _cut_chunked(
         self, data: bytes, at: int, start: int, versions: tuple[int, ...]
     ) -> tuple[int, Operation | None]:
         try:
             read = read_chunked(data, start)
         except ValueError as error:
-            found = data.find(_START, start)
-            return (found if found >= 0 else len(data)), self._unreadable(str(error).encode())
+            operation = self._unreadable(str(error).encode())
+            return self._find_start(data, start), operation
         if read is None:
             return at, None
         ended = _versions(_fields(read.trailer.split(b"\r\n")))
@@ -134,16 +169,39 @@ class _Head(NamedTuple):
 @lru_cache(maxsize=256)  # heads differ by their date, if at all
 def _read_head(head: bytes) -> _Head | None:
     """None when it is no head of an answer with status 200, and one way to tell its end."""
-    status, *lines = head.split(b"\r\n")
-    fields = _fields(lines)
+    status = head.partition(b"\r\n")[0]
+    return _read_fields(head) if _OK.fullmatch(status) else None
+
+
+def _read_fields(head: bytes) -> _Head | None:
+    """None when there is not one way to tell the end of the body."""
+    fields = _fields(head.split(b"\r\n")[1:])
     named = dict(fields)
     coding, length = named.get(b"transfer-encoding"), named.get(b"content-length")
-    if not _OK.fullmatch(status) or (coding is None) == (length is None):
+    if (coding is None) == (length is None):
         return None
     if length is None:
         chunked = coding is not None and coding.lower() == b"chunked"
         return _Head(_CHUNKED, _versions(fields)) if chunked else None
     return _Head(int(length), _versions(fields)) if _NUMBER.fullmatch(length) else None
+
+
+def _end_of_error(data: bytes, head: bytes, start: int) -> int | None:
+    """Where the body of an error ends that begins at ``start``; None: it does not tell, 0: it is
+    not whole.
+    """
+    if _BODILESS.match(head):
+        return start
+    read = _read_fields(head)
+    if read is None:
+        return None
+    if read.length != _CHUNKED:
+        return start + read.length if start + read.length <= len(data) else 0
+    try:
+        chunks = read_chunked(data, start)
+    except ValueError:
+        return None
+    return chunks.after if chunks else 0
 
 
 def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:

@@ -95,6 +95,10 @@ class KeyValue(Conversation):
         self._rest = data[at:]
         return settled
 
+    def leftover(self) -> bytes:
+        """What is no whole answer yet."""
+        return self._rest
+
     def farewell(self) -> bytes:
         """Delete the two keys."""
         self._leaving = True

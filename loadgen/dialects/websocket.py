@@ -1,7 +1,8 @@
 """WebSocket: the numbered frames of echo, each in a binary message (RFC 6455), unchanged back.
 
 The opening handshake goes out with the first operation, at ``/echo``. Pings are answered with the
-next one. Nothing is compressed, since what is judged are bytes.
+next one. Nothing is compressed, since what is judged are bytes. A server may send a message in
+several frames (RFC 6455, 5.4), but where a message ends is part of what was sent.
 """
 
 from __future__ import annotations
@@ -20,23 +21,40 @@ __all__ = ["WebSocket"]
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _HEAD_LIMIT = 16_384
 _BINARY, _CLOSE, _PING, _PONG = 0x82, 0x88, 0x89, 0x8A
+_BEGUN, _ON, _LAST = 0x02, 0x00, 0x80  # a message in several frames
 _LENGTHS = {126: 2, 127: 8}
 _BYE = b"\x03\xe8"  # 1000
 _MASK = b"\x5a\xc3\x17\x8e"
 
 
+class _Messages(Echo):
+    """Takes a message at a time, which has to be a frame of echo and no more."""
+
+    __slots__ = ()
+
+    def _receive_cut(self, data: bytes) -> list[Operation]:
+        whole, tally = not self._chunks, self.continuity.tally
+        corrupted = tally.corrupted
+        settled = super()._receive_cut(data)
+        if whole and len(data) != self._size and tally.corrupted == corrupted:
+            detail = f"a message of {len(data)} bytes, {self._size} were sent"
+            self.continuity.fault("corrupted", -1, detail)
+        return settled
+
+
 class WebSocket(Conversation):
     """One connection's messages."""
 
-    __slots__ = ("_asked", "_echo", "_key", "_open", "_owed", "_rest", "continuity")
+    __slots__ = ("_asked", "_echo", "_key", "_open", "_owed", "_parts", "_rest", "continuity")
 
     def __init__(self, opening: Opening) -> None:
-        self._echo = Echo(opening)
+        self._echo = _Messages(opening)
         self.continuity = self._echo.continuity
         self._key = base64.b64encode(os.urandom(16))
         self._asked = False
         self._open = False
         self._owed = b""
+        self._parts: list[bytes] = []
         self._rest = b""
 
     def request(self, intended: int, sent: int) -> bytes:
@@ -57,6 +75,10 @@ class WebSocket(Conversation):
             at = end
         self._rest = data[at:]
         return settled
+
+    def leftover(self) -> bytes:
+        """What is no whole message yet, unless its first half was counted as one."""
+        return b"".join([*self._parts, self._rest])
 
     def farewell(self) -> bytes:
         """The closing handshake begins."""
@@ -90,9 +112,18 @@ class WebSocket(Conversation):
             return self._echo.receive(payload)
         if first == _PING:
             self._owed += masked(_PONG, payload)
-        elif first != _CLOSE:  # its connection ends next, and that is counted
+        elif (first == _BEGUN and not self._parts) or (first in (_ON, _LAST) and self._parts):
+            return self._part(first, payload)
+        elif first not in (_CLOSE, _PONG):  # after a close its connection ends: counted there
             self.continuity.fault("corrupted", -1, f"a frame that begins with {first:#04x}")
         return ()
+
+    def _part(self, first: int, payload: bytes) -> Sequence[Operation]:
+        self._parts.append(payload)
+        if first != _LAST:
+            return ()
+        message, self._parts = b"".join(self._parts), []
+        return self._echo.receive(message)
 
 
 def masked(first: int, payload: bytes) -> bytes:

@@ -148,6 +148,12 @@ class Server(asyncio.Protocol):
         self.answered = STRIKE if fault in FROM_THE_START else 0
         self.held: list[bytes] = []
         self.stalled = False
+        self.last = b""
+
+    def eof_received(self) -> None:
+        """The client has said its last words; what comes now was not asked for."""
+        if self.fault == "exceed":
+            self.transport.write(self.last[: len(self.last) // 2])
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's derives from nothing
@@ -242,6 +248,19 @@ class Server(asyncio.Protocol):
     def forget(self, answer: bytes) -> list[bytes]:
         if self.once():
             self.inner.forget()
+        return [answer]
+
+    def exceed(self, answer: bytes) -> list[bytes]:
+        """At the end half of the last one comes again."""
+        self.last = answer
+        return [answer]
+
+    def tear(self, answer: bytes) -> list[bytes]:
+        """The connection ends in the middle of an answer."""
+        if self.once():
+            self.transport.write(answer[: len(answer) // 2])
+            self.transport.close()
+            return []
         return [answer]
 
     def disconnect(self, answer: bytes) -> list[bytes]:

@@ -38,6 +38,8 @@ TABLE = [
     Row("verify", "corrupt", "corrupted", 10),
     Row("verify", "forget", "not_carried", 10),
     Row("verify", "disconnect", "unknown", 10),
+    Row("verify", "tear", "unknown", 10),
+    Row("verify", "exceed", "corrupted", 10),
     Row("verify", "flap", "not_monotone", 10),
     Row("verify", "stall", "", 11),
     Row("verify", "newest", "", 0),
@@ -45,9 +47,12 @@ TABLE = [
     Row("echo", "corrupt", "corrupted", 10),
     Row("kv", "drop", "lost", 10),
     Row("kv", "duplicate", "duplicated", 10),
+    Row("kv", "exceed", "corrupted", 10),
     Row("kv", "forget", "not_carried", 10),
     Row("http", "none", "", 0),
     Row("http", "drop", "lost", 10),
+    Row("http", "exceed", "corrupted", 10),
+    Row("http", "tear", "unknown", 10),
     Row("http", "reorder", "reordered", 10),
     Row("http", "mix", "mixed_version", 10),
     Row("counter", "none", "", 0, CLOSED),
@@ -78,7 +83,7 @@ async def test_each_fault_is_named_and_has_its_exit_code(row: Row) -> None:
     report = build_report(seen)
     limits = [LIMITS[row.fault]] if row.fault in LIMITS else []
     verdict = judge(report, [parse_threshold(limit) for limit in limits])
-    dropped = {"dropped"} if row.fault == "disconnect" else set()
+    dropped = {"dropped"} if row.fault in ("disconnect", "tear") else set()
     assert {name for name in FAULTS if getattr(report.tally, name)} - dropped == {row.found} - {""}
     assert verdict.exit_code == row.exit_code, verdict.reasons
     assert report.tally.answered >= 4

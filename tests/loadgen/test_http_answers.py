@@ -1,0 +1,70 @@
+"""Answers of http that are no 200: said in between, errors, and what stands behind them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.loadgen.test_dialects import converse, faults
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+ERRORS = {
+    "length": b"HTTP/1.1 500 Oh\r\nContent-Length: 12\r\n\r\nno\r\n\r\nanswer",
+    "chunks": b"HTTP/1.1 503 x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nno!\r\n0\r\n\r\n",
+    "bodiless": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "endless": b"HTTP/1.1 500 Oh\r\n\r\nwith a body\r\n\r\nthat tells no end",
+    "bad chunks": b"HTTP/1.1 500 x\r\nTransfer-Encoding: chunked\r\n\r\nno!\r\n\r\n",
+}
+
+
+def pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    return [stream[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+
+
+CUTS = st.lists(st.integers(0, 500), max_size=8)
+
+
+@given(CUTS)
+def test_what_is_said_in_between_answers_nothing(cuts: list[int]) -> None:
+    """RFC 9110, 15.2: any number of interim answers may come before the one that counts."""
+    talk, answers = converse("http", 3)
+    stream = INTERIM + answers[0] + answers[1] + INTERIM * 2 + answers[2]
+    settled = [each for piece in pieces(stream, cuts) for each in talk.receive(piece)]
+    talk.continuity.close(dropped=False)
+    assert [operation.sequence for operation in settled] == [0, 1, 2]
+    assert faults(talk.continuity.tally) == {}
+
+
+@pytest.mark.parametrize("said", [INTERIM, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
+def test_nothing_is_to_be_said_in_between_when_nothing_is_open(said: bytes) -> None:
+    """Nobody asked, and nobody asked for another protocol: each is a fault."""
+    talk, answers = converse("http", 1)
+    before = said if b" 101 " in said else b""
+    talk.receive(before + answers[0] + (b"" if before else said))
+    assert talk.continuity.tally.corrupted >= 1
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS.keys())
+@given(cuts=CUTS)
+def test_an_error_is_one_fault_however_it_is_cut(error: bytes, cuts: list[int]) -> None:
+    """Its body is passed over, also when it comes later, and the next answer is judged as it is."""
+    talk, answers = converse("http", 3)
+    stream = answers[0] + error + answers[2]
+    settled = [each for piece in pieces(stream, cuts) for each in talk.receive(piece)]
+    assert [operation.sequence for operation in settled] == [0, 1, 2]
+    assert faults(talk.continuity.tally) == {"corrupted": 1}
+    assert talk.leftover() == b""
+
+
+def test_the_rest_of_an_error_is_no_other_fault_and_the_next_mistake_is_one() -> None:
+    """What tells no end is counted once, up to the next good answer."""
+    talk, answers = converse("http", 4)
+    said = (ERRORS["endless"], b"more of it", answers[1], b"garbage\r\n\r\n", answers[3])
+    expected = (1, 1, 1, 2, 2)
+    for piece, found in zip(said, expected, strict=True):
+        talk.receive(piece)
+        assert talk.continuity.tally.corrupted == found
+    assert talk.continuity.answered == 4
+    assert faults(talk.continuity.tally) == {"corrupted": 2}

@@ -1,0 +1,65 @@
+"""Bytes at the end that belong to nothing that was asked are seen, in each protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from loadgen.continuity import Tally
+from loadgen.dialects import DIALECTS, Opening
+from loadgen.line import Crowd, Line
+from loadgen.plan import Plan
+from loadgen.samples import Samples
+from tests.loadgen.test_dialects import ANSWERS, faults
+
+CLOSED = Plan(protocol="echo", host="h", port=1, connections=1, duration_ns=1)
+
+
+def lined(protocol: str, operations: int = 3) -> tuple[Line, list[bytes], Tally]:
+    """A line without a transport, its answers, and where it counts."""
+    tally = Tally()
+    crowd = cast(Crowd, SimpleNamespace(
+        plan=CLOSED, samples=Samples.empty(), tally=tally, end=0,
+        forget=lambda _: None, closed=lambda _: None,
+    ))  # fmt: skip
+    talk = DIALECTS[protocol](Opening(3, 20, "n", tally))
+    requests = [talk.request(number, number) for number in range(operations)]
+    return Line(crowd, 3, talk), ANSWERS[protocol](requests), tally
+
+
+def settled_by(
+    protocol: str, said: Callable[[list[bytes]], list[bytes]], *, leaves: bool = True
+) -> dict[str, int]:
+    """The faults of a line that heard what is made of its answers, and was then ended."""
+    line, answers, tally = lined(protocol)
+    for piece in said(answers):
+        line.data_received(piece)
+    line._leaving = leaves
+    line.connection_lost(None)
+    return faults(tally)
+
+
+@pytest.mark.parametrize("protocol", sorted(DIALECTS))
+def test_half_an_answer_too_many_at_the_end(protocol: str) -> None:
+    """It is nobody's answer, whether we left or were dropped."""
+    assert settled_by(protocol, list) == {}
+    assert settled_by(protocol, lambda a: [*a, a[-1][:-1]]) == {"corrupted": 1}
+    found = settled_by(protocol, lambda a: [b"".join([*a, a[-1][:-1]])], leaves=False)
+    assert found == {"corrupted": 1, "dropped": 1}
+
+
+@pytest.mark.parametrize("protocol", sorted(DIALECTS))
+def test_half_an_answer_to_an_open_question_is_no_fault_besides(protocol: str) -> None:
+    """Who was dropped in its middle doesn't know whether it was done, and that is all."""
+    torn = settled_by(protocol, lambda a: [b"".join(a)[:-1]], leaves=False)
+    assert torn == {"unknown": 1, "dropped": 1}
+    assert settled_by(protocol, lambda a: [b"".join(a)[:-1]]) == {"lost": 1}
+
+
+@pytest.mark.parametrize("protocol", ["echo", "verify"])
+def test_what_is_counted_as_garbage_is_not_counted_again_at_the_end(protocol: str) -> None:
+    """One mistake is one fault."""
+    assert settled_by(protocol, lambda a: [*a, b"!" * 200, b"!"]) == {"corrupted": 1}
