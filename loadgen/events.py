@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from loadgen.execution import execute
 from loadgen.plan import Event
 
 __all__ = ["EventRecord", "carry_out", "push_command", "wait_for"]
 
 _SECOND = 1_000_000_000
-_OUTPUT_KEPT = 65_536
 
 
 class EventRecord(msgspec.Struct, frozen=True):
@@ -57,29 +57,5 @@ async def carry_out(event: Event, pushing: list[str], limit_s: float) -> EventRe
     """Run it now and keep what it said. ``limit_s`` bounds the process's life."""
     command = [*(pushing if event.kind == "push" else ()), *event.words]
     began = time.monotonic_ns()
-    exit_code, stdout, stderr = await _execute(command, limit_s)
-    return EventRecord(event, command, began, time.monotonic_ns(), exit_code, stdout, stderr)
-
-
-async def _execute(command: list[str], limit_s: float) -> tuple[int | None, str, str]:
-    pipe = asyncio.subprocess.PIPE
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
-        )
-    except OSError as error:
-        return 127, "", f"{command[0]} can't be run: {error.strerror}"
-    try:
-        async with asyncio.timeout(limit_s):
-            stdout, stderr = await process.communicate()
-        return process.returncode, _text(stdout), _text(stderr)
-    except TimeoutError:
-        return None, "", f"ended after {limit_s:g} s without an answer"
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-def _text(output: bytes) -> str:
-    return output[-_OUTPUT_KEPT:].decode(errors="replace").strip()
+    told = await execute(command, limit_s)
+    return EventRecord(event, command, began, time.monotonic_ns(), *told)
