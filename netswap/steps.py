@@ -11,15 +11,15 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-__all__ = ["in_steps"]
+__all__ = ["Around", "in_steps"]
 
 T = TypeVar("T")
+Around = Callable[[], AbstractContextManager[Any]]
+"""Makes what is around one step."""
 
 
 @types.coroutine
-def in_steps(
-    work: Coroutine[Any, Any, T], around: Callable[[], AbstractContextManager[Any]]
-) -> Generator[Any, Any, T]:
+def in_steps(work: Coroutine[Any, Any, T], around: Around) -> Generator[Any, Any, T]:
     """Await ``work``, each step in a new ``around()``; what it returns or raises."""
     call: Callable[[Any], Any] = work.send
     value: Any = None

@@ -11,7 +11,7 @@ push's first phase (``on_prepare``), and lives as long as that load::
 
     class Adapter:
         def __init__(self, application, host): ...
-        async def start(self) -> None           start-up hooks; raises what refuses the push
+        async def start(self, limit) -> None    start-up hooks; raises what refuses the push
         def answer(self, request) -> Response | Coroutine[Any, Any, Response | None]
         open: int                               requests and sessions in flight
         async def stop(self) -> None            clean-up hooks; once, when ``open`` is 0 or never

@@ -9,6 +9,7 @@ from typing import Any
 from netswap.hosting.sorts import Answer
 from netswap.http import Request, Response
 from netswap.stack import Host
+from netswap.steps import Around
 
 __all__ = ["FunctionAdapter"]
 
@@ -29,7 +30,7 @@ class FunctionAdapter:
         suspends = inspect.iscoroutinefunction(call)
         self.answer: Callable[[Request], Answer] = self._counted if suspends else self._at_once()
 
-    async def start(self) -> None:
+    async def start(self, _limit: Around) -> None:
         """There is nothing to start."""
 
     async def stop(self) -> None:

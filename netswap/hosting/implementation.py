@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from netswap.hosting.installed import Installed
@@ -11,6 +12,7 @@ from netswap.hosting.sorts import Answer, Application, Sort, adapter_of
 from netswap.http import App, Channel, Request
 from netswap.http.channel import APP
 from netswap.stack import Host
+from netswap.steps import Around
 from netswap.transfer import State
 
 if TYPE_CHECKING:
@@ -36,7 +38,12 @@ class _Hosted(App[Hosting]):
     @classmethod
     async def on_prepare(cls, host: Host) -> Installed:
         """Start the application."""
-        return await Installed.begun(cls.application, host)
+        return await cls.prepare_within(host, nullcontext)
+
+    @classmethod
+    def prepare_within(cls, host: Host, limit: Around) -> Coroutine[Any, Any, Installed]:
+        """The same, with a limit of its steps."""
+        return Installed.begun(cls.application, host, limit)
 
     def _bind(self) -> None:
         super()._bind()

@@ -9,6 +9,7 @@ from typing import Any
 from netswap.hosting.sorts import Adapter, Application, Resume, Sort, adapter_of, sort_of
 from netswap.keeping import Keeper
 from netswap.stack import Host
+from netswap.steps import Around
 
 __all__ = ["Installed"]
 
@@ -25,8 +26,8 @@ class Installed:
         self.resume: Resume | None = getattr(adapter, "resume", None)
 
     @classmethod
-    async def begun(cls, application: Application, host: Host) -> Installed:
-        """Start ``application``; raises what its start-up raises."""
+    async def begun(cls, application: Application, host: Host, limit: Around) -> Installed:
+        """Start ``application``, each step within ``limit``; raises what its start-up raises."""
         space = vars(sys.modules[application.module])
         keeper = Keeper(application.keep, space)
         adapter: Adapter | None = None
@@ -35,7 +36,7 @@ class Installed:
                 value, sort = await _made(application)
                 keeper.hand_over(value)
                 adapter = adapter_of(sort)(value, host)
-                await adapter.start()
+                await adapter.start(limit)
             keeper.note()
         except BaseException:
             try:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from netswap.http import Channel, Request, Response
 from netswap.stack import Host
+from netswap.steps import Around
 
 __all__ = [
     "FACTORIES",
@@ -38,8 +39,8 @@ class Adapter(Protocol):
     def open(self) -> int:
         """Requests and sessions in flight."""
 
-    async def start(self) -> None:
-        """Run the start-up hooks."""
+    async def start(self, limit: Around) -> None:
+        """Run the start-up hooks; in a task of its own each step within ``limit``."""
 
     async def stop(self) -> None:
         """Run the clean-up hooks."""

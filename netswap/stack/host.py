@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netswap.blame import blame, describe
@@ -132,8 +131,6 @@ class Host:
         """Of a watch with guards: a coroutine of a service has failed by such an error and has said
         nothing. Whether the version before is present from here on, and can be asked."""
         self.started: dict[type, Started] = {}
-        self.step_limit: Callable[[], AbstractContextManager[Any]] = nullcontext
-        """What bounds one step of a start that runs in a task of its own."""
         self.settings: Mapping[str, Any] = {}
         self.access: Any = None
         """The log of what was asked for, if there is one."""

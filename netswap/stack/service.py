@@ -25,6 +25,7 @@ from netswap.transfer import State
 if TYPE_CHECKING:
     from netswap.ott import Entry
     from netswap.stack.host import Host
+    from netswap.steps import Around
 
 __all__ = ["CANNOT_NUDGE", "Cluster", "Service", "prepares"]
 
@@ -73,6 +74,11 @@ class Service(Implementation[S], Generic[S]):
         then has to be undone by whoever raises.
         """
         return None
+
+    @classmethod
+    def prepare_within(cls, host: Host, limit: Around) -> Coroutine[Any, Any, Started | None]:  # noqa: ARG003
+        """``on_prepare``, for who bounds its steps; in tasks of its own it does so by ``limit``."""
+        return cls.on_prepare(host)
 
     def on_start(self) -> None:
         """The object is about to take part: make what is derived from the state."""

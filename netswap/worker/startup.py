@@ -221,8 +221,11 @@ class Startups:
 
     async def _live(self, life: _Life, seconds: float) -> None:
         """From the start to the stop: the only place where either happens."""
-        limit = self._host.step_limit = lambda: Deadline(max(seconds, 0.01))
-        life.starting = life.cls.on_prepare(self._host)
+
+        def limit() -> Deadline:
+            return Deadline(max(seconds, 0.01))
+
+        life.starting = life.cls.prepare_within(self._host, limit)
         try:
             life.started = await in_steps(life.starting, limit)
         except BaseException as error:  # authors' code, which may call sys.exit()

@@ -92,7 +92,7 @@ class Fake:
         self.done: list[str] = []
         fakes.append(self)
 
-    async def start(self) -> None:
+    async def start(self, _limit: Any) -> None:
         self.done.append("start")
         if self.fails == "start":
             raise OSError("no pool")

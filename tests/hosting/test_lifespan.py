@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import product
 from typing import Any
 
@@ -71,7 +71,7 @@ async def test_it_starts_and_stops_once() -> None:
             await send({"type": str(answer)})
 
     one = lifespan(app)
-    await one.start()
+    await one.start(nullcontext)
     assert (one.phase, one.state, heard) == (Phase.SERVING, {"pool": 1}, ["lifespan.startup"])
     await one.stop()
     assert (one.phase, heard) == (Phase.ENDED, ["lifespan.startup", "lifespan.shutdown"])
@@ -93,7 +93,7 @@ async def test_a_start_that_fails_is_told_with_the_reason(
     """What was raised says more than the message; stopping it then does nothing."""
     one = lifespan(saying(said, then=then))
     with pytest.raises(type(error)) as raised:
-        await one.start()
+        await one.start(nullcontext)
     assert str(raised.value) == str(error)
     await one.stop()
 
@@ -102,7 +102,7 @@ async def test_a_start_that_fails_is_told_with_the_reason(
 async def test_one_that_knows_no_lifespan_is_served_without(error: Any) -> None:
     """The log says so, with what it has raised."""
     one = lifespan(saying(before=error))
-    await one.start()
+    await one.start(nullcontext)
     ((event, fields),) = one._host.log.rows
     assert event == "lifespan_unsupported"
     assert (str(error) if error else "returned") in fields["error"]
@@ -112,7 +112,7 @@ async def test_one_that_knows_no_lifespan_is_served_without(error: Any) -> None:
 async def test_one_that_sends_something_else_is_served_without() -> None:
     """As an application does that does not look at the scope."""
     one = lifespan(saying("http.response.start"))
-    await one.start()
+    await one.start(nullcontext)
     assert "no transition for http.response.start in starting" in one._host.log.rows[0][1]["error"]
     await one.stop()
 
@@ -128,7 +128,7 @@ async def test_a_start_that_is_given_up_is_cancelled() -> None:
             undone.append(True)
 
     one = lifespan(app)
-    work = asyncio.ensure_future(one.start())
+    work = asyncio.ensure_future(one.start(nullcontext))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     work.cancel()
@@ -144,7 +144,7 @@ async def test_a_start_that_is_given_up_is_cancelled() -> None:
 async def test_a_stop_that_fails_is_told(then: Any, error: str) -> None:
     """What was raised says more than the message."""
     one = lifespan(saying(Event.STARTED, Event.STOP_FAILED, then=then))
-    await one.start()
+    await one.start(nullcontext)
     with pytest.raises((RuntimeError, OSError), match=error):
         await one.stop()
 
@@ -159,7 +159,7 @@ async def test_one_that_has_failed_meanwhile_is_told_at_the_stop() -> None:
         raise OSError("meanwhile")
 
     one = lifespan(app)
-    await one.start()
+    await one.start(nullcontext)
     fails.set()
     await asyncio.wait([one._task])  # type: ignore[list-item]  # it was started
     with pytest.raises(OSError, match="meanwhile"):
@@ -169,7 +169,7 @@ async def test_one_that_has_failed_meanwhile_is_told_at_the_stop() -> None:
 async def test_one_that_has_returned_is_stopped_in_silence() -> None:
     """It has nothing to clean up."""
     one = lifespan(saying(Event.STARTED))
-    await one.start()
+    await one.start(nullcontext)
     await one.stop()
 
 
@@ -183,8 +183,7 @@ async def test_a_step_of_a_start_is_bounded_and_one_of_the_stop_is_not() -> None
         entered.append(str(one.phase))
         yield
 
-    one._host.step_limit = limit
-    await one.start()
+    await one.start(limit)
     await one.stop()
     assert set(entered) == {"starting"}
 
@@ -197,7 +196,6 @@ async def test_a_step_of_a_start_is_bounded_and_one_of_the_stop_is_not() -> None
         await asyncio.sleep(0)
 
     two = lifespan(waits)
-    two._host.step_limit = passed
     with pytest.raises(DeadlinePassed):
-        await two.start()
+        await two.start(passed)
     await two.stop()

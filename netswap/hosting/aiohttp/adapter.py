@@ -28,6 +28,7 @@ from netswap.http.exchange import Phase
 if TYPE_CHECKING:
     from netswap.http import Channel, Request, Response
     from netswap.stack import Host
+    from netswap.steps import Around
 
 __all__ = ["AiohttpAdapter"]
 
@@ -60,7 +61,7 @@ class AiohttpAdapter:
         self._variables: Variables = []
         self.open = 0
 
-    async def start(self) -> None:
+    async def start(self, _limit: Around) -> None:
         """Run ``on_startup`` and the clean-up contexts up to their ``yield``."""
         app = self._app
         before = contextvars.copy_context()

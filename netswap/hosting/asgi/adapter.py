@@ -37,6 +37,7 @@ from netswap.http.message import NO_BODY, Head
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Host
+from netswap.steps import Around
 
 __all__ = ["AsgiAdapter"]
 
@@ -74,9 +75,9 @@ class AsgiAdapter:
         self._peers: dict[Entry, _Ends] = {}
         self.open = 0
 
-    async def start(self) -> None:
+    async def start(self, limit: Around) -> None:
         """Run the start-up. Raises what refuses the push."""
-        await self._lifespan.start()
+        await self._lifespan.start(limit)
 
     async def stop(self) -> None:
         """Run the shutdown."""

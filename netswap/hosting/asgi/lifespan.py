@@ -23,7 +23,7 @@ from netswap.blame import blame, describe, mild
 from netswap.errors import DeadlinePassed
 from netswap.lifecycle import LifeCycle
 from netswap.stack import Host
-from netswap.steps import in_steps
+from netswap.steps import Around, in_steps
 
 __all__ = ["TRANSITIONS", "Application", "Event", "Lifespan", "Phase"]
 
@@ -83,14 +83,17 @@ class Lifespan:
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Return when the application serves. Raises what its start-up has raised."""
+    async def start(self, limit: Around) -> None:
+        """Return when the application serves. Raises what its start-up has raised.
+
+        Each step of the start is within ``limit``: one that hangs holds the loop.
+        """
         scope = {
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
         }
-        task = self._task = self._host.own_task(self._bounded(self._run(scope)))
+        task = self._task = self._host.own_task(self._bounded(self._run(scope), limit))
         await self._answered.wait()
         if self.phase is Phase.FAILED:
             await asyncio.wait({task}, timeout=LAST_WORDS_S)
@@ -121,9 +124,7 @@ class Lifespan:
             error = await self._end(task)
         self._check(error)
 
-    async def _bounded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Each step of the start is bounded as a push wants it: one that hangs holds the loop."""
-        limit = self._host.step_limit
+    async def _bounded(self, work: Coroutine[Any, Any, None], limit: Around) -> None:
         try:
             await in_steps(work, lambda: limit() if self.phase is Phase.STARTING else nullcontext())
         finally:
