@@ -33,6 +33,7 @@ from typing import Any
 import structlog
 
 from netswap.blame import describe
+from netswap.firsterror import FirstError
 
 __all__ = ["INSTALLATION", "Keeper", "abandon", "kept"]
 
@@ -206,17 +207,11 @@ class Keeper:
         if self._mark is not None:
             _keepers.pop(self._mark, None)
         self._application = None
-        failed: list[BaseException] = []
+        first = FirstError()
         for value in self.orphans():
-            try:
+            with first:
                 await _close(value)
-            except Exception as error:
-                failed.append(error)
-        try:
-            if failed:
-                raise failed[0]
-        finally:
-            failed.clear()  # its traceback has this frame: a circle that only a collection opens
+        first.throw()
 
     def orphans(self) -> list[Any]:
         """It keeps nothing any more; what nobody else keeps and is closed here."""

@@ -20,6 +20,7 @@ from functools import partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from netswap.firsterror import FirstError
 from netswap.mediator import present
 from netswap.stack import Connection
 from netswap.stack.hands import TIMERS, handle_of, handle_slot, output_of, rewire
@@ -75,17 +76,11 @@ class Outbox:
 
     def keep(self) -> None:
         """Carry out what was held, in order; one that fails does not keep the others back."""
-        failed: list[BaseException] = []
+        first = FirstError()
         for effect in self._emptied():
-            try:
+            with first:
                 effect()
-            except Exception as error:
-                failed.append(error)
-        try:
-            if failed:
-                raise failed[0]
-        finally:
-            failed.clear()  # its traceback has this frame: a circle that only a collection opens
+        first.throw()
 
     def drop(self) -> None:
         """Forget what was held; what services have answered is known to the next attempt.
