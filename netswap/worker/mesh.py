@@ -193,9 +193,8 @@ class Links:
             self._answered(Reply(number, None, f"worker {slot} is gone: outcome unknown"))
         if self._closing:
             return
-        # an end in order is that of a worker which has drained or died: the supervisor says which
-        say = self._host.log.info if error is None else self._host.log.warning
-        say("mesh_link_lost", to=slot, error=str(error) if error else None)
+        if error is not None:  # an end in order is a worker's, of which the supervisor says why
+            self._host.log.warning("mesh_link_lost", to=slot, error=str(error))
         if slot in self._joined:
             self._joined.discard(slot)
             self._tell("on_peer_lost", slot)

@@ -12,6 +12,7 @@ import pytest
 
 from netswap import Service, State
 from netswap.channel import Link, messages
+from netswap.errors import ChannelError
 from netswap.ott import Entry
 from netswap.stack import Host, Reply
 from netswap.worker.mesh import Links
@@ -293,6 +294,22 @@ async def test_a_successor_is_found_by_itself(mesh: Mesh) -> None:
     assert await after.answer(0, "hear", "from the successor") == (7, 1, None)
     assert after.state.heard == [["to the successor"]]
     assert (one.state.lost, after.state.lost) == ([1], [])
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+async def test_a_link_that_broke_is_logged_and_one_that_ended_is_not(
+    mesh: Mesh, in_order: bool
+) -> None:
+    """A line of every worker about every other that stops would say nothing."""
+    one, two = await mesh.pair()
+    if in_order:
+        two.links.close()
+    else:
+        one.links._out[1].abort(ChannelError("nonsense"))
+    await until(lambda: one.state.lost == [1])
+    rows = [("mesh_link_lost", {"to": 1, "error": "nonsense"})]
+    said = [(event, fields) for _, event, fields in one.log.lines]
+    assert said == ([] if in_order else rows)
 
 
 async def test_what_was_asked_while_a_successor_starts_waits_for_it(mesh: Mesh) -> None:
