@@ -37,7 +37,8 @@ class Observation(msgspec.Struct):
     ``start`` is None when nothing was sent, because nobody could connect. ``trouble`` are sentences
     about ourselves: what makes the run invalid whatever the server did. ``counted`` are the values
     that the shared counter gave, from 0; ``paused_ns`` is the longest that a process stood still;
-    ``members`` what those of a room heard; ``left`` who is gone, and when, in pairs.
+    ``members`` what those of a room heard; ``left`` who is gone, and when, in pairs; ``late`` how
+    late we were ourselves (ns) in a scenario whose operations wait for the server, too.
     """
 
     plan: Plan
@@ -52,6 +53,7 @@ class Observation(msgspec.Struct):
     paused_ns: int = 0
     members: list[Member] = msgspec.field(default_factory=list)
     left: array[int] = msgspec.field(default_factory=lambda: array("q"))
+    late: array[int] = msgspec.field(default_factory=lambda: array("q"))
 
 
 class _Worker:
@@ -189,6 +191,7 @@ def _merge(seen: Observation, worker: _Worker) -> None:
         seen.counted.frombytes(worker.outcome.counted)
         seen.members.extend(worker.outcome.members)
         seen.left.frombytes(worker.outcome.left)
+        seen.late.frombytes(worker.outcome.late)
         seen.due += worker.outcome.due
         seen.busy_ns.append(worker.outcome.busy_ns)
         seen.paused_ns = max(seen.paused_ns, worker.outcome.paused_ns)

@@ -54,10 +54,12 @@ class Line(asyncio.Protocol):
 
     holds: ClassVar[bool] = False
     """Whether an operation is due only ``hold_ns`` after it has begun."""
+    one_at_a_time: ClassVar[bool] = False
+    """Whether it is busy with an operation for all of ``hold_ns``."""
     ahead: ClassVar[bool] = False
     """Whether it is sent ``hold_ns`` before it is due."""
     waits: ClassVar[bool] = False
-    """Whether what is due waits for those before it: then it is the server that makes it late."""
+    """Whether what is due waits until the server is done with others: then both make it late."""
 
     def __init__(self, crowd: Crowd, connection: int, conversation: Conversation) -> None:
         self.connection = connection
@@ -135,18 +137,19 @@ class Line(asyncio.Protocol):
 
     def leave(self) -> None:
         """End in good order, or at once when answers are owed."""
-        if not self.alive or self._transport is None:
-            return
+        transport = self._transport
+        if self._leaving or transport is None or transport.is_closing():
+            return  # what is closing was dropped, and is counted when it is gone
         self._leaving = True
         self._tally.now = now_ns()
         if self.owed:
-            self._transport.abort()
-        elif not self._transport.is_closing():
+            transport.abort()
+        else:
             self._write(self._conversation.farewell())
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
+            if transport.can_write_eof():
+                transport.write_eof()
             else:  # TLS: nothing is heard after one's own end
-                self._transport.close()
+                transport.close()
 
     def end(self) -> None:
         """The last call: nothing is heard any more, so what is owed is lost."""
@@ -172,7 +175,7 @@ class Halves(Line):
     """
 
     holds = True
-    waits = True
+    one_at_a_time = True
 
     def __init__(self, crowd: Crowd, connection: int, conversation: Conversation) -> None:
         super().__init__(crowd, connection, conversation)

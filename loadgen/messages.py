@@ -73,7 +73,8 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     ``due`` is how many operations an open loop had to send; ``busy_ns`` the processor time of the
     window in which was sent; ``counted`` are int64: the values that a shared counter gave;
     ``paused_ns`` is the longest time in which the process did nothing although it had to;
-    ``members`` are those of rooms; ``left`` are int64 in pairs: who is gone, and when.
+    ``members`` are those of rooms; ``left`` are int64 in pairs: who is gone, and when; ``late`` are
+    int64: how late we were ourselves (ns), where that is not sent minus intended.
     """
 
     tally: Tally
@@ -84,6 +85,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     paused_ns: int = 0
     members: list[Member] = []
     left: bytes = b""
+    late: bytes = b""
 
 
 Message = Assignment | Start | Stop | Ready | Progress | Outcome

@@ -177,8 +177,13 @@ def _differences(later: Iterable[int], earlier: Iterable[int]) -> Iterable[int]:
 
 
 def _lateness(seen: Observation) -> Iterable[int]:
-    """How late each was sent; what is to be answered later is to be sent before it is due."""
-    ahead = seen.plan.hold_ns if SCENARIOS[seen.plan.way].line.ahead else 0
+    """How late we were with each: for what can wait for the server, that is kept apart; what is to
+    be answered later is to be sent before it is due.
+    """
+    scenario = SCENARIOS[seen.plan.way]
+    if scenario.waits:
+        return seen.late
+    ahead = seen.plan.hold_ns if scenario.line.ahead else 0
     late = _differences(seen.samples.sent, seen.samples.intended)
     return (ahead + each for each in late) if ahead else late
 

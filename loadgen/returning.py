@@ -2,15 +2,17 @@
 
 It is what a client with a long-lived connection does. A drop is a fault and is counted; then the
 connection is dialled again, at once, or after a moment when that failed. What is due while nobody
-is there waits for the first who is, and is late: how long nobody was served is in the latency.
+is there waits for the first who is, and is late: how long nobody was served is in the latency. How
+late we are ourselves is what has passed when it is handed on, to a line or to the wait for one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Awaitable, Callable, Sequence
 
-from loadgen.line import Line
+from loadgen.line import Line, now_ns
 
 __all__ = ["Returning"]
 
@@ -18,12 +20,18 @@ _AGAIN_S = 0.01
 
 
 class Returning:
-    """Operations go out on the ``lines`` in turn; ``dial`` makes another, None when that failed."""
+    """Operations go out on the ``lines`` in turn; ``dial`` makes another, None when that failed.
+    ``late`` takes how late we were with each (ns).
+    """
 
     def __init__(
-        self, dial: Callable[[], Awaitable[Line | None]], lines: Callable[[], list[Line]]
+        self,
+        dial: Callable[[], Awaitable[Line | None]],
+        lines: Callable[[], list[Line]],
+        late: array[int],
     ) -> None:
         self._dial = dial
+        self._late = late
         self._find = lines
         self._lines = lines()
         self._waiting: list[int] = []
@@ -36,6 +44,11 @@ class Returning:
 
     def send(self, first: int, intended: Sequence[int]) -> None:
         """In turn, or kept until somebody is there."""
+        now = now_ns()
+        self._late.extend([now - due for due in intended])
+        self._hand_on(first, intended)
+
+    def _hand_on(self, first: int, intended: Sequence[int]) -> None:
         lines, width = self._lines, len(self._lines)
         if not lines:
             self._waiting.extend(intended)
@@ -68,4 +81,4 @@ class Returning:
         self._lines = self._find()
         if self._lines and self._waiting:
             waiting, self._waiting = self._waiting, []
-            self.send(0, waiting)
+            self._hand_on(0, waiting)

@@ -39,6 +39,11 @@ class Scenario(msgspec.Struct, frozen=True):
     connections: int = 50
     returns: bool = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether an operation may be late because of the server: how late we are is kept apart."""
+        return self.line.waits or self.returns
+
 
 def _constant(plan: Plan, start: int, index: int) -> Pacing:
     return Pace(start, plan.rate or 0.0, index, plan.processes)
@@ -131,6 +136,12 @@ def complete(plan: Plan, payload: int | None, depth: int | None) -> Plan:
     )  # fmt: skip
     if scenario.asking not in given:
         raise PlanError(f"--scenario {name} {_WANTED[scenario.asking]}")
+    carried = plan.connections * 1_000_000_000 / max(1, plan.hold_ns)
+    if scenario.line.one_at_a_time and (plan.rate or 0.0) > carried:
+        raise PlanError(
+            f"--scenario {name} carries at most {carried:g} a second with so many connections and "
+            "so long a hold: use a lower --rate, more --connections or a shorter --hold"
+        )
     if scenario.line.holds and plan.hold_ns >= plan.duration_ns:
         raise PlanError(f"--scenario {name} needs a --duration longer than its --hold")
     return msgspec.structs.replace(

@@ -33,7 +33,8 @@ _LATE_END = 50_000_000  # ns in which what was due before the end may still be s
 class Traffic:
     """All lines of one process. ``due`` is what an open loop had to send; ``busy_ns`` is the
     processor time of the window in which was sent; ``paused_ns`` the longest that we stood still;
-    ``left`` has who is gone, and when (ns), in pairs.
+    ``left`` has who is gone, and when (ns), in pairs; ``late`` how late we were ourselves (ns)
+    where the server makes operations late, too.
     """
 
     def __init__(self, plan: Plan, index: int, nonce: str) -> None:
@@ -43,6 +44,7 @@ class Traffic:
         self.counted = array("q")
         self.members: list[Member] = []
         self.left = array("q")
+        self.late = array("q")
         self.end = self._last = 0
         self.due = 0
         self.busy_ns = 0
@@ -209,12 +211,12 @@ class Traffic:
     def _sender(self) -> Sender:
         lines = self.live_lines()
         if self._scenario.returns:
-            self._returning = Returning(self._dial_next, self.live_lines)
+            self._returning = Returning(self._dial_next, self.live_lines, self.late)
             return self._returning
         if not issubclass(self._scenario.line, Passing):
             return _Turns(self)
         self._visits = Visits(
-            self._dial_passing, cast(list[Passing], lines), self.plan.rate is None
+            self._dial_passing, cast(list[Passing], lines), self.plan.rate is None, self.late
         )
         return self._visits
 

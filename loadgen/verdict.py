@@ -9,7 +9,6 @@ import msgspec
 
 from loadgen.continuity import FAULTS
 from loadgen.report import Report
-from loadgen.scenarios import SCENARIOS
 from loadgen.thresholds import Threshold
 
 __all__ = ["PASS", "RULES", "USAGE", "Case", "Rule", "Verdict", "judge"]
@@ -88,22 +87,16 @@ def _find_our_own(case: Case) -> Iterator[str]:
         yield "no operation was answered"
     late, cpu = report.late["p99"] or 0.0, report.cpu_share
     behind = tally.issued < report.due * _SENT_AT_LEAST
-    if behind and (cpu > _CPU_SHARE or (late > _LATE_US and not _waits(report))):
+    if behind and (cpu > _CPU_SHARE or late > _LATE_US):
         yield (
             f"the generator is saturated: {tally.issued:,} of {report.due:,} sent, p99 "
             f"{late / 1000:.1f} ms late, {cpu:.0%} of a core; more --processes or a lower --rate"
         )
-    elif late > max(_OWN_US, (report.latency["p99"] or 0.0) * _OWN_PART) and not _waits(report):
+    elif late > max(_OWN_US, (report.latency["p99"] or 0.0) * _OWN_PART):
         yield (
             f"the generator was late, p99 {late / 1000:.1f} ms: most of the latency is its own; "
             "more --processes, a lower --rate or a machine with time to spare"
         )
-
-
-def _waits(report: Report) -> bool:
-    """Whether what is due may wait for a connection: then it is the server that makes it late."""
-    scenario = SCENARIOS.get(report.plan.scenario)
-    return scenario is not None and (scenario.line.waits or scenario.returns)
 
 
 def _find_missed(case: Case) -> Iterator[str]:

@@ -98,7 +98,7 @@ async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
     _tell(
         Outcome(
             traffic.tally, columns, traffic.due, traffic.busy_ns, counted, traffic.paused_ns,
-            traffic.members, traffic.left.tobytes(),
+            traffic.members, traffic.left.tobytes(), traffic.late.tobytes(),
         )
     )  # fmt: skip
 

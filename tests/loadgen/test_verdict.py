@@ -108,9 +108,22 @@ def test_latency_that_is_our_own_is_invalid() -> None:
         seen.samples.done[row] = done + 199 * MS
     (reason,) = judge(build_report(seen)).reasons
     assert "the generator was late, p99 120.0 ms" in reason
-    for scenario in ("slow", "churn", "loyal"):  # there operations wait for what the server does
-        seen.plan = msgspec.structs.replace(seen.plan, scenario=scenario)
-        assert judge(build_report(seen)).exit_code == 0
+    seen.plan = msgspec.structs.replace(seen.plan, scenario="slow")
+    assert judge(build_report(seen)).exit_code == 12
+
+
+@pytest.mark.parametrize("scenario", ["churn", "loyal"])
+def test_what_waits_for_the_server_is_late_by_it_and_by_us(scenario: str) -> None:
+    """How late we were is kept apart: that alone makes a run invalid, how long they waited not."""
+    seen = observed(late=900 * MS)
+    for row, done in enumerate(seen.samples.done):
+        seen.samples.done[row] = done + 999 * MS
+    seen.plan = msgspec.structs.replace(seen.plan, scenario=scenario)
+    seen.late.extend([MS] * 1000)
+    report = build_report(seen)
+    assert (judge(report).exit_code, report.late["p99"]) == (0, 1000.0)
+    seen.late.extend([600 * MS] * 100)
+    assert "the generator was late, p99 600.0 ms" in judge(build_report(seen)).reasons[0]
 
 
 def test_a_timer_asked_late_is_late_however_long_it_is_held() -> None:
