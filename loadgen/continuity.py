@@ -25,7 +25,7 @@ miscounted     a value of the counter that all share came twice or never (afterw
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -74,7 +74,7 @@ OPERATION_FAULTS: Final[tuple[FaultName, ...]] = (
 CONNECTION_FAULTS: Final[tuple[FaultName, ...]] = ("refused", "dropped")
 FAULTS: Final = OPERATION_FAULTS + CONNECTION_FAULTS
 _KIND: Final = {name: kind for kind, name in enumerate(FAULTS)}
-_EXAMPLES_KEPT = 8
+_EXAMPLES_OF_A_KIND = 3
 _TIMES_KEPT = 100_000
 STRIDES = 256
 
@@ -131,12 +131,12 @@ class Tally(msgspec.Struct):
     fault_kinds: list[int] = msgspec.field(default_factory=list)
 
     def fault(self, what: FaultName, connection: int, sequence: int, detail: str) -> None:
-        """Count one fault; the first few are kept as examples."""
+        """Count one fault; the first few of a kind are kept as examples."""
         setattr(self, what, getattr(self, what) + 1)
         if len(self.fault_times) < _TIMES_KEPT:
             self.fault_times.append(self.now)
             self.fault_kinds.append(_KIND[what])
-        if len(self.examples) < _EXAMPLES_KEPT:
+        if sum(each.what == what for each in self.examples) < _EXAMPLES_OF_A_KIND:
             self.examples.append(Fault(what, connection, sequence, detail))
 
     def faults(self) -> int:
@@ -149,7 +149,7 @@ class Tally(msgspec.Struct):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for version, count in other.by_version.items():
             self.by_version[version] = self.by_version.get(version, 0) + count
-        self.examples = (self.examples + other.examples)[:_EXAMPLES_KEPT]
+        self.examples = _some_of_each(self.examples + other.examples)
         self.fault_times = (self.fault_times + other.fault_times)[:_TIMES_KEPT]
         self.fault_kinds = (self.fault_kinds + other.fault_kinds)[:_TIMES_KEPT]
 
@@ -157,6 +157,14 @@ class Tally(msgspec.Struct):
         """The faults whose times are kept, each with its time (ns), in no order."""
         for at, kind in zip(self.fault_times, self.fault_kinds, strict=True):
             yield at, FAULTS[kind]
+
+
+def _some_of_each(examples: Iterable[Fault]) -> list[Fault]:
+    """The first few of each kind."""
+    kept: dict[str, list[Fault]] = {}
+    for example in examples:
+        kept.setdefault(example.what, []).append(example)
+    return [example for kind in kept.values() for example in kind[:_EXAMPLES_OF_A_KIND]]
 
 
 class Continuity:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from xml.etree.ElementTree import Element, tostring
 
 __all__ = ["Child", "el", "html", "svg", "table"]
@@ -24,18 +24,26 @@ def el(tag: str, *children: Child, **attributes: str) -> Element:
     return made
 
 
-def table(label: str, head: Sequence[str], rows: Iterable[Sequence[Child]]) -> Element:
+def table(
+    label: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[Child]],
+    styles: Mapping[int, str] | None = None,
+) -> Element:
     """A table whose first column heads its rows, in a box that scrolls where it is too wide.
 
     The box can be scrolled with keys, so it has a name, the ``label``, for who does not see it.
+    ``styles`` are the classes of columns, by their number.
     """
+    named = {number: {"class": style} for number, style in (styles or {}).items()}
     body = el("tbody")
     for first, *others in rows:
-        row = el("tr", el("th", first, scope="row"), *(el("td", cell) for cell in others))
+        row = el("tr", el("th", first, scope="row"))
+        row.extend(el("td", cell, **named.get(k, {})) for k, cell in enumerate(others, 1))
         body.append(row)
-    top = el("thead", el("tr", *(el("th", name, scope="col") for name in head)))
+    cells = (el("th", name, scope="col", **named.get(k, {})) for k, name in enumerate(head))
     box = el("div", class_="scrolls", tabindex="0", role="region", aria_label=label)
-    box.append(el("table", top, body))
+    box.append(el("table", el("thead", el("tr", *cells)), body))
     return box
 
 

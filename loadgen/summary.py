@@ -17,6 +17,7 @@ from loadgen.wording import (
     stands_out,
     time_words,
     title_words,
+    version_words,
     what_happened,
 )
 
@@ -59,8 +60,7 @@ def _traffic(report: Report) -> Iterator[str]:
     if report.plan.rate is not None:  # in a closed loop both are the same
         yield _line("service", f"{spread_words(report.service)}  from the send")
     if tally.by_version:
-        versions = sorted(tally.by_version.items())
-        yield _line("versions", ", ".join(f"v{number}: {count:,}" for number, count in versions))
+        yield _line("versions", version_words(tally.by_version))
 
 
 def _faults(report: Report) -> str:

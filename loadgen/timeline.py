@@ -24,7 +24,8 @@ __all__ = ["Buckets", "Facts", "curve", "fill", "gather", "nice_width", "whole_r
 
 _SECOND = 1_000_000_000
 _MOST = 300  # buckets of a run: about as many as a screen shows apart
-_FULL = 50  # operations that a bucket has on the average, so that its percentiles mean something
+_FULL = 50  # operations that a bucket has on the average, so that its percentiles mean something,
+_LEAST = 50  # unless that makes fewer buckets
 _STEPS = (1, 2, 5)
 _POINTS_A_DECADE = 12
 
@@ -81,9 +82,9 @@ def nice_width(span: int, operations: int | None = None, most: int = _MOST) -> i
     """A width (ns) of 1, 2 or 5 times a power of ten, not under 1 ms.
 
     It makes at most ``most`` buckets of ``span`` ns; when their number is given, each has some
-    operations on the average.
+    operations on the average, where there are enough for that.
     """
-    full = 0.0 if operations is None else span * _FULL / max(operations, _FULL)
+    full = 0.0 if operations is None else span / max(_LEAST, operations / _FULL)
     least = max(span / most, full, 1_000_000)
     power = 10 ** math.floor(math.log10(least))
     return next(int(step * power) for step in (*_STEPS, 10) if step * power >= least)

@@ -69,7 +69,9 @@ def _find_failed_pushes(case: Case) -> Iterator[str]:
         record = event.record
         if record.event.kind == "push" and record.failed:
             said = (record.stderr or record.stdout).splitlines()[-1:] or ["it said nothing"]
-            yield f"push of {record.event.words[0]} ended with {record.exit_code}: {said[0]}"
+            code = record.exit_code
+            how = "had to be ended" if code is None else f"ended with {code}"
+            yield f"push of {record.event.words[0]} {how}: {said[0]}"
 
 
 def _find_our_own(case: Case) -> Iterator[str]:

@@ -17,9 +17,11 @@ __all__ = [
     "stands_out",
     "time_words",
     "title_words",
+    "version_words",
     "what_happened",
 ]
 
+_VERSIONS_TOLD = 6
 _SEEN_LONGER_S = 0.05  # after its end: below it nobody would say that it went on
 
 
@@ -46,6 +48,14 @@ def title_words(report: Report) -> str:
         f"{plan.protocol} on {plan.target} for {plan.duration_ns / 1e9:.4g} s: {plan.way}, "
         f"{plan.connections:,} connections, {some}"
     )
+
+
+def version_words(counts: Mapping[int, int]) -> str:
+    """How many answers each version gave; of many versions the first ones and the last."""
+    words = [f"v{number}: {count:,}" for number, count in sorted(counts.items())]
+    if (more := len(words) - _VERSIONS_TOLD) > 0:
+        words[_VERSIONS_TOLD - 1 : -1] = [f"{more} more"]
+    return ", ".join(words)
 
 
 def fault_words(counts: Mapping[str, int]) -> str:
@@ -81,11 +91,11 @@ def quiet_words(report: Report) -> str:
 
 
 def stands_out(event: EventReport, report: Report) -> bool | None:
-    """Whether its window has a fault, or a higher p99 than every one in which nothing happened.
+    """Whether its window has more faults or a higher p99 than every one in which nothing happened.
 
     None when the run can't say it: too short, or nothing was measured.
     """
-    if event.faults:
+    if event.badness[0] > max((sum(null.faults.values()) for null in report.nulls), default=0):
         return True
     quiet, p99 = quiet_window(report), event.window["p99"]
     if quiet is None or p99 is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from html import escape
 from pathlib import Path
 
@@ -32,6 +33,7 @@ _PAGE = """<!doctype html>
 <style>{style}</style>
 <body>
 {body}
+<footer>Written by netswap load on <time datetime="{written}">{written}</time>.</footer>
 <script type="application/json" id="data">{data}</script>
 {scripts}
 </body>
@@ -52,6 +54,7 @@ def render_page(seen: Observation, report: Report, verdict: Verdict) -> str:
         policy=_policy(scripts),
         title=escape(title(report)),
         verdict=escape(verdict.name),
+        written=time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime()),
         style="\n".join(_read(name) for name in _STYLES),
         body="\n".join(html(section) for section in body(report, verdict, drawing)),
         data=msgspec.json.encode(drawing).decode().replace("<", "\\u003c"),

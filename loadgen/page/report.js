@@ -18,8 +18,15 @@
   }
   const count = (n) => (n === null || n === undefined ? "" : Math.round(n).toLocaleString("en"));
 
+  /* From the first bucket's begin to the last one's end, unless somebody looks closer. */
+  const whole = (line) => (u, low, high) => {
+    const first = line.begin_s + line.width_s / 2;
+    const last = line.begin_s + (line.max_us.length - 0.5) * line.width_s;
+    return low <= first && high >= last ? [line.begin_s, line.begin_s + line.max_us.length * line.width_s] : [low, high];
+  };
+
   /* Middles of buckets; the last bucket may be cut short by the end of the run. */
-  const middles = (line) => line.answered.map((_, k) => line.begin_s + (k + 0.5) * line.width_s);
+  const middles = (line) => line.max_us.map((_, k) => line.begin_s + (k + 0.5) * line.width_s);
 
   /* 1, 2, 5 or only powers of ten, whichever leaves air between the labels. */
   function steps(u, axis, low, high) {
@@ -31,7 +38,7 @@
     return found;
   }
   function latencyRange(lines) {
-    const low = least(lines.flatMap((line) => known(line.min_us ?? line)));
+    const low = least(lines.flatMap((line) => known(line.p50_us ?? line)));
     const high = most(lines.flatMap((line) => known(line.max_us ?? line)));
     return Number.isFinite(low) ? [Math.max(0.1, low) / 1.4, Math.max(high, 0.2) * 1.6] : [1, 1000];
   }
@@ -48,7 +55,8 @@
   const latencyScale = (range) => ({ distr: 3, log: 10, range: () => range });
   const latencyAxis = () => axis({ splits: steps, values: (u, splits) => splits.map(time), filter: (u, splits) => splits });
 
-  /* The marks: a span behind the lines from start to end, a line before them, a flag above it. */
+  /* The marks: a span behind the lines from start to end, a lighter one until the last trace, a line
+     before them, a flag above it. */
   function marks(chosen, { flags = false } = {}) {
     let row = null;
     const each = (u, paint) => {
@@ -58,18 +66,20 @@
       ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
       ctx.clip();
       for (const mark of chosen) {
-        const [from, to] = [mark.start_s, mark.end_s].map((at) => Math.round(u.valToPos(at, "x", true)));
-        paint(ctx, bbox, mark, from, to);
+        const times = [mark.start_s, mark.end_s, mark.over_s];
+        paint(ctx, bbox, mark, ...times.map((at) => Math.round(u.valToPos(at, "x", true))));
       }
       ctx.restore();
     };
-    const drawAxes = (u) => each(u, (ctx, bbox, mark, from, to) => {
+    const drawAxes = (u) => each(u, (ctx, bbox, mark, from, to, over) => {
       ctx.fillStyle = colour("span");
       ctx.fillRect(from, bbox.top, Math.max(to - from, 1), bbox.height);
+      ctx.fillRect(from, bbox.top, Math.max(over - from, 1), bbox.height);
     });
     const draw = (u) => {
       each(u, (ctx, bbox, mark, from) => {
         ctx.fillStyle = colour(mark.failed ? "failed" : "mark");
+        ctx.globalAlpha = chosen.length > 30 && !mark.failed ? 0.4 : 1;
         ctx.fillRect(from, bbox.top, Math.max(1, devicePixelRatio), bbox.height);
         marked.push({ chart: u.root.parentElement.id, number: mark.number, x: from });
       });
@@ -95,6 +105,7 @@
         flag.href = `#event-${mark.number}`;
         flag.textContent = mark.number;
         flag.title = `${mark.what}, at ${mark.start_s.toFixed(2)} s: ${mark.ended}`;
+        flag.setAttribute("aria-label", `Event ${mark.number}: ${flag.title}`);
         row.append(flag);
       }
       u.over.append(row);
@@ -106,8 +117,9 @@
   /* What is under the pointer, in the legend before the chart. */
   function legend(values) {
     const setCursor = (u) => {
-      const outputs = u.root.parentElement.previousElementSibling.querySelectorAll("output");
-      values(u.cursor.idx).forEach((text, k) => { if (outputs[k]) outputs[k].textContent = text; });
+      const texts = values(u.cursor.idx);
+      for (const output of u.root.parentElement.previousElementSibling.querySelectorAll("output"))
+        output.textContent = texts[output.dataset.k] ?? "";
     };
     return { hooks: { setCursor } };
   }
@@ -121,7 +133,7 @@
         legend: { show: false },
         padding: [options.flags ? 26 : 8, 12, 0, 0],
         cursor: { points: { show: false }, y: false, drag: { x: true, y: false }, ...options.cursor },
-        scales: { x: { time: false, ...options.x }, y: options.y },
+        scales: { x: { time: false, range: options.whole, ...options.x }, y: options.y },
         axes: [axis({ size: options.bare ? 6 : 28, values: seconds, ...options.across }), axis(options.up)],
         series: [{}, ...options.series],
         bands: options.bands,
@@ -133,42 +145,78 @@
     charts.set(holder, chart);
   }
 
+  /* With keys: the arrows move the pointer by a bucket, + and - look closer and back, Escape ends it. */
+  function steer(event) {
+    const chart = charts.get(event.currentTarget);
+    const [at, { min, max }] = [chart.data[0], chart.scales.x];
+    const last = at.length - 1;
+    const here = chart.cursor.idx ?? at.findIndex((x) => x >= min);
+    const show = (k) => chart.setCursor({ left: chart.valToPos(at[Math.min(last, Math.max(0, k))], "x"), top: 0 });
+    const look = (times) => {
+      const half = ((max - min) * times) / 2;
+      const middle = Math.min(at[last] - half, Math.max(at[0] + half, at[here]));
+      const range = half * 2 < at[last] - at[0] ? [middle - half, middle + half] : [at[0], at[last]];
+      for (const each of chart.cursor.sync ? lines() : [chart]) each.setScale("x", { min: range[0], max: range[1] });
+      queueMicrotask(() => show(here)); // when the charts have their new scale
+    };
+    const deeds = {
+      ArrowLeft: () => show(here - 1), ArrowRight: () => show(here + 1), Home: () => show(0), End: () => show(last),
+      "+": () => look(0.5), "=": () => look(0.5), "-": () => look(2), Escape: () => look(Infinity),
+    };
+    if (!at.length || !deeds[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    deeds[event.key]();
+  }
+  const lines = () => [...charts].filter(([holder]) => holder.id && holder.id !== "chart-percentiles").map(([, chart]) => chart);
+
   const stroke = (name, width = 1.5) => ({ stroke: colour(name), width, points: { show: false }, spanGaps: true });
   const together = { sync: { key: "line" } };
 
+  function note(id, text) {
+    const holder = document.getElementById(id);
+    if (holder.querySelector(".empty")) return;
+    const note = Object.assign(document.createElement("p"), { className: "empty", textContent: text });
+    holder.append(note);
+  }
+
   function drawLatency(range) {
     const line = data.line;
-    chart(document.getElementById("chart-latency"), [middles(line), line.p99_us, line.max_us, line.p50_us], {
+    if (!known(line.max_us).length) note("chart-latency", "nothing was answered");
+    const p99 = data.p99 ? line.p99_us : line.max_us; // with few operations they are the same
+    chart(document.getElementById("chart-latency"), [middles(line), p99, line.max_us, line.p50_us], {
       flags: true,
+      whole: whole(line),
       bare: true,
       across: { values: () => [] },
       y: latencyScale(range),
       up: latencyAxis(),
-      series: [stroke("p99", 2), stroke("max", 1), stroke("p50", 2)],
+      series: [stroke(data.p99 ? "p99" : "max", data.p99 ? 2 : 1), stroke("max", 1), stroke("p50", 2)],
       bands: [{ series: [2, 3], fill: colour("band") }],
       cursor: together,
       plugins: [
         marks(data.marks, { flags: true }),
-        legend((k) => [line.p50_us[k], line.p99_us[k], line.max_us[k]].map(time)),
+        legend((k) => [line.p50_us[k], ...(data.p99 ? [line.p99_us[k]] : []), line.max_us[k]].map(time)),
       ],
     });
   }
 
-  /* Stacked: the first version at the bottom, so the top edge is that of all. */
-  function drawStacked(id, rows, paths) {
+  /* Stacked: the first row at the bottom, so the top edge is that of all. */
+  function drawStacked(id, rows, options) {
     const holder = document.getElementById(id);
     if (!holder) return;
     const sum = (k, v) => rows.slice(0, v + 1).reduce((total, row) => total + row[k], 0);
     const stacked = rows.map((row, v) => row.map((n, k) => (n === null ? null : sum(k, v))));
-    const series = stacked.map((_, v) => ({ ...stroke(`v${v % 6}`, 1), fill: tint(`v${v % 6}`), paths })).reverse();
+    const versions = (v) => ({ ...stroke(`v${v % 6}`, 1), fill: tint(`v${v % 6}`) });
     chart(holder, [middles(data.line), ...stacked.reverse()], {
+      whole: whole(data.line),
       bare: true,
       across: { values: () => [] },
       y: { range: (u, low, high) => [0, Math.max(1, high) * 1.12] },
-      up: { values: (u, splits) => splits.map(count), space: 32 },
-      series,
+      up: { values: (u, splits) => splits.map((n) => (Number.isInteger(n) ? count(n) : "")), space: 32 },
+      series: rows.map((row, v) => (options?.series ?? versions)(v)).reverse(),
       cursor: together,
       plugins: [marks(data.marks), legend((k) => rows.map((row) => count(row[k])))],
+      ...options?.more,
     });
   }
 
@@ -180,34 +228,53 @@
     drawStacked("chart-rate", counts.map((row) => row.map((n, k) => (long(k) > 1e-6 ? n / long(k) : null))));
   }
 
+  const faultColour = (name) => (["dropped", "refused", "lost", "unknown"].includes(name) ? name : "other");
+
   function drawFaults() {
-    const line = data.line;
-    const holder = document.getElementById("chart-faults");
-    const height = most(line.faults);
-    if (!height && !holder.querySelector(".empty")) {
-      const none = document.createElement("p");
-      none.className = "empty";
-      none.textContent = "none";
-      holder.append(none);
-    }
-    chart(holder, [middles(line), line.faults], {
-      y: { range: [0, Math.max(1, height) * 1.1] },
-      up: { splits: (u) => [0, Math.max(1, height)], values: (u, splits) => splits.map((n) => (height ? count(n) : "")) },
-      series: [{ stroke: colour("fault"), fill: colour("fault"), width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [1, 40, 2] }) }],
-      cursor: together,
-      plugins: [marks(data.marks), legend((k) => [count(line.faults[k])])],
+    const names = Object.keys(data.line.kinds);
+    if (!names.length) note("chart-faults", "none");
+    const height = Math.max(1, most(data.line.faults));
+    const paths = uPlot.paths.bars({ size: [1, 40, 2] });
+    const series = (v) => ({ fill: colour(`fault-${faultColour(names[v])}`), width: 0, points: { show: false }, paths });
+    const rows = names.length ? Object.values(data.line.kinds) : [data.line.faults];
+    drawStacked("chart-faults", rows, {
+      series: names.length ? series : () => stroke("rule", 0),
+      more: {
+        bare: false,
+        across: {},
+        y: { range: [0, height * 1.15] },
+        up: { splits: () => (names.length ? [0, height] : []), values: (u, splits) => splits.map(count) },
+      },
     });
+  }
+
+  /* Faults around an event stand at the foot of its chart. */
+  function faultsBelow(line) {
+    const high = Math.max(1, most(line.faults));
+    const draw = ({ ctx, bbox, ...u }) => {
+      ctx.save();
+      ctx.fillStyle = colour("fault-dropped");
+      line.faults.forEach((n, k) => {
+        if (!n) return;
+        const [from, to] = [k, k + 1].map((edge) => u.valToPos(line.begin_s + edge * line.width_s, "x", true));
+        const tall = bbox.height * (0.04 + (0.16 * n) / high);
+        ctx.fillRect(from, bbox.top + bbox.height - tall, Math.max(to - from, 2 * devicePixelRatio), tall);
+      });
+      ctx.restore();
+    };
+    return { hooks: { draw: (u) => draw({ ctx: u.ctx, bbox: u.bbox, valToPos: u.valToPos.bind(u) }) } };
   }
 
   function drawWindow(mark, range) {
     const line = mark.window;
     const holder = document.querySelector(`[data-event="${mark.number}"]`);
     chart(holder, [middles(line), line.max_us, line.p50_us], {
+      whole: whole(line),
       y: latencyScale(range),
       up: { ...latencyAxis(), space: 30 },
       series: [{ ...stroke("max", 1), points: { show: true, size: 3, width: 0, fill: colour("max") } }, stroke("p50", 1.5)],
       bands: [{ series: [1, 2], fill: colour("band") }],
-      plugins: [marks([mark])],
+      plugins: [marks([mark]), faultsBelow(line)],
     });
   }
 
@@ -232,12 +299,13 @@
 
   function draw() {
     marked.length = 0;
-    const range = latencyRange([data.line, ...data.marks.map((mark) => mark.window)]);
+    const shown = data.marks.filter((mark) => mark.window);
+    const range = latencyRange([data.line, ...shown.map((mark) => mark.window)]);
     drawLatency(range);
     drawRate();
     drawStacked("chart-connections", Object.values(data.line.connections));
     drawFaults();
-    for (const mark of data.marks) drawWindow(mark, range);
+    for (const mark of shown) drawWindow(mark, range);
     drawPercentiles();
   }
   function redraw() {
@@ -248,7 +316,12 @@
 
   draw();
   window.drawn = { charts, marked };
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", redraw);
+  for (const holder of charts.keys()) {
+    if (!holder.id) continue; // the small ones have their figures beside them
+    holder.tabIndex = 0;
+    holder.addEventListener("keydown", steer);
+  }
   const resized = new ResizeObserver((entries) => {
     for (const { target } of entries) {
       const chart = charts.get(target);

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import statistics
 from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
-from loadgen.continuity import OPERATION_FAULTS
+from loadgen.continuity import CONNECTION_FAULTS, FAULTS, OPERATION_FAULTS, Fault
 from loadgen.markup import Child, el, table
 from loadgen.page.drawing import Drawing, Mark
 from loadgen.report import PERCENTILES, EventReport, Report, Spread
 from loadgen.verdict import Verdict
 from loadgen.wording import (
     ending,
+    fault_words,
     quiet_window,
+    quiet_words,
     spread_words,
     stands_out,
     time_words,
@@ -26,10 +30,17 @@ __all__ = ["body", "title"]
 _NAMES = [name for name, _ in PERCENTILES]
 _SHORT = ("p50", "p99", "p99.9", "max")  # what fits beside a small chart
 _ROWS = 60  # of the time line as a table
+_NAMED = 8  # of a legend
+_FAULTS_NAMED = ("dropped", "refused", "lost", "unknown")  # with a colour of their own
+_COLUMNS = {2: "words", 3: "words", 4: "words"}  # of the table of events, those that are text
 
 _ABOUT_THE_LINE = (
     "Latency stands where an operation was due, so that a stall shows as those who waited saw it. "
-    "Drag to look closer, double-click to go back."
+    "Drag to look closer, double-click to go back; with keys: arrows, + and -, Escape."
+)
+_ABOUT_THE_EVENTS = (
+    "A window goes from 0.1 s before an event to some time after its last trace: the end of its "
+    "command, a connection that was dropped, an answer of old code. "
 )
 _ABOUT_THE_PERCENTILES = (
     "Latency counts from the time when an operation was due, the service time from when it was "
@@ -58,7 +69,7 @@ def _head(report: Report, verdict: Verdict) -> Element:
     plan = report.plan
     pace = "as fast as it goes" if plan.rate is None else f"{plan.rate:,.0f} operations a second"
     words = (
-        f"{plan.way}, {plan.connections:,} connections, {pace}, {plan.duration_ns / 1e9:g} s, "
+        f"{plan.way}, {plan.connections:,} connections, {pace}, {plan.duration_ns / 1e9:.4g} s, "
         f"{plan.processes} load process{'es' if plan.processes > 1 else ''}"
     )
     badge = el("p", el("strong", verdict.name), f" exit {verdict.exit_code}",
@@ -71,22 +82,38 @@ def _head(report: Report, verdict: Verdict) -> Element:
 
 
 def _figures(report: Report) -> Element:
-    tally = report.tally
-    faults = sum(getattr(tally, name) for name in OPERATION_FAULTS) + tally.dropped + tally.refused
-    figures = [
-        ("answered", f"{tally.answered:,}", f"of {tally.issued:,} asked"),
-        ("a second", f"{report.rate.achieved:,.0f}", _asked(report)),
-        ("p50", time_words(report.latency["p50"]), "half were faster"),
-        ("p99", time_words(report.latency["p99"]), "99 of 100 were faster"),
-        ("slowest", time_words(report.latency["max"]), "of all"),
-        ("faults", f"{faults:,}", "lost, wrong or dropped"),
-    ]
     boxes = (
-        el("div", el("dt", name), el("dd", value), el("dd", note, class_="quiet"),
-           class_="bad" if name == "faults" and faults else "")
-        for name, value, note in figures
-    )  # fmt: skip
+        el("div", el("dt", name), el("dd", value), el("dd", note, class_="quiet"), class_=style)
+        for name, value, note, style in (*_amounts(report), *_troubles(report))
+    )
     return el("dl", *boxes, class_="figures")
+
+
+def _amounts(report: Report) -> Iterator[tuple[str, str, str, str]]:
+    tally = report.tally
+    yield "answered", f"{tally.answered:,}", f"of {tally.issued:,} asked", ""
+    yield "a second", f"{report.rate.achieved:,.0f}", _asked(report), ""
+    yield "p50", time_words(report.latency["p50"]), "half were faster", ""
+    yield "p99", time_words(report.latency["p99"]), "1 of 100 was slower", ""
+    yield "slowest", time_words(report.latency["max"]), "of all", ""
+
+
+def _troubles(report: Report) -> Iterator[tuple[str, str, str, str]]:
+    """What must be 0: red when it is not."""
+    tally, events = report.tally, report.events
+    wrong = sum(getattr(tally, name) for name in OPERATION_FAULTS)
+    yield "operations", f"{wrong:,}", "lost or wrong", "bad" if wrong else ""
+    gone = tally.dropped + tally.refused
+    yield "connections", f"{gone:,}", "dropped or refused", "bad" if gone else ""
+    if events:
+        loud = sum(bool(stands_out(event, report)) for event in events)
+        unknown = all(stands_out(event, report) is None for event in events)
+        note = f"of {_events_words(len(events))} stand out"
+        yield "events", "?" if unknown else f"{loud:,}", note, "poor" if loud else ""
+
+
+def _events_words(number: int) -> str:
+    return "1 event" if number == 1 else f"{number:,} events"
 
 
 def _asked(report: Report) -> str:
@@ -98,34 +125,56 @@ def _chart(name: str, label: str) -> Element:
 
 
 def _key(*names: tuple[str, str]) -> Element:
-    """A legend; the script writes the values under the pointer into it."""
-    entries = (
-        el("li", el("i", class_=f"swatch {style}"), el("span", name), el("output"), class_=style)
-        for style, name in names
-    )
+    """A legend; the script writes the values under the pointer into it, by their places.
+
+    Of many the first ones and the last stand for all.
+    """
+    entries = [
+        el("li", el("i", class_=f"swatch {style}"), el("span", name), el("output", data_k=str(k)))
+        for k, (style, name) in enumerate(names)
+    ]
+    if (more := len(entries) - _NAMED) > 0:
+        entries[_NAMED - 1 : -1] = [el("li", f"{more:,} more")]
     return el("ul", *entries, class_="key")
 
 
 def _line(report: Report, drawing: Drawing) -> Element:
-    versions = [(f"v{k % 6}", f"version {name}") for k, name in enumerate(drawing.line.by_version)]
-    worst = time_words(_most(drawing.line.max_us))
-    within = f"the slowest took {worst}; {len(drawing.marks)} events are marked"
+    line, spread_key = drawing.line, [("p50", "p50"), ("p99", "p99"), ("max", "slowest")]
+    within = f"the slowest took {time_words(_most(line.max_us))}"
+    within += f"; {_events_words(len(drawing.marks))} marked" if drawing.marks else ""
+    if not drawing.p99:
+        del spread_key[1]
+    versions = [(f"v{k % 6}", f"version {name}") for k, name in enumerate(line.by_version)]
+    kinds = {name: sum(counts) for name, counts in line.kinds.items()}
     return el(
         "section",
         el("h2", "Time line"),
         el("p", _ABOUT_THE_LINE, class_="quiet"),
         el("h3", "Latency"),
-        _key(("p50", "p50"), ("p99", "p99"), ("max", "slowest")),
+        _key(*spread_key),
         _chart("latency", f"Latency by time: {within}"),
         el("h3", "Answers a second"),
         _key(*(versions or [("v0", "all")])),
         _chart("rate", f"Answers a second by time: {report.rate.achieved:,.0f} on the average"),
         *_connections(drawing, versions),
         el("h3", "Faults"),
-        _key(("fault", "faults")),
-        _chart("faults", f"Faults by time: {sum(drawing.line.faults):,} in all"),
+        _key(*((_fault_style(name), name.replace("_", " ")) for name in kinds)),
+        _chart("faults", f"Faults by time: {fault_words(kinds) or 'none'}"),
+        *_untimed(report.tally.faults() - sum(kinds.values())),
         class_="card",
     )  # fmt: skip
+
+
+def _untimed(number: int) -> Iterator[Element]:
+    if number > 0:
+        words = (
+            f"{number:,} more have no time here: before the start, or found by comparing at the end"
+        )
+        yield el("p", words, class_="quiet")
+
+
+def _fault_style(name: str) -> str:
+    return f"fault-{name}" if name in _FAULTS_NAMED else "fault-other"
 
 
 def _connections(drawing: Drawing, versions: list[tuple[str, str]]) -> Iterator[Element]:
@@ -133,80 +182,125 @@ def _connections(drawing: Drawing, versions: list[tuple[str, str]]) -> Iterator[
     if drawing.line.connections:
         last = {name: counts[-1] for name, counts in drawing.line.connections.items()}
         words = ", ".join(f"version {name} answered {count:,} last" for name, count in last.items())
-        yield el("h3", "Connections by the version that answered last")
+        yield el("h3", "Connections that are there, by the version that answered them last")
         yield _key(*versions)
         yield _chart("connections", f"Connections by version and time: {words}")
 
 
 def _events(report: Report, drawing: Drawing) -> Element:
-    pairs = zip(report.events, drawing.marks, strict=True)
-    cards = [_event(event, mark, report) for event, mark in pairs]
+    pairs = list(zip(report.events, drawing.marks, strict=True))
     section = el("section", el("h2", "Events"), _about_the_windows(report))
+    head = ("event", "at", "what", "ended", "faults", "p99", "slowest", "noticed")
+    rows = (_row(event, mark, report) for event, mark in pairs)
+    section.append(el("div", table("Events", head, rows, styles=_COLUMNS), class_="card"))
+    cards = [_event(event, mark, report) for event, mark in pairs if mark.window]
+    if len(cards) < len(pairs):
+        section.append(el("p", f"The {len(cards)} worst, in the order of their times:"))
     section.append(el("div", *cards, class_="grid"))
     return section
 
 
+def _row(event: EventReport, mark: Mark, report: Report) -> tuple[Child, ...]:
+    number = _flag(mark, "a", href=f"#event-{mark.number}") if mark.window else _flag(mark, "span")
+    if not mark.window:
+        number.set("id", f"event-{mark.number}")
+    return (
+        number,
+        f"{event.start_s:.2f} s",
+        what_happened(event),
+        ending(event),
+        el("strong", fault_words(event.faults), class_="bad") if event.faults else "none",
+        time_words(event.window["p99"]),
+        time_words(event.window["max"]),
+        _noticed(event, report),
+    )
+
+
+def _flag(mark: Mark, tag: str, **more: str) -> Element:
+    return el(tag, str(mark.number), class_="flag failed" if mark.failed else "flag", **more)
+
+
 def _about_the_windows(report: Report) -> Element:
-    parts: list[Child] = []
+    parts: list[Child] = [_ABOUT_THE_EVENTS]
     if report.worst_event is not None:
-        number = report.events.index(report.worst_event) + 1
-        worst = time_words(report.worst_event.window["p99"])
+        worst, number = report.worst_event, report.events.index(report.worst_event) + 1
+        said = [fault_words(worst.faults), f"p99 {time_words(worst.window['p99'])}"]
         link = el("a", f"event {number}", href=f"#event-{number}")
-        parts += ["The worst window is that of ", link, f", p99 {worst}. "]
+        parts += ["The worst window is that of ", link, f": {', '.join(filter(None, said))}. "]
     quiet = quiet_window(report)
-    if quiet is None:
-        parts.append("The run is too short to say how it is when nothing happens.")
-    else:
-        p99 = time_words(quiet.latency["p99"])
-        parts.append(f"When nothing happened, {p99} in the worst of {len(report.nulls)} as long.")
-    return el("p", *parts, class_="quiet")
+    p99 = "" if quiet is None else f"p99 {time_words(quiet.latency['p99'])} in the worst "
+    words = quiet_words(report)
+    parts.append(f"When nothing happened: {p99}{words}." if p99 else f"{words.capitalize()}.")
+    if quiet is not None:
+        chance = len(report.events) / (len(report.nulls) + 1)
+        parts.append(
+            f" By chance {chance:.1g} of {_events_words(len(report.events))} would be worse."
+        )
+    if report.elsewhere:
+        parts.append(f" Near no event: {fault_words(report.elsewhere)}.")
+    return el("p", *(piece for part in parts for piece in _coded(part)), class_="quiet")
+
+
+def _coded(part: Child) -> Iterator[Child]:
+    """Options of the command are not broken over two lines."""
+    for piece in re.split(r"(--[a-z]+)", part) if isinstance(part, str) else (part,):
+        coded = isinstance(piece, str) and piece.startswith("--")
+        yield el("code", piece) if coded and isinstance(piece, str) else piece
 
 
 def _event(event: EventReport, mark: Mark, report: Report) -> Element:
-    quiet = quiet_window(report)
-    beside = [("around it", event.window), ("the rest", event.rest)]
-    if quiet is not None:
-        beside.insert(1, ("quiet, worst", quiet.latency))
-    rows = [(name, *(time_words(spread[each]) for each in _SHORT)) for name, spread in beside]
-    label = f"Latency around event {mark.number}: slowest {time_words(event.window['max'])}"
-    number = el("span", str(mark.number), class_="flag failed" if mark.failed else "flag")
+    said = f"at {event.start_s:.2f} s, {ending(event)} "
     return el(
         "article",
-        el("h3", number, f" {what_happened(event)}"),
-        el(
-            "p",
-            f"at {event.start_s:.2f} s, {ending(event)} ",
-            *_noticed(event, report),
-            class_="quiet",
-        ),
-        el(
-            "div",
-            class_="chart window",
-            data_event=str(mark.number),
-            role="figure",
-            aria_label=label,
-        ),
-        table(f"Latency around event {mark.number}", ("latency", *_SHORT), rows),
+        el("h3", _flag(mark, "span"), f" {what_happened(event)}"),
+        el("p", said, _noticed(event, report), class_="quiet"),
+        *([el("p", el("strong", fault_words(event.faults)), class_="bad")] if event.faults else ()),
+        _window(event, mark),
+        _beside(event, mark, report),
         el("details", el("summary", "What it was, printed and returned"), *_said(event)),
         class_="card",
         id=f"event-{mark.number}",
     )
 
 
-def _noticed(event: EventReport, report: Report) -> Iterator[Element]:
-    """A word on whether anybody noticed, where the run can say it."""
-    noticed = stands_out(event, report)
-    if noticed is not None:
-        words = "stands out" if noticed else "unnoticed"
-        yield el("span", words, class_="chip poor" if noticed else "chip good")
+def _window(event: EventReport, mark: Mark) -> Element:
+    faults = fault_words(event.faults) or "no fault"
+    slowest = time_words(event.window["max"])
+    return el(
+        "div",
+        class_="chart window",
+        data_event=str(mark.number),
+        role="figure",
+        aria_label=f"Latency around event {mark.number}: slowest {slowest}, {faults}",
+    )
+
+
+def _beside(event: EventReport, mark: Mark, report: Report) -> Element:
+    """The window in numbers, between the worst in which nothing happened and all the rest."""
+    beside = [("around it", event.window), ("the rest", event.rest)]
+    quiet = quiet_window(report)
+    if quiet is not None:
+        beside.insert(1, ("quiet, worst", quiet.latency))
+    rows = [(name, *(time_words(spread[each]) for each in _SHORT)) for name, spread in beside]
+    return table(f"Latency around event {mark.number}", ("latency", *_SHORT), rows)
+
+
+_NOTICED = {True: ("stands out", "poor"), False: ("unnoticed", "good"), None: ("can't say", "")}
+
+
+def _noticed(event: EventReport, report: Report) -> Element:
+    """A word on whether anybody noticed."""
+    words, style = _NOTICED[stands_out(event, report)]
+    return el("span", words, class_=f"chip {style}".rstrip())
 
 
 def _said(event: EventReport) -> Iterator[Element]:
     record = event.record
-    yield el("pre", f"$ {' '.join(record.command)}")
+    yield el("pre", f"$ {shlex.join(record.command)}")
     for name, text in (("printed", record.stdout), ("complained", record.stderr)):
         if text:
-            yield el("pre", _indented(text), aria_label=name)
+            yield el("p", f"{name}:", class_="quiet")
+            yield el("pre", _indented(text))
     yield el("p", ending(event), class_="quiet")
 
 
@@ -227,11 +321,18 @@ def _percentiles(report: Report) -> Element:
         "section",
         el("h2", "Percentiles"),
         el("p", _ABOUT_THE_PERCENTILES, class_="quiet"),
-        _key(("p50", "latency"), ("p99", "service time")),
-        _chart("percentiles", f"Share of operations by latency: {spread_words(report.latency)}"),
+        *_curves(report),
         table("Percentiles", ("", *_NAMES), rows),
         class_="card",
     )  # fmt: skip
+
+
+def _curves(report: Report) -> Iterator[Element]:
+    if report.latency["max"] is None:
+        yield el("p", "Nothing was answered.")
+        return
+    yield _key(("p50", "latency"), ("p99", "service time"))
+    yield _chart("percentiles", f"Share of operations by latency: {spread_words(report.latency)}")
 
 
 def _times(spread: Spread) -> list[str]:
@@ -245,12 +346,13 @@ def _versions(report: Report) -> Element:
         (f"version {number}", f"{count:,}", _meter(count / total))
         for number, count in sorted(tally.by_version.items())
     ] or [("no version told", f"{tally.answered:,}", "")]
-    lines = [(name, f"{getattr(tally, name):,}") for name in ("connected", "refused", "dropped")]
+    lines = [(name, f"{getattr(tally, name):,}") for name in ("connected", *CONNECTION_FAULTS)]
+    asked = f"{report.plan.connections:,} at once"
     return el(
         "section",
         el("h2", "Versions and connections"),
         table("Answers by version", ("answers by", "count", "share"), rows),
-        table("Connections", ("connections", f"of {report.plan.connections:,}"), lines),
+        table("Connections", ("connections", asked), lines),
         class_="card",
     )
 
@@ -261,17 +363,25 @@ def _meter(share: float) -> Element:
 
 
 def _faults(report: Report) -> Element:
-    tally = report.tally
-    rows = [(name.replace("_", " "), f"{getattr(tally, name):,}") for name in OPERATION_FAULTS]
-    examples = (
-        el("li", f"{fault.what.replace('_', ' ')} on connection {fault.connection}: {fault.detail}")
-        for fault in tally.examples
-    )
-    section = el("section", el("h2", "Continuity"), table("Faults", ("fault", "operations"), rows))
-    section.set("class", "card")
-    if tally.examples:
-        section.append(el("ul", *examples, class_="reasons"))
+    """What went wrong, with examples; what did not, in a sentence."""
+    counts: dict[str, int] = {name: getattr(report.tally, name) for name in FAULTS}
+    rows = [(name.replace("_", " "), el("strong", f"{n:,}", class_="bad"))
+            for name, n in counts.items() if n]  # fmt: skip
+    none = ", ".join(name.replace("_", " ") for name, n in counts.items() if not n)
+    section = el("section", el("h2", "Continuity"), class_="card")
+    if rows:
+        section.append(table("Faults", ("fault", "count"), rows))
+    section.append(el("p", f"{'None else' if rows else 'No fault'}: 0 {none}.", class_="quiet"))
+    if report.tally.examples:
+        section.append(el("h3", "The first of them"))
+        section.append(el("ul", *map(_example, report.tally.examples), class_="reasons"))
     return section
+
+
+def _example(fault: Fault) -> Element:
+    operation = f", operation {fault.sequence}" if fault.sequence >= 0 else ""
+    what = fault.what.replace("_", " ")
+    return el("li", f"{what} on connection {fault.connection}{operation}: {fault.detail}")
 
 
 def _numbers(report: Report, drawing: Drawing) -> Element:

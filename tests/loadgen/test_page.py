@@ -13,7 +13,7 @@ import pytest
 import loadgen
 from loadgen.conductor import Observation
 from loadgen.page import render_page
-from loadgen.page.drawing import build_drawing
+from loadgen.page.drawing import CARDS, build_drawing
 from loadgen.report import build_report
 from loadgen.verdict import judge
 from tests.loadgen.seen import go_wrong, pushed_at, steady_run
@@ -139,8 +139,49 @@ def test_each_event_is_set_beside_the_worst_of_the_quiet() -> None:
     assert "The worst window is that of event 2" in words
     assert words.count("quiet, worst") == 2
     chips = [a["class"] for tag, a in Reader(text).elements if "chip" in (a.get("class") or "")]
-    assert chips == ["chip good", "chip poor"], "only the second is beyond the quiet"
-    assert re.search(r"When nothing happened, 1 ms in the worst of \d+ as long", words)
+    assert chips == ["chip good", "chip poor"] * 2, "only the second is beyond the quiet"
+    assert re.search(r"When nothing happened: p99 1 ms in the worst of \d+ windows in which", words)
+
+
+def test_an_event_has_the_faults_that_came_after_its_command() -> None:
+    """In the table of events and on its card, and it stands out though nobody was slow."""
+    seen = steady_run(10, pushed_at(1000), pushed_at(6000))
+    del seen.samples.version[:], seen.samples.connection[:]
+    go_wrong(seen, "dropped", 2400, 2500)
+    words = re.sub(r"<[^>]*>", " ", page(seen).split("<footer>")[0])
+    assert words.count("exit 0 after 0.20 s, seen for 1.30 s more") == 3
+    assert words.count("dropped 2") == 3, "the table, the card, the worst window"
+    assert words.count("stands out") == 2
+    assert words.count("unnoticed") == 2
+
+
+def test_a_page_of_many_events_is_small() -> None:
+    """All are in the table, the worst have charts; what the time line marks leads to either."""
+    events = [pushed_at(300 + at) for at in range(0, 59_000, 983)]
+    text = page(steady_run(60, *events, slow={30_000: 90}))
+    assert len(text) < 300_000
+    elements = Reader(text).elements
+    ids = [a["id"] for _, a in elements if (a.get("id") or "").startswith("event-")]
+    assert sorted(ids) == sorted(f"event-{number + 1}" for number in range(len(events)))
+    assert sum(tag == "article" for tag, _ in elements) == CARDS < len(events)
+
+
+def test_the_pages_of_short_and_busy_runs_say_when_there_is_no_p99() -> None:
+    """With less than a hundred operations a bucket it would be the slowest by another name."""
+    for seconds, told in ((6, False), (60, True)):
+        seen = steady_run(seconds)
+        assert build_drawing(seen, build_report(seen)).p99 == told
+        assert ("<span>p99</span>" in page(seen)) == told
+
+
+def test_a_fault_that_has_no_time_is_told_beside_the_line() -> None:
+    """One before the start is on no line, and the page does not say that there was none."""
+    seen = steady_run(2)
+    seen.start = 10**12
+    for column in seen.samples[:3]:
+        column[:] = type(column)(column.typecode, (at + 10**12 for at in column))
+    go_wrong(seen, "refused", 5)
+    assert "1 more have no time here: before the start" in page(seen)
 
 
 @pytest.mark.parametrize("seen", [Observation(steady_run(1).plan, None), steady_run(1)])

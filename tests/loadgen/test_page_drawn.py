@@ -118,6 +118,46 @@ def test_it_is_drawn_anew_in_the_dark(tab: Tab) -> None:
     assert all(canvas["inked"] > 500 for canvas in tab.evaluate(COPY + PIXELS))
 
 
+KEYS = """
+(async (...keys) => {
+  const holder = document.getElementById("chart-latency");
+  holder.focus();
+  for (const key of keys) {
+    holder.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    await new Promise(requestAnimationFrame);
+  }
+  const { min, max } = drawn.charts.get(holder).scales.x;
+  const rate = drawn.charts.get(document.getElementById("chart-rate")).scales.x;
+  const outputs = [...holder.previousElementSibling.querySelectorAll("output")];
+  const told = outputs.map((output) => output.textContent);
+  return [document.activeElement.id, max - min, rate.max - rate.min, told];
+})
+"""
+
+
+def test_it_is_read_and_enlarged_with_keys(tab: Tab) -> None:
+    """Arrows go from bucket to bucket, + looks closer in all charts of the line, Escape ends it."""
+    focused, whole, _, told = tab.evaluate(f"{KEYS}('Home')")
+    assert (focused, told) == ("chart-latency", ["1 ms", "1 ms"])
+    _, half, other, _ = tab.evaluate(f"{KEYS}('ArrowRight', '+')")
+    assert (round(half / whole, 2), round(other / whole, 2)) == (0.5, 0.5)
+    _, again, other, _ = tab.evaluate(f"{KEYS}('Escape')")
+    assert again == other == whole
+
+
+def test_on_paper_it_is_light(tab: Tab) -> None:
+    """Who reads in the dark prints in ink: page and charts."""
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    ink = "getComputedStyle(document.documentElement).getPropertyValue('--ink')"
+    drawings = "drawn.charts.get(document.getElementById('chart-rate'))"
+    tab.call("Emulation.setEmulatedMedia", features=dark, media="screen")
+    in_the_dark, before = tab.evaluate(ink), tab.evaluate(f"(window.before = {drawings}, 1)")
+    tab.call("Emulation.setEmulatedMedia", features=dark, media="print")
+    tab.wait(f"{drawings} !== window.before")
+    assert tab.evaluate(ink) != in_the_dark
+    assert before
+
+
 def test_nothing_was_asked_of_a_network_and_nothing_went_wrong(tab: Tab, file: Path) -> None:
     """The file itself is all that was loaded; no error, no warning."""
     asked = [p["request"]["url"] for name, p in tab.events if name == "Network.requestWillBeSent"]

@@ -43,33 +43,60 @@ def test_all_panels_have_one_scale() -> None:
     text = draw_picture({"quiet": quiet, "loud": loud}, "Two")
     paths = [each.get("d") for each in drawn(text, "worst")]
     shades = [lowest_and_highest(path) for path in paths if path]  # the key's is no path
-    tops = [low - 40 - 164 * number for number, (low, _) in enumerate(shades)]
+    tops = [low - 44 - 184 * number for number, (low, _) in enumerate(shades)]
     assert 0 <= tops[1] < 8, "the spike reaches the top of its panel"
     assert tops[0] > 80, "and a run without one stays at the bottom"
 
 
 def test_every_event_and_every_fault_is_drawn() -> None:
-    """Events as lines, red when they failed; faults as bars; both in the words beside."""
-    text = draw_picture({"a": result(pushed_at(1000), pushed_at(2000, 20), faults=3)}, "One")
-    assert (len(drawn(text, "mark")), len(drawn(text, "mark failed"))) == (1, 1)
-    assert len([each for each in drawn(text, "fault") if each.get("height") == "13.0"]) == 1
+    """Events as lines, red when they failed; faults as bars, counted beside their event."""
+    text = draw_picture({"a": result(pushed_at(1000), pushed_at(2800, 20), faults=3)}, "One")
+    lines = [each for each in drawn(text, "mark") if "v158" in (each.get("d") or "")]
+    assert (len(lines), len(drawn(text, "mark failed"))) == (1, 1)
+    assert len([each for each in drawn(text, "fault") if each.get("height") == "16.0"]) == 1
     assert [each.text for each in drawn(text, "bad")] == ["3 lost"]
+    (cost,) = drawn(text, "bad small")
+    assert (cost.text, round(float(cost.get("x") or 0))) == ("3", 186 + 748 * 2800 // 6000 + 4)
     assert [each.text for each in drawn(draw_picture({"a": result()}, "One"), "good")] == [
         "no fault"
     ]
 
 
 def test_the_versions_are_told_apart() -> None:
-    """Half of the run by each: two stretches."""
+    """Half of the run by each: two stretches, each with its number."""
     text = draw_picture({"a": result()}, "One")
-    assert (len(drawn(text, "v0")), len(drawn(text, "v1")), len(drawn(text, "v2"))) == (1, 1, 0)
+    wide = {
+        style: [each for each in drawn(text, style) if float(each.get("width") or 0) > 100]
+        for style in ("v0", "v1", "v2")
+    }
+    assert {style: len(bars) for style, bars in wide.items()} == {"v0": 1, "v1": 1, "v2": 0}
+    assert [each.text for each in drawn(text, "on mid")] == ["1", "2"]
+
+
+def test_two_versions_at_once_are_two_shares() -> None:
+    """Where each second answer is of old code, each has half of the height."""
+    mixed = result()
+    counts = [total // 2 for total in mixed.timeline.answered]
+    by_version = {"1": counts, "2": counts}
+    line = msgspec.structs.replace(mixed.timeline, by_version=by_version)
+    text = draw_picture({"a": msgspec.structs.replace(mixed, timeline=line)}, "One")
+    heights = {each.get("height") for each in (*drawn(text, "v0"), *drawn(text, "v1"))}
+    assert heights <= {"5.9", "6.0"}, "a bucket may have an odd number of answers"
+    assert drawn(text, "on mid") == []
+
+
+def test_who_hears_the_picture_is_told_the_same() -> None:
+    """A title, and a sentence of each run."""
+    tree = ElementTree.fromstring(draw_picture({"a": result(faults=2)}, "One"))
+    (described,) = (each for each in tree.iter() if each.tag == f"{SVG}desc")
+    assert described.text == "a: 2 lost, p99 1 ms, slowest 1 ms"
 
 
 def test_a_name_is_text_and_nothing_is_fetched() -> None:
     """No link, no script, no style from elsewhere."""
     text = draw_picture({"<script>": result()}, "a & b")
     tags = {each.tag.removeprefix(SVG) for each in ElementTree.fromstring(text).iter()}
-    assert tags == {"svg", "title", "style", "rect", "text", "path"}
+    assert tags == {"svg", "title", "desc", "style", "rect", "text", "path"}
     assert "href" not in text
     assert "url(" not in text
 
