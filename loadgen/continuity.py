@@ -194,6 +194,11 @@ class Continuity:
             return pending.popleft()
         return self._settle_out_of_turn(sequence)
 
+    def settle_oldest(self) -> Operation:
+        """The oldest open operation, which has to be there and is answered: the usual case."""
+        self.answered += 1
+        return self.pending.popleft()
+
     def answered_by(self, operation: Operation, version: int, *others: int) -> None:
         """The version of the server's code that answered; ``others`` are what parts of it say."""
         operation.version = version
