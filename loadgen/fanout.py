@@ -20,7 +20,7 @@ from itertools import islice
 
 import msgspec
 
-__all__ = ["Heard", "Member", "unheard"]
+__all__ = ["Heard", "Member", "is_waiting", "unheard"]
 
 
 class Heard(msgspec.Struct):
@@ -47,21 +47,29 @@ class Member(msgspec.Struct):
     heard: dict[int, Heard] = {}
 
 
+def is_waiting(hearer: Member, room: Iterable[Member]) -> bool:
+    """Whether something that these have heard of themselves has not come to this hearer yet."""
+    return next(_unheard(hearer, room), None) is not None
+
+
 def unheard(members: Iterable[Member]) -> Iterator[tuple[int, int, str]]:
     """What is lost, each once: the hearer, the number of the message, and a sentence."""
     rooms: dict[int, list[Member]] = {}
     for member in members:
         rooms.setdefault(member.room, []).append(member)
     for room in rooms.values():
-        speakers = [member for member in room if member.connection in member.heard]
         for hearer in room:
-            lost = (
-                (hearer.connection, sequence, f"connection {sender.connection} said it, unheard")
-                for sender in speakers
-                if sender is not hearer
-                for sequence in sorted(_lost(hearer, sender))
-            )
-            yield from islice(lost, hearer.spoiled, None)
+            yield from _unheard(hearer, room)
+
+
+def _unheard(hearer: Member, room: Iterable[Member]) -> Iterator[tuple[int, int, str]]:
+    lost = (
+        (hearer.connection, sequence, f"connection {sender.connection} said it, unheard")
+        for sender in room
+        if sender is not hearer and sender.connection in sender.heard
+        for sequence in sorted(_lost(hearer, sender))
+    )
+    yield from islice(lost, hearer.spoiled, None)
 
 
 def _lost(hearer: Member, sender: Member) -> set[int]:

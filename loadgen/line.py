@@ -2,7 +2,8 @@
 
 A line is open after its connect. At the end of the run it *leaves*: when all is answered it says
 its last words, closes its half, and hears the server out, so that an answer too many is still seen;
-when answers are owed it is cut. A close that the line did not ask for is a drop.
+over TLS, which has no halves, it hears on until what it expects has come, at most the grace. When
+answers are owed it is cut. A close that the line did not ask for is a drop.
 
 Closed loop: a line keeps ``depth`` operations open (``fill``). Open loop: it is told what is due
 (``send``), and sends it whatever the server does. Nothing here waits for the server's flow control:
@@ -20,6 +21,7 @@ from typing import ClassVar, Protocol, cast
 
 from loadgen.continuity import Operation, Tally
 from loadgen.dialects import Conversation
+from loadgen.hints import why_dropped
 from loadgen.plan import Plan
 from loadgen.samples import Samples
 
@@ -28,6 +30,8 @@ __all__ = ["Halves", "Later", "Line", "Passing", "Unread", "now_ns"]
 now_ns = time.monotonic_ns
 
 _SMALL_BUFFER = 32_768  # bytes that the kernel may keep for a line that does not read
+_HEARD_ON = 100_000_000  # ns at least, after the last words over TLS
+_LOOK_S = 0.05
 _EARLY = 1_000_000  # ns: servers' timers count in milliseconds
 
 
@@ -75,6 +79,7 @@ class Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._leaving = False
         self._counted = False
+        self._cut = False
 
     @property
     def alive(self) -> bool:
@@ -112,11 +117,14 @@ class Line(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """A drop, unless the line was leaving."""
         self._transport = None
-        if not self._leaving:
+        if not self._counted:
             self._tally.now = now_ns()
-            why = str(error or "") or "the server closed the connection"
-            self._continuity.fault("dropped", -1, why)
-        self._count(dropped=not self._leaving)
+            rest = self._conversation.leftover()
+            if not self._leaving:
+                tls, first = self._crowd.plan.tls, not self._crowd.samples.done
+                why = why_dropped(error, rest, tls=tls, first=first)
+                self._continuity.fault("dropped", -1, why)
+            self._count(rest, dropped=not self._leaving)
         self._crowd.closed(self)
 
     def fill(self, now: int) -> None:
@@ -148,21 +156,32 @@ class Line(asyncio.Protocol):
             self._write(self._conversation.farewell())
             if transport.can_write_eof():
                 transport.write_eof()
-            else:  # TLS: nothing is heard after one's own end
-                transport.close()
+            else:
+                self._hear_on(self._tally.now)
+
+    def _hear_on(self, since: int) -> None:
+        """TLS: nothing is heard after one's own end, so that waits for what is still to come."""
+        if self._transport is None:
+            return
+        passed = now_ns() - since
+        self._cut = passed >= self._crowd.plan.grace_ns
+        if self._cut or (passed >= _HEARD_ON and not self._conversation.expects()):
+            self._transport.close()
+        else:
+            asyncio.get_running_loop().call_later(_LOOK_S, self._hear_on, since)
 
     def end(self) -> None:
         """The last call: nothing is heard any more, so what is owed is lost."""
         if self._transport is not None:
             self._transport.abort()
-        self._count(dropped=False)
-
-    def _count(self, *, dropped: bool) -> None:
-        if self._counted:
-            return
-        self._counted = True
-        if not self.owed and (rest := self._conversation.leftover()):
+        if not self._counted:
             self._tally.now = now_ns()
+            self._count(self._conversation.leftover(), dropped=False)
+
+    def _count(self, rest: bytes, *, dropped: bool) -> None:
+        """Once; the ``rest`` is of an open operation, or nobody asked for it."""
+        self._counted = True
+        if rest and not self.owed and not self._cut:
             detail = f"{len(rest)} bytes at the end that nobody asked for: {rest[:40]!r}"
             self._continuity.fault("corrupted", -1, detail)
         self._continuity.close(dropped=dropped)

@@ -13,6 +13,7 @@ from typing import cast
 from loadgen.continuity import Tally
 from loadgen.dialects import Opening, dialect
 from loadgen.fanout import Member
+from loadgen.hints import why_refused
 from loadgen.line import Line, Passing, now_ns
 from loadgen.pauses import Pauses
 from loadgen.plan import Plan
@@ -43,6 +44,7 @@ class Traffic:
         self.samples = Samples.empty()
         self.counted = array("q")
         self.members: list[Member] = []
+        self._rooms: dict[int, list[Member]] = {}
         self.left = array("q")
         self.late = array("q")
         self.end = self._last = 0
@@ -155,7 +157,7 @@ class Traffic:
                 line = await self._connect(number)
         except OSError as error:
             self.tally.now = now_ns()
-            self.tally.fault("refused", number, -1, str(error) or "no answer to the connect")
+            self.tally.fault("refused", number, -1, why_refused(error, tls=self.plan.tls))
             return None
         finally:
             self._dialling -= 1
@@ -170,7 +172,7 @@ class Traffic:
         def factory() -> Line:
             opening = Opening(
                 number, plan.payload, self._nonce, self.tally, self.counted, plan.url,
-                self.members, hears_out=secure is None,
+                self.members, self._rooms, alone=self.plan.processes == 1,
             )  # fmt: skip
             return self._scenario.line(self, number, self._converse(opening))
 
@@ -242,7 +244,8 @@ class Traffic:
     async def _leave(self) -> None:
         for line in [*self._lines]:
             line.leave()
-        await _at_most(_LEAVE_S, self._alone.wait())
+        hearing_on = self.plan.grace_ns / _SECOND if self.plan.tls else 0.0
+        await _at_most(_LEAVE_S + hearing_on, self._alone.wait())
         for line in [*self._lines]:
             line.end()
 

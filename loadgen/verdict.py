@@ -82,11 +82,11 @@ def _find_our_own(case: Case) -> Iterator[str]:
             f"the generator stood still for {report.paused_s:.2f} s: what it measured then is not "
             "the server's; run it on a machine with time to spare"
         )
+    why = next((f" ({each.detail})" for each in tally.examples), "")
     if not tally.connected:
-        why = next((f" ({each.detail})" for each in tally.examples), "")
         yield f"no connection to {report.plan.target} could be made{why}: is the server running?"
     elif not tally.answered:
-        yield "no operation was answered"
+        yield f"no operation was answered{why}"
     late, cpu = report.late["p99"] or 0.0, report.cpu_share
     behind = tally.issued < report.due * _SENT_AT_LEAST
     if behind and (cpu > _CPU_SHARE or late > _LATE_US):

@@ -16,7 +16,7 @@ from zlib import crc32
 
 from loadgen.continuity import Continuity, Operation, pattern
 from loadgen.dialects.conversation import Conversation, Opening
-from loadgen.fanout import Heard, Member
+from loadgen.fanout import Heard, Member, is_waiting
 
 __all__ = ["Chat"]
 
@@ -28,7 +28,16 @@ _OWN_WORDS = b"*"
 class Chat(Conversation):
     """One member of a room."""
 
-    __slots__ = ("_greeting", "_heard", "_hears_out", "_member", "_payload", "_rest", "continuity")
+    __slots__ = (
+        "_alone",
+        "_greeting",
+        "_heard",
+        "_member",
+        "_payload",
+        "_rest",
+        "_room",
+        "continuity",
+    )
 
     def __init__(self, opening: Opening) -> None:
         self.continuity = Continuity(opening.connection, opening.tally)
@@ -38,7 +47,9 @@ class Chat(Conversation):
         self._heard: dict[int, Heard] = {}
         self._member = Member(number, number // _ROOM, heard=self._heard)
         opening.members.append(self._member)
-        self._hears_out = opening.hears_out
+        self._room = opening.rooms.setdefault(number // _ROOM, [])
+        self._room.append(self._member)
+        self._alone = opening.alone
         self._rest = b""
 
     def greeting(self) -> bytes:
@@ -60,17 +71,18 @@ class Chat(Conversation):
         return [operation for operation in heard if operation is not None]
 
     def farewell(self) -> bytes:
-        """What the room was told until now is still to come, unless nobody listens any more."""
-        if self._hears_out:
-            self._member.until = self.continuity.tally.now
+        """What the room was told until now is still to come."""
+        self._member.until = self.continuity.tally.now
         return b""
+
+    def expects(self) -> bool:
+        """What its sender has heard and this one not; another process's senders nobody knows."""
+        return not self._alone or is_waiting(self._member, self._room)
 
     def leftover(self) -> bytes:
         """What is no line yet; it may be one that somebody said, which is then not lost besides."""
-        if self._rest and self._hears_out:
-            self._member.spoiled += 1
-            return self._rest
-        return b""
+        self._member.spoiled += bool(self._rest)
+        return self._rest
 
     def _judge(self, line: bytes) -> Operation | None:
         said = _SAID.fullmatch(line)

@@ -20,7 +20,8 @@ class Opening(msgspec.Struct, frozen=True):
     ``nonce`` sets the names of this run apart from those of another one on the same server.
     ``counted`` takes the values of a counter that all connections share, from 0; ``url`` is what
     http asks for. ``members`` takes what those of a room have heard of each other;
-    ``hears_out`` says that a line still reads after its last words.
+    ``rooms`` are the same by the number of the room; ``alone`` says that all
+    connections of the run are of this process.
     """
 
     connection: int
@@ -30,7 +31,8 @@ class Opening(msgspec.Struct, frozen=True):
     counted: array[int] = msgspec.field(default_factory=lambda: array("q"))
     url: str = "/echo"
     members: list[Member] = msgspec.field(default_factory=list)
-    hears_out: bool = True
+    rooms: dict[int, list[Member]] = msgspec.field(default_factory=dict)
+    alone: bool = True
 
 
 class Conversation(Protocol):
@@ -51,6 +53,10 @@ class Conversation(Protocol):
     def receive(self, data: bytes) -> Sequence[Operation]:
         """Judge what came, cut anywhere; return the operations that it settled."""
         raise NotImplementedError
+
+    def expects(self) -> bool:
+        """After the last words: whether something is still to come before the end."""
+        return False
 
     def leftover(self) -> bytes:
         """What came last and is no whole answer: where nothing is owed, nobody asked for it."""

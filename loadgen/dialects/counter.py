@@ -30,6 +30,7 @@ class SharedCounter(Conversation):
         "_incr",
         "_last",
         "_leaving",
+        "_left",
         "_rest",
         "_values",
         "continuity",
@@ -47,6 +48,7 @@ class SharedCounter(Conversation):
         self._last = 0
         self._rest = b""
         self._leaving = False
+        self._left = False
 
     def request(self, intended: int, sent: int) -> bytes:
         """The next INCR, the same each time."""
@@ -58,6 +60,10 @@ class SharedCounter(Conversation):
         *lines, self._rest = (self._rest + data).split(b"\r\n")
         settled = [self._judge(line) for line in lines]
         return [operation for operation in settled if operation is not None]
+
+    def expects(self) -> bool:
+        """The answer to the last word."""
+        return self._leaving and not self._left
 
     def leftover(self) -> bytes:
         """What is no whole answer yet."""
@@ -74,7 +80,9 @@ class SharedCounter(Conversation):
         several = len(pending) > 1
         again = several and good and int(number) == self._last
         if again or not pending:
-            if not self._leaving or line not in _FAREWELLS:
+            bye = self._leaving and not self._left and line in _FAREWELLS
+            self._left = self._left or bye
+            if not bye:
                 self.continuity.fault("duplicated", -1, f"nothing was asked: {line[:40]!r}")
             return None
         operation = self.continuity.settle(pending[0].sequence)

@@ -47,6 +47,7 @@ class KeyValue(Conversation):
         "_keys",
         "_last",
         "_leaving",
+        "_left",
         "_limit",
         "_payload",
         "_rest",
@@ -69,6 +70,7 @@ class KeyValue(Conversation):
         self._last: int | None = None
         self._rest = b""
         self._leaving = False
+        self._left = False
 
     def request(self, intended: int, sent: int) -> bytes:
         """The next command; what it must answer is remembered as the operation's body."""
@@ -94,6 +96,10 @@ class KeyValue(Conversation):
                 settled.append(operation)
         self._rest = data[at:]
         return settled
+
+    def expects(self) -> bool:
+        """The answer to the last word."""
+        return self._leaving and not self._left
 
     def leftover(self) -> bytes:
         """What is no whole answer yet."""
@@ -185,7 +191,8 @@ class KeyValue(Conversation):
             self._drift += ahead
 
     def _judge_farewell(self, answer: _Answer) -> None:
-        if answer.shape != b":":
+        again, self._left = self._left, True
+        if again or answer.shape != b":":
             self.continuity.fault("duplicated", -1, f"after the last answer: {_show(answer)}")
             return
         kept = (self.continuity.issued > _SET) + (self.continuity.issued > _INCR)

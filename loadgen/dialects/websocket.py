@@ -45,7 +45,18 @@ class _Messages(Echo):
 class WebSocket(Conversation):
     """One connection's messages."""
 
-    __slots__ = ("_asked", "_echo", "_key", "_open", "_owed", "_parts", "_rest", "continuity")
+    __slots__ = (
+        "_asked",
+        "_closed",
+        "_closing",
+        "_echo",
+        "_key",
+        "_open",
+        "_owed",
+        "_parts",
+        "_rest",
+        "continuity",
+    )
 
     def __init__(self, opening: Opening) -> None:
         self._echo = _Messages(opening)
@@ -53,6 +64,8 @@ class WebSocket(Conversation):
         self._key = base64.b64encode(os.urandom(16))
         self._asked = False
         self._open = False
+        self._closing = False
+        self._closed = False
         self._owed = b""
         self._parts: list[bytes] = []
         self._rest = b""
@@ -76,12 +89,17 @@ class WebSocket(Conversation):
         self._rest = data[at:]
         return settled
 
+    def expects(self) -> bool:
+        """The other half of the closing handshake."""
+        return self._closing and not self._closed
+
     def leftover(self) -> bytes:
         """What is no whole message yet, unless its first half was counted as one."""
         return b"".join([*self._parts, self._rest])
 
     def farewell(self) -> bytes:
         """The closing handshake begins."""
+        self._closing = self._open
         return masked(_CLOSE, _BYE) if self._open else b""
 
     def _handshake(self) -> bytes:
@@ -114,7 +132,9 @@ class WebSocket(Conversation):
             self._owed += masked(_PONG, payload)
         elif (first == _BEGUN and not self._parts) or (first in (_ON, _LAST) and self._parts):
             return self._part(first, payload)
-        elif first not in (_CLOSE, _PONG):  # after a close its connection ends: counted there
+        elif first == _CLOSE:  # what it ends is counted where connections are
+            self._closed = True
+        elif first != _PONG:
             self.continuity.fault("corrupted", -1, f"a frame that begins with {first:#04x}")
         return ()
 

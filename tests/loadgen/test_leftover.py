@@ -63,3 +63,25 @@ def test_half_an_answer_to_an_open_question_is_no_fault_besides(protocol: str) -
 def test_what_is_counted_as_garbage_is_not_counted_again_at_the_end(protocol: str) -> None:
     """One mistake is one fault."""
     assert settled_by(protocol, lambda a: [*a, b"!" * 200, b"!"]) == {"corrupted": 1}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "bye", "found"),
+    [
+        ("kv", b":2\r\n", {"duplicated": 1}),
+        ("counter", b":1\r\n", {"duplicated": 1}),
+    ],
+)
+def test_the_last_word_is_answered_once(protocol: str, bye: bytes, found: dict[str, int]) -> None:
+    """What is to be heard over TLS before the end is its answer; a second one nobody asked for."""
+    line, answers, tally = lined(protocol)
+    line.data_received(b"".join(answers))
+    talk = line._conversation
+    assert not talk.expects()
+    talk.farewell()
+    assert talk.expects()
+    line.data_received(bye)
+    assert not talk.expects()
+    assert faults(tally) == {}
+    line.data_received(bye)
+    assert faults(tally) == found
