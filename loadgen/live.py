@@ -6,6 +6,7 @@ the result alone is on standard output.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,9 +27,13 @@ Watching = Literal["auto", "live", "lines", "off"]
 
 _SECONDS_KEPT = 60
 _EVENTS_KEPT = 6
-_BESIDE, _COLUMNS_LEAST = 40, 10  # columns that stand beside a line of blocks, and what it has
+_BESIDE, _COLUMNS_LEAST = 34, 4  # columns that stand beside a line of blocks, and what it has
+_VERSIONS_SHOWN = 4
+_ONE_LINE = ("rate", "slowest", "event")  # what is cut where it is too long; the rest is folded
+_PLAIN_TERMINALS = ("", "dumb", "unknown")  # which can't draw anew
 _LINES = 20  # of plain text for a run, at most about so many, and not more than one in 5 s
 _LINE_EVERY_S = 5.0
+_BAR = 20  # columns
 
 Tone = Literal["", "good", "bad", "quiet"]
 _STYLES: dict[Tone, str] = {"": "", "good": "green", "bad": "bold red", "quiet": "dim"}
@@ -44,9 +49,10 @@ class Row(NamedTuple):
 
 @contextmanager
 def watching(plan: Plan, how: Watching, stream: TextIO) -> Iterator[OnProgress | None]:
-    """What to call once a second; None when nobody watches. Auto is live at a terminal."""
+    """What to call once a second; None when nobody watches. Auto is live at a terminal that can."""
     if how == "auto":
-        how = "live" if stream.isatty() else "lines"
+        able = stream.isatty() and os.environ.get("TERM", "") not in _PLAIN_TERMINALS
+        how = "live" if able else "lines"
     if how == "live":
         with _live(plan, stream) as show:
             yield show
@@ -63,9 +69,8 @@ def rows(history: Sequence[Moment]) -> Iterator[Row]:
     low, high = (min(known), max(known)) if known else (1.0, 1.0)
     yield Row("rate", f"{now.rate:>9,.0f} a second  {_heights(rates)}")
     yield Row("latency", _latency(now))
-    yield Row(
-        "slowest", f"{sparkline(slowest, low, high)}  {time_words(low)} to {time_words(high)}"
-    )
+    scale = f"{time_words(low)} to {time_words(high)}"
+    yield Row("slowest", f"{scale:<20}  {sparkline(slowest, low, high)}")
     if now.by_version:
         yield Row("versions", _versions(now))
     yield Row(
@@ -124,16 +129,17 @@ def _drawn(plan: Plan, history: Sequence[Moment]) -> RenderableType:
     from rich.text import Text
 
     now = history[-1]
-    head = Table.grid(padding=(0, 2))
+    title = Text(f"{plan.protocol} on {plan.target}", style="bold")
     passed = min(now.seconds, now.duration_s)
-    bar = ProgressBar(total=now.duration_s, completed=passed, width=30)
-    head.add_row(Text(f"{plan.protocol} on {plan.target}", style="bold"), bar,
-                 Text(f"{passed:.0f} of {now.duration_s:g} s"))  # fmt: skip
+    bar = ProgressBar(total=now.duration_s, completed=passed, width=_BAR)
+    head = Table.grid(padding=(0, 2))
+    head.add_row(Text(f"{passed:.0f} of {now.duration_s:.4g} s"), bar)
     body = Table.grid(padding=(0, 2))
     for row in rows(history):
-        text = Text(row.text, style=_STYLES[row.tone], no_wrap=True, overflow="ellipsis")
+        cut = row.label in _ONE_LINE
+        text = Text(row.text, style=_STYLES[row.tone], no_wrap=cut, overflow="ellipsis")
         body.add_row(Text(row.label, style="dim"), text)
-    return Group(head, body)
+    return Group(title, head, body)
 
 
 def _latency(moment: Moment) -> str:
@@ -142,11 +148,14 @@ def _latency(moment: Moment) -> str:
 
 
 def _versions(moment: Moment) -> str:
-    total = sum(moment.by_version.values())
-    return "  ".join(
-        f"v{version} {count:,} ({count / total:.0%})"
-        for version, count in moment.by_version.items()
-    )
+    """All answers of the newest, and what each has of those of the last second."""
+    lately = sum(moment.lately.values())
+    words = []
+    for version, count in [*moment.by_version.items()][-_VERSIONS_SHOWN:]:
+        share = moment.lately.get(version, 0) / lately if lately else 0.0
+        words.append(f"v{version} {count:,}" + (f" ({share:.0%} now)" if share else ""))
+    older = len(moment.by_version) - len(words)
+    return "  ".join(([f"{older} older"] if older else []) + words)
 
 
 def _ended(record: EventRecord) -> str:

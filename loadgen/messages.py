@@ -58,13 +58,17 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """So far; ``latencies`` (ns) are a sample of those since the last, ``worst`` is of them all."""
+    """So far; ``latencies`` (ns) are a sample of those since the last, ``worst`` is of them all.
+
+    ``at`` is when it was told (ns, CLOCK_MONOTONIC).
+    """
 
     answered: int
     faults: int
     by_version: dict[int, int] = {}
     latencies: list[int] = []
     worst: int = 0
+    at: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, tag=True):

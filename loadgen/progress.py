@@ -20,13 +20,16 @@ from loadgen.spread import Spread, spread
 __all__ = ["Moment", "OnProgress", "Recent", "merge_progress"]
 
 _KEPT_A_SLICE = 25
+_SECOND = 1_000_000_000
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """A second of a run, and all until now. Times are seconds of the run.
 
-    ``rate`` is answers a second, ``latency`` from the intended time, both of the last second;
-    ``happened`` are the events that have ended, ``happening`` those that have begun.
+    ``rate`` is answers a second, ``latency`` from the intended time, ``lately`` the answers of each
+    version, all of the last second; ``by_version`` are those until now; ``told`` is when the
+    processes said so (ns, CLOCK_MONOTONIC). ``happened`` are the events that have ended,
+    ``happening`` those that have begun.
     """
 
     seconds: float
@@ -38,6 +41,8 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     by_version: dict[int, int] = {}
     happened: tuple[EventRecord, ...] = ()
     happening: tuple[Event, ...] = ()
+    lately: dict[int, int] = {}
+    told: int = 0
 
 
 OnProgress = Callable[[Moment], None]
@@ -72,9 +77,16 @@ class Recent:
 
 
 def merge_progress(told: Sequence[Progress], seconds: float, before: Moment) -> Moment:
-    """What all processes have told, since ``before``."""
+    """What all processes have told, since ``before``.
+
+    They tell once a second by their own clocks: when none has, what was last told stands.
+    """
+    at = max((each.at for each in told), default=0)
+    if at <= before.told and before.told:
+        return msgspec.structs.replace(before, seconds=seconds)
+    by_version = _added(each.by_version for each in told)
     answered = sum(each.answered for each in told)
-    passed = seconds - before.seconds
+    passed = (at - before.told) / _SECOND if before.told else seconds
     latency = spread(latency for each in told for latency in each.latencies)
     worst = max((each.worst for each in told), default=0)
     if worst:
@@ -86,7 +98,9 @@ def merge_progress(told: Sequence[Progress], seconds: float, before: Moment) -> 
         faults=sum(each.faults for each in told),
         rate=max(0.0, (answered - before.answered) / passed) if passed > 0 else 0.0,
         latency=latency,
-        by_version=_added(each.by_version for each in told),
+        by_version=by_version,
+        lately={v: n - before.by_version.get(v, 0) for v, n in by_version.items()},
+        told=at,
     )
 
 

@@ -13,7 +13,7 @@ from loadgen.windows import Span
 __all__ = ["event_lines", "sparkline"]
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_COLUMNS = 48
+_COLUMNS = 36  # with the label before them and the figures after them it is a line of 80
 _SECOND = 1_000_000_000
 _BEFORE, _AFTER = 500_000_000, 500_000_000
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from loadgen.continuity import OPERATION_FAULTS
-from loadgen.report import EventReport, Report
+from loadgen.report import PERCENTILES, EventReport, Report, Spread
 from loadgen.verdict import Verdict
 from loadgen.wording import (
     ending,
     fault_words,
     quiet_window,
     quiet_words,
-    spread_words,
     stands_out,
     time_words,
     title_words,
@@ -24,9 +23,9 @@ from loadgen.wording import (
 __all__ = ["EVENTS_SHOWN", "render"]
 
 EVENTS_SHOWN = 12
-_LABEL = 13
+_LABEL, _CELL = 13, 10
 _NEXT: Final = {
-    10: "each kind is explained by docs/load.md; --report FILE draws when they came",
+    10: "docs/load.md explains each kind; --report FILE draws when they came",
     11: "--report FILE draws when it was slow, and how it is when nothing happens",
     12: "nothing is proved of the server: mend this first, then run it again",
     13: "netswap status says what serves now, netswap history why",
@@ -39,9 +38,8 @@ def render(report: Report, verdict: Verdict, sparks: Sequence[str] = ()) -> str:
     parts = (
         [title_words(report)],
         _traffic(report),
-        _windows(report),
+        _latencies(report),
         _events(report, sparks),
-        _generator(report),
         _examples(report),
         _verdict(verdict),
     )
@@ -56,11 +54,10 @@ def _traffic(report: Report) -> Iterator[str]:
     yield _line("faults", _faults(report))
     yield _line("connections", f"{tally.connected:,} connected, refused {tally.refused:,}, "
                 f"dropped {tally.dropped:,}")  # fmt: skip
-    yield _line("latency", f"{spread_words(report.latency)}  from the intended time")
-    if report.plan.rate is not None:  # in a closed loop both are the same
-        yield _line("service", f"{spread_words(report.service)}  from the send")
     if tally.by_version:
         yield _line("versions", version_words(tally.by_version))
+    own = f"{report.cpu_share:.0%} of a core in the busiest process, "
+    yield _line("generator", own + f"longest pause {time_words(report.paused_s * 1e6)}")
 
 
 def _faults(report: Report) -> str:
@@ -68,18 +65,32 @@ def _faults(report: Report) -> str:
     return fault_words(counts) or f"none of {len(counts)} kinds"
 
 
-def _windows(report: Report) -> Iterator[str]:
-    """The worst window of an event, beside how the run is else."""
-    worst, quiet = report.worst_event, quiet_window(report)
-    if worst is None:
-        return
-    wrong = f"  {fault_words(worst.faults)}" if worst.faults else ""
-    yield _line("worst window", f"{spread_words(worst.window)}  at {worst.start_s:.2f} s{wrong}")
-    quiet_one = spread_words(quiet.latency) + "  " if quiet is not None else ""
-    yield _line("quiet, worst", quiet_one + quiet_words(report))
-    yield _line("the rest", f"{spread_words(worst.rest)}  near no event")
+def _latencies(report: Report) -> Iterator[str]:
+    """A table: the whole run, and the worst window of an event beside how the run is else."""
+    yield _line("", "".join(f"{name:<{_CELL}}" for name, _ in PERCENTILES).rstrip())
+    for label, spread, note in (*_of_the_run(report), *_of_windows(report)):
+        cells = (time_words(value) for value in spread.values())
+        yield _line(label, "".join(f"{cell:<{_CELL}}" for cell in cells) + note)
+    if report.worst_event is not None and quiet_window(report) is None:
+        yield _line("quiet", quiet_words(report))
     if report.elsewhere:
-        yield _line("", f"{fault_words(report.elsewhere)}, near no event")
+        yield _line("", f"{fault_words(report.elsewhere)}: near no event")
+
+
+def _of_the_run(report: Report) -> Iterator[tuple[str, Spread, str]]:
+    yield "latency", report.latency, "from when due"
+    if report.plan.rate is not None:  # in a closed loop it is the same, and nothing is late
+        yield "service", report.service, "from the send"
+        yield "sent late", report.late, "by ourselves"
+
+
+def _of_windows(report: Report) -> Iterator[tuple[str, Spread, str]]:
+    worst, quiet = report.worst_event, quiet_window(report)
+    if worst is not None:
+        yield "worst window", worst.window, f"at {worst.start_s:.2f} s"
+        if quiet is not None:
+            yield "quiet, worst", quiet.latency, f"of {len(report.nulls)} windows"
+        yield "the rest", worst.rest, "near no event"
 
 
 def _events(report: Report, sparks: Sequence[str]) -> Iterator[str]:
@@ -94,18 +105,11 @@ def _events(report: Report, sparks: Sequence[str]) -> Iterator[str]:
 
 def _event(event: EventReport, blocks: str, report: Report) -> Iterator[str]:
     yield _line(f"at {event.start_s:.2f} s", f"{what_happened(event)}: {ending(event)}")
+    noticed = "stands out" if stands_out(event, report) else ""
+    if wrong := ", ".join(filter(None, (fault_words(event.faults), noticed))):
+        yield _line("", wrong)
     p99, worst = (time_words(event.window[name]) for name in ("p99", "max"))
-    wrong = f"  {fault_words(event.faults)}" if event.faults else ""
-    noticed = "  stands out" if stands_out(event, report) else ""
-    yield _line("", f"{blocks}p99 {p99}  max {worst}{wrong}{noticed}")
-
-
-def _generator(report: Report) -> Iterator[str]:
-    own = f"{report.cpu_share:.0%} of a core in the busiest process, "
-    own += f"longest pause {time_words(report.paused_s * 1e6)}"
-    if report.plan.rate is not None:
-        own += f", sent late: {spread_words(report.late)}"
-    yield _line("generator", own)
+    yield _line("", f"{blocks}p99 {p99}  max {worst}")
 
 
 def _examples(report: Report) -> Iterator[str]:

@@ -80,14 +80,7 @@ def quiet_words(report: Report) -> str:
     number = len(report.nulls)
     if number >= NULLS_NEEDED:
         return f"of {number} windows in which nothing happened"
-    taken = sum(
-        event.around.closes_s - event.around.opens_s for event in report.events if event.around
-    )
-    return (
-        f"{number} windows in which nothing happened are too few to compare with, it takes "
-        f"{NULLS_NEEDED}: events fill {taken:.3g} of {report.plan.duration_ns / 1e9:.4g} s; use a "
-        "longer --duration or --every"
-    )
+    return f"{number} windows, {NULLS_NEEDED} needed to compare: a longer --duration or --every"
 
 
 def stands_out(event: EventReport, report: Report) -> bool | None:

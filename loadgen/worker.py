@@ -12,6 +12,7 @@ from typing import Any
 
 import uvloop
 
+from loadgen.line import now_ns
 from loadgen.messages import (
     Assignment,
     Message,
@@ -110,7 +111,8 @@ async def _report_progress(traffic: Traffic) -> None:
             await asyncio.sleep(1 / _SLICES)
             recent.take()
         answered = len(traffic.samples.done)
-        _tell(Progress(answered, tally.faults(), tally.by_version, *recent.hand_over()))
+        latencies, worst = recent.hand_over()
+        _tell(Progress(answered, tally.faults(), tally.by_version, latencies, worst, now_ns()))
 
 
 def _tell(message: Message) -> None:

@@ -230,7 +230,7 @@ def _about_the_windows(report: Report) -> Element:
     quiet = quiet_window(report)
     p99 = "" if quiet is None else f"p99 {time_words(quiet.latency['p99'])} in the worst "
     words = quiet_words(report)
-    parts.append(f"When nothing happened: {p99}{words}." if p99 else f"{words.capitalize()}.")
+    parts.append(f"When nothing happened: {p99}{words}.")
     if quiet is not None:
         chance = len(report.events) / (len(report.nulls) + 1)
         parts.append(

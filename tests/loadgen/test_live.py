@@ -35,7 +35,7 @@ class Terminal(io.StringIO):
 def second(number: int, **more: object) -> Moment:
     moment = Moment(
         seconds=float(number), duration_s=6.0, answered=1000 * number, faults=0, rate=1000.0,
-        latency=LATENCY, by_version={1: 900 * number, 2: 100 * number},
+        latency=LATENCY, by_version={1: 900 * number, 2: 100 * number}, lately={1: 250, 2: 750},
     )  # fmt: skip
     return msgspec.structs.replace(moment, **more)
 
@@ -51,15 +51,18 @@ def test_the_view_has_rate_latency_versions_faults_and_events() -> None:
     text = dict(enumerate(row.text for row in shown))
     assert "1,000 a second  ██" in text[0]
     assert text[1] == "p50 100 us  p99 900 us  max 4 ms"
-    assert text[3] == "v1 1,800 (90%)  v2 200 (10%)"
+    assert text[3] == "v1 1,800 (25% now)  v2 200 (75% now)"
     assert shown[4] == Row("faults", "3", "bad")
     assert [row.tone for row in shown[5:]] == ["", "bad", "quiet"]
     assert text[6] == "push v2.py: exit 20 after 0.20 s"
     assert text[7] == "push v3.py: under way"
 
 
-def test_a_terminal_shows_the_view_and_leaves_nothing_behind() -> None:
+def test_a_terminal_shows_the_view_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It is drawn anew each second, and the summary comes to a clean screen."""
+    monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     with watching(PLAN, "auto", terminal) as show:
         assert show is not None
@@ -84,8 +87,52 @@ def test_the_view_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text) for text in last]
     lines = [line for text in frames for line in text.splitlines()]
     assert max(map(len, lines)) <= 80
-    assert any(line.count("█") == 40 for line in lines), "the blocks take what there is"
+    assert any(line.count("█") == 46 for line in lines), "the blocks take what there is"
     assert any(line.endswith("…") for line in lines)
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_nothing_that_matters_is_cut_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    """The slowest of the last second and all versions are there, on another line if need be."""
+    monkeypatch.setenv("COLUMNS", columns)
+    terminal = Terminal()
+    with watching(PLAN, "live", terminal) as show:
+        assert show is not None
+        show(second(1, latency={"p50": 1234.0, "p99": 56_789.0, "max": 123_456.0}))
+    text = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).split())
+    for words in ("verify on h:1", "1 of 6 s", "max 123 ms", "v2 100 (75% now)"):
+        assert words in text
+
+
+def test_a_terminal_that_can_not_draw_anew_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No escape sequence goes to a dumb one."""
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal()
+    with watching(PLAN, "auto", terminal) as show:
+        assert show is not None
+        show(second(5))
+    assert "5,000 answered" in terminal.getvalue()
+    assert "\x1b" not in terminal.getvalue()
+
+
+def test_without_colour_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR is kept: what is red is told in words, too."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal()
+    with watching(PLAN, "live", terminal) as show:
+        assert show is not None
+        show(second(1, faults=3, happened=(pushed_at(1000, 20),)))
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7][0-9;]*m", terminal.getvalue())
+    assert "exit 20" in terminal.getvalue()
+
+
+def test_of_many_versions_the_newest_are_shown() -> None:
+    """Those of a run with sixty pushes fit a line."""
+    many = dict.fromkeys(range(1, 61), 100)
+    shown = {row.label: row.text for row in rows([second(1, by_version=many, lately={60: 100})])}
+    assert shown["versions"] == "56 older  v57 100  v58 100  v59 100  v60 100 (100% now)"
 
 
 def test_elsewhere_there_are_some_lines() -> None:
@@ -125,15 +172,28 @@ def test_the_recent_worst_is_of_all_and_the_sample_is_small() -> None:
 
 def test_what_processes_tell_is_merged() -> None:
     """Counts add up, the rate is of the time since the last, the worst is the worst of all."""
-    before = Moment(seconds=1.0, duration_s=6.0, answered=100, faults=0)
+    before = Moment(
+        seconds=1.0, duration_s=6.0, answered=100, faults=0, by_version={1: 100}, told=10**9
+    )
     told = [
-        Progress(200, 1, {1: 150, 2: 50}, [1_000_000] * 99, 2_000_000),
-        Progress(100, 0, {2: 100}, [1_000_000], 5_000_000),
+        Progress(200, 1, {1: 150, 2: 50}, [1_000_000] * 99, 2_000_000, 2 * 10**9),
+        Progress(100, 0, {2: 100}, [1_000_000], 5_000_000, 3 * 10**9),
     ]
-    moment = merge_progress(told, 3.0, before)
+    moment = merge_progress(told, 3.1, before)
     assert (moment.answered, moment.faults, moment.rate) == (300, 1, 100.0)
     assert moment.by_version == {1: 150, 2: 150}
+    assert moment.lately == {1: 50, 2: 150}
     assert (moment.latency["p50"], moment.latency["max"]) == (1000.0, 5000.0)
+
+
+def test_who_has_told_nothing_new_has_not_stopped() -> None:
+    """Processes tell by their own clocks: a second in which none did shows the second before."""
+    told = [Progress(200, 0, {1: 200}, [1_000_000], 1_000_000, 10**9)]
+    first = merge_progress(told, 1.0, Moment(seconds=0.0, duration_s=6.0, answered=0, faults=0))
+    again = merge_progress(told, 2.0, first)
+    assert (again.seconds, again.rate, again.lately) == (2.0, 200.0, {1: 200})
+    still = [Progress(200, 0, {1: 200}, [], 0, 2 * 10**9)]
+    assert merge_progress(still, 2.0, first).rate == 0.0, "and this is a server that has stopped"
 
 
 def test_a_block_up_is_a_factor() -> None:

@@ -30,22 +30,22 @@ def test_the_worst_window_comes_before_the_events():
     go_wrong(seen, "dropped", 3100, 3100)
     go_wrong(seen, "unknown", 3100)
     told = lines(seen)
-    assert after("worst window", told).endswith("at 2.00 s  dropped 2, unknown 1")
-    assert after("quiet, worst", told).endswith("windows in which nothing happened")
+    assert after("worst window", told).endswith("at 2.00 s")
+    assert after("quiet, worst", told).endswith("windows")
     places = [next(k for k, line in enumerate(told) if word in line)
               for word in ("worst window", "at 2.00 s    push", "at 6.00 s    push")]  # fmt: skip
     assert places == sorted(places)
     assert after("at 2.00 s    push", told) == "v2.py: exit 0 after 0.20 s, seen for 0.90 s more"
-    assert told[places[1] + 1].endswith("dropped 2, unknown 1  stands out")
+    assert told[places[1] + 1].strip() == "dropped 2, unknown 1, stands out"
     assert told[places[2] + 1].endswith("p99 1 ms  max 90 ms")
+    assert max(map(len, told)) <= 80
 
 
 def test_too_few_quiet_windows_are_told_with_what_to_do():
     """Events that fill the run leave nothing to compare with, and no event stands out."""
     told = lines(steady_run(3, *(pushed_at(at) for at in range(300, 3000, 500))))
-    few = after("quiet, worst", told)
-    assert few.startswith("0 windows in which nothing happened are too few to compare with")
-    assert "of 3 s; use a longer --duration or --every" in few
+    few = after("quiet", told)
+    assert few == "0 windows, 5 needed to compare: a longer --duration or --every"
     assert not [line for line in told if "stands out" in line]
 
 
