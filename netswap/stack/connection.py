@@ -305,23 +305,13 @@ class Connection(Implementation[S], Generic[S]):
     @classmethod
     def following(cls, old: Any, state: State) -> Self:
         """A new object, of another kind than ``old``, for the same transport."""
-        new: Any = cls.__new__(cls)
-        new.host = old.host
-        new.listener = old.listener
-        new.peername = old.peername
-        new.transport = old.transport
-        new.half_closed = old.half_closed
-        new.reading_paused = old.reading_paused
-        new.writing_paused = old.writing_paused
-        new.state = state
-        new.entry = new.host.table.create(cls.kind)
+        table = old.host.table
+        entry = table.create(cls.kind)
         try:
-            new._bind()
-            new._wire()
+            return cls.successor(old, state, entry)
         except BaseException:
-            new.host.table.remove(new.entry)
+            table.remove(entry)
             raise
-        return new  # type: ignore[no-any-return]  # typed Any as in ``successor``
 
     def begin_after(self, kept: bytes) -> None:
         """Enter the table and have the transport; ``kept`` is what the object before was left."""
@@ -333,11 +323,13 @@ class Connection(Implementation[S], Generic[S]):
         self.host.guarded(self.entry, "take_up", kept)
 
     @classmethod
-    def successor(cls, old: Any, state: State) -> Self:
-        """The object that is to follow ``old``; what the transport told the old one moves along."""
+    def successor(cls, old: Any, state: State, entry: Entry | None = None) -> Self:
+        """The object that is to follow ``old``; what the transport told the old one moves along.
+
+        With an ``entry`` of its own it begins with timers and parts of its own, too.
+        """
         new: Any = cls.__new__(cls)
         new.host = old.host
-        new.entry = old.entry
         new.state = state
         new.listener = old.listener
         new.peername = old.peername
@@ -345,12 +337,18 @@ class Connection(Implementation[S], Generic[S]):
         new.half_closed = old.half_closed
         new.reading_paused = old.reading_paused
         new.writing_paused = old.writing_paused
+        if entry is not None:
+            new.entry = entry
+            new._bind()
+            new._wire()
+            return new  # type: ignore[no-any-return]  # typed Any so that this path has no casts
+        new.entry = old.entry
         new._timers = old._timers
         if cls.uses:
             new._bind_after(old)
         else:
             new.write = old.transport.write
-        return new  # type: ignore[no-any-return]  # typed Any so that this path has no casts
+        return new  # type: ignore[no-any-return]  # the same
 
     def take_over(self, old: Any) -> None:
         """Point the transport and the output here; parts that are not used any more go."""
