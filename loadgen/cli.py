@@ -52,6 +52,9 @@ from loadgen.verdict import USAGE, Verdict, judge
 __all__ = ["main"]
 
 _INTERRUPTED = 130
+_INTERRUPTED_WORDS = (
+    "interrupted: nothing is proved, no file is written; TERM ends a run in order, with its report"
+)
 
 
 class _Parsed(click.ParamType[object]):
@@ -255,7 +258,7 @@ def run(context: click.Context, /, **asked: Any) -> None:
     except PlanError as error:
         raise click.UsageError(str(error)) from error
     except (KeyboardInterrupt, asyncio.CancelledError):
-        click.echo("interrupted: nothing is proved", err=True)
+        click.echo(_INTERRUPTED_WORDS, err=True)
         context.exit(_INTERRUPTED)
     report = build_report(seen)
     verdict = judge(report, asked["thresholds"])

@@ -38,7 +38,8 @@ class Observation(msgspec.Struct):
     about ourselves: what makes the run invalid whatever the server did. ``counted`` are the values
     that the shared counter gave, from 0; ``paused_ns`` is the longest that a process stood still;
     ``members`` what those of a room heard; ``left`` who is gone, and when, in pairs; ``late`` how
-    late we were ourselves (ns) in a scenario whose operations wait for the server, too.
+    late we were ourselves (ns) in a scenario whose operations wait for the server, too;
+    ``asked_ns`` the duration that was asked for, of a run that was ended before it.
     """
 
     plan: Plan
@@ -54,6 +55,7 @@ class Observation(msgspec.Struct):
     members: list[Member] = msgspec.field(default_factory=list)
     left: array[int] = msgspec.field(default_factory=lambda: array("q"))
     late: array[int] = msgspec.field(default_factory=lambda: array("q"))
+    asked_ns: int = 0
 
 
 class _Worker:
@@ -132,6 +134,7 @@ def _stopped_by_term(seen: Observation, workers: list[_Worker]) -> Iterator[None
         now = time.monotonic_ns()
         duration = max(1, now - (seen.start or now))
         if duration < seen.plan.duration_ns:
+            seen.asked_ns = seen.plan.duration_ns
             seen.plan = msgspec.structs.replace(seen.plan, duration_ns=duration)
             for worker in workers:
                 worker.tell(Stop(now))

@@ -66,7 +66,7 @@ class EventReport(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """A run, told. ``due`` is what an open loop had to send; ``cpu_s`` seconds by process;
     ``paused_s`` the longest that one of them stood still; ``elsewhere`` the faults in no event's
-    window, when there are events.
+    window, when there are events; ``asked_s`` the time before which the run was ended, else 0.
     """
 
     plan: Plan
@@ -83,6 +83,7 @@ class Report(msgspec.Struct, frozen=True):
     nulls: list[Window] = []
     paused_s: float = 0.0
     elsewhere: dict[str, int] = {}
+    asked_s: float = 0.0
 
     @property
     def worst_event(self) -> EventReport | None:
@@ -118,6 +119,7 @@ def build_report(seen: Observation) -> Report:
         cpu_s=[round(busy / _SECOND, 3) for busy in seen.busy_ns],
         trouble=seen.trouble,
         paused_s=round(seen.paused_ns / _SECOND, 3),
+        asked_s=seen.asked_ns / _SECOND,
         **_around(seen, records, tally),
     )
 

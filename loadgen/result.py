@@ -17,7 +17,7 @@ import msgspec
 
 from loadgen.conductor import Observation
 from loadgen.continuity import CONNECTION_FAULTS, FAULTS
-from loadgen.plan import Plan, PlanError
+from loadgen.plan import PlanError
 from loadgen.report import EventReport, Rate, Report, Spread
 from loadgen.timeline import Buckets, curve, whole_run
 from loadgen.verdict import Verdict
@@ -79,7 +79,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     that they were within. ``null_windows`` are stretches in which nothing happened, as long as
     those of events. ``timeline`` has columns, one value a bucket. ``paused_s`` is the longest
     time that the generator stood still. ``faults_elsewhere`` came in no event's window, in a run
-    that has events.
+    that has events. ``asked_s`` is the duration before which a run was ended, else null.
     """
 
     schema: Literal["netswap/1"]
@@ -110,6 +110,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     service_curve: list[list[float]]
     paused_s: float = 0.0
     faults_elsewhere: dict[str, int] = {}
+    asked_s: float | None = None
 
 
 def build_result(seen: Observation, report: Report, verdict: Verdict) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def build_result(seen: Observation, report: Report, verdict: Verdict) -> dict[st
     parts = (
         {"schema": SCHEMA, "verdict": verdict.name, "exit_code": verdict.exit_code},
         {"reasons": verdict.reasons},
-        _asked(report.plan),
+        _asked(report),
         _counted(report),
         _measured(report),
         {
@@ -131,13 +132,15 @@ def build_result(seen: Observation, report: Report, verdict: Verdict) -> dict[st
     return plain
 
 
-def _asked(plan: Plan) -> dict[str, Any]:
+def _asked(report: Report) -> dict[str, Any]:
+    plan = report.plan
     return {
         "protocol": plan.protocol,
         "target": plan.target,
         "scenario": plan.way,
         "loop": "closed" if plan.rate is None else "open",
         "duration_s": plan.duration_ns / _SECOND,
+        "asked_s": report.asked_s or None,
         "processes": plan.processes,
         "payload": plan.payload,
     }

@@ -11,6 +11,7 @@ from loadgen.windows import NULLS_NEEDED, Window
 __all__ = [
     "ending",
     "fault_words",
+    "plan_words",
     "quiet_window",
     "quiet_words",
     "spread_words",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 _VERSIONS_TOLD = 6
+_SECOND = 1_000_000_000
 _SEEN_LONGER_S = 0.05  # after its end: below it nobody would say that it went on
 
 
@@ -43,9 +45,16 @@ def spread_words(spread: Spread) -> str:
 def title_words(report: Report) -> str:
     """What was run, in a line."""
     plan = report.plan
+    return f"{plan.protocol} on {plan.target} for {plan_words(report)}"
+
+
+def plan_words(report: Report) -> str:
+    """How long, in which way, by how many; and when it was ended early."""
+    plan = report.plan
     some = f"{plan.processes} load process{'es' if plan.processes > 1 else ''}"
+    early = f", ended before its {report.asked_s:.4g} s" if report.asked_s else ""
     return (
-        f"{plan.protocol} on {plan.target} for {plan.duration_ns / 1e9:.4g} s: {plan.way}, "
+        f"{plan.duration_ns / _SECOND:.4g} s{early}: {plan.way}, "
         f"{plan.connections:,} connections, {some}"
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.servers import ROOT
-from benchmarks.timelines.servers import SERVERS, find, serving
+from benchmarks.timelines.servers import RELOAD, SERVERS, find, serving
 
 LOAD = ("--protocol", "http", "--scenario", "loyal", "--connections", "40")
 NO_FAULTS = ("issued", "answered")
@@ -50,10 +50,16 @@ def _parse() -> argparse.Namespace:
 
 
 def _load(asked: argparse.Namespace, folder: Path, port: int, saved: Path) -> None:
-    reload = shlex.join([sys.executable, "-m", "benchmarks.timelines.reload", str(folder)])
     words = ["run", *LOAD, "--port", str(port), "--rate", f"{asked.rate:g}"]
     words += ["--duration", f"{asked.duration:g}s", "--every", f"{asked.every:g}s"]
-    words += ["--run", reload, "--save", str(saved), "--report", str(saved.with_suffix(".html"))]
+    words += [
+        "--run",
+        shlex.join([str(folder / RELOAD)]),
+        "--save",
+        str(saved),
+        "--report",
+        str(saved.with_suffix(".html")),
+    ]
     _loadgen(*words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -12,12 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.servers import free_port, running
+from benchmarks.servers import ROOT, free_port, running
 
-__all__ = ["CARD", "SERVERS", "Server", "find", "serving", "write_site"]
+__all__ = ["CARD", "RELOAD", "SERVERS", "Server", "find", "serving", "write_site"]
 
 CARD = "server.json"
 """In a server's folder: the words that make it take new code, and the version that it has."""
+
+RELOAD = "reload"
+"""In a server's folder: the command that gives it the next version. Reports have its name."""
 
 _SITE = Path(__file__).with_name("site.py")
 
@@ -76,6 +80,13 @@ def write_site(folder: Path, version: int) -> None:
     (folder / "site_app.py").write_text(changed, encoding="utf-8")
 
 
+def _write_reload(folder: Path) -> None:
+    words = [sys.executable, "-m", "benchmarks.timelines.reload", str(folder)]
+    command = folder / RELOAD
+    command.write_text(f"#!/bin/sh\ncd {shlex.quote(str(ROOT))} && exec {shlex.join(words)}\n")
+    command.chmod(0o755)
+
+
 @contextmanager
 def serving(server: Server, program: str) -> Iterator[tuple[Path, int]]:
     """The server, ready: its folder and its port."""
@@ -88,4 +99,5 @@ def serving(server: Server, program: str) -> Iterator[tuple[Path, int]]:
             push = [part.format(folder=folder) for part in server.push.split()]
             tell = [program, *push] if push else ["kill", "-HUP", str(process.pid)]
             (folder / CARD).write_text(json.dumps({"version": 1, "words": tell}))
+            _write_reload(folder)
             yield folder, port

@@ -17,6 +17,7 @@ from loadgen.verdict import Verdict
 from loadgen.wording import (
     ending,
     fault_words,
+    plan_words,
     quiet_window,
     quiet_words,
     spread_words,
@@ -66,16 +67,14 @@ def body(report: Report, verdict: Verdict, drawing: Drawing) -> Iterator[Element
 
 
 def _head(report: Report, verdict: Verdict) -> Element:
-    plan = report.plan
-    pace = "as fast as it goes" if plan.rate is None else f"{plan.rate:,.0f} operations a second"
-    words = (
-        f"{plan.way}, {plan.connections:,} connections, {pace}, {plan.duration_ns / 1e9:.4g} s, "
-        f"{plan.processes} load process{'es' if plan.processes > 1 else ''}"
-    )
     badge = el("p", el("strong", verdict.name), f" exit {verdict.exit_code}",
                class_="verdict", data_code=str(verdict.exit_code))  # fmt: skip
     reasons = el("ul", *(el("li", reason) for reason in verdict.reasons), class_="reasons")
-    head = el("header", el("div", el("h1", title(report)), el("p", words, class_="quiet")), badge)
+    head = el(
+        "header",
+        el("div", el("h1", title(report)), el("p", plan_words(report), class_="quiet")),
+        badge,
+    )
     if verdict.reasons:
         head.append(reasons)
     return head

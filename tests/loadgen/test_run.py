@@ -305,6 +305,7 @@ def test_told_to_end(
     assert (running.returncode, report["verdict"]) == (0, "pass"), report
     assert report["counts"]["issued"] == report["counts"]["answered"] > 0
     assert 0.1 < report["duration_s"] < 30
+    assert report["asked_s"] == 60
     assert len(report["events"]) == 1
 
 

@@ -8,7 +8,7 @@ from loadgen.report import build_report
 from loadgen.summary import EVENTS_SHOWN, render
 from loadgen.thresholds import parse_threshold
 from loadgen.verdict import judge
-from tests.loadgen.seen import go_wrong, pushed_at, steady_run
+from tests.loadgen.seen import SECOND, go_wrong, pushed_at, steady_run
 
 
 def lines(seen, *thresholds):
@@ -73,3 +73,11 @@ def test_each_failure_says_what_to_do_next(code, words):
     assert ("next:" in told[-1]) == bool(code)
     assert words in told[-1]
     assert len(told) - verdict == (3 if code else 1)
+
+
+def test_a_run_that_was_ended_early_says_so():
+    """How long it was, and how long it was to be."""
+    seen = steady_run(3)
+    assert lines(seen)[0] == "verify on h:1 for 3 s: steady, 2 connections, 1 load process"
+    seen.asked_ns = 60 * SECOND
+    assert "for 3 s, ended before its 60 s: steady" in lines(seen)[0]
