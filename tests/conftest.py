@@ -14,6 +14,7 @@ import asyncio
 import gc
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +25,10 @@ from typing import Any
 import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
+
+# Where it is set, each process of ours compiles all of netswap before it begins: half its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Of make test, the same examples on every run; make fuzz looks for new ones.
 settings.register_profile("test", deadline=None, derandomize=True, print_blob=True)
