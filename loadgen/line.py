@@ -95,6 +95,7 @@ class Line(asyncio.Protocol):
         """Open."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's derives from nothing
         self._write: Callable[[bytes], None] = self._transport.write
+        self._conversation.opened(self._say)
         greeting = self._conversation.greeting()
         if greeting:
             self._write(greeting)
@@ -178,6 +179,10 @@ class Line(asyncio.Protocol):
             self._tally.now = now_ns()
             self._count(self._conversation.leftover(), dropped=False)
 
+    def _say(self, words: bytes) -> None:
+        if self.alive and self._transport is not None and not self._transport.is_closing():
+            self._write(words)
+
     def _count(self, rest: bytes, *, dropped: bool) -> None:
         """Once; the ``rest`` is of an open operation, or nobody asked for it."""
         self._counted = True
@@ -200,6 +205,22 @@ class Halves(Line):
         super().__init__(crowd, connection, conversation)
         self._waiting: deque[int] = deque()
         self._other_half = b""
+        self._begun: Operation | None = None  # of which only half is sent
+        self._due = 0
+        self._blamed: set[int] = set()
+        self._continuity.blamed = self._blamed
+        self._receive = self._receive_whole
+
+    def _receive_whole(self, data: bytes) -> Sequence[Operation]:
+        settled = self._conversation.receive(data)
+        begun = self._begun
+        if begun is not None and any(operation is begun for operation in settled):
+            self._begun = None
+            if begun.sequence not in self._blamed:  # an error may come at once
+                detail = "was answered when half of it was sent"
+                self._continuity.fault("early", begun.sequence, detail)
+        self._blamed.clear()
+        return settled
 
     def fill(self, now: int) -> None:
         """Closed loop: the next one when the last is answered."""
@@ -212,11 +233,19 @@ class Halves(Line):
         self._waiting.extend(due + self._crowd.plan.hold_ns for due in intended)
         self._begin()
 
+    def _say(self, words: bytes) -> None:
+        if self._other_half:  # in the middle of a request nothing else can be said
+            self._other_half += words
+        else:
+            super()._say(words)
+
     def _begin(self) -> None:
         if self._other_half or not self._waiting or not self.alive:
             return
-        due = self._waiting.popleft()
+        due = self._due = self._waiting.popleft()
         request = self._request(due, due)
+        self._begun = self._pending[-1]
+        self._begun.intended = self._begun.sent = now_ns()  # if it is answered too early
         cut = len(request) // 2
         self._write(request[:cut])
         self._other_half = request[cut:]
@@ -227,10 +256,10 @@ class Halves(Line):
         other_half, self._other_half = self._other_half, b""
         if not self.alive:
             return
-        operation = self._pending[-1]
-        operation.sent = now_ns()
-        if self._depth:  # a closed loop's is due when it is sent
-            operation.intended = operation.sent
+        operation, self._begun = self._begun, None
+        if operation is not None:
+            operation.sent = now_ns()  # a closed loop's is due when it is sent
+            operation.intended = operation.sent if self._depth else self._due
         self._write(other_half)
         self._begin()
 

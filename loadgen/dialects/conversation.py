@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -45,6 +45,12 @@ class Conversation(Protocol):
     def greeting(self) -> bytes:
         """The first words, when the connection is there; not an operation."""
         return b""
+
+    def opened(self, say: Callable[[bytes], None]) -> None:
+        """Take a way to answer at once what is no operation, a ping: ``say`` puts words between two
+        requests, and none after the farewell.
+        """
+        return
 
     def request(self, intended: int, sent: int) -> bytes:
         """Open the next operation and return its bytes."""

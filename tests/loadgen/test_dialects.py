@@ -250,16 +250,60 @@ def test_kv_leaves_no_key_behind() -> None:
     assert faults(talk.continuity.tally) == {}
 
 
-def test_a_websocket_answers_pings_and_says_farewell() -> None:
-    """With the next message; a close is the connection's end, which is counted elsewhere."""
+def unmasked(frame: bytes) -> bytes:
+    """A short frame of a client, as one of a server."""
+    mask, body = frame[2:6], frame[6:]
+    return frame[:1] + bytes([len(body)]) + bytes(b ^ mask[k % 4] for k, b in enumerate(body))
+
+
+def test_a_websocket_answers_pings_at_once_and_says_farewell() -> None:
+    """Between two messages, whether another one is asked or not; nothing after the farewell."""
+    assert converse("websocket", 2)[0].farewell() == b""
     talk, answers = converse("websocket", 2)
-    assert talk.farewell() == b""
-    settled = talk.receive(answers[0] + b"\x89\x02hi" + answers[1] + b"\x88\x02\x03\xe8")
+    said: list[bytes] = []
+    talk.opened(said.append)
+    settled = talk.receive(answers[0] + b"\x89\x02hi" + answers[1])
     assert [row.sequence for row in settled] == [0, 1]
-    pong, bye = talk.request(2, 2)[:8], talk.farewell()
-    assert (pong[:2], bye[:2]) == (b"\x8a\x82", b"\x88\x82")
-    assert bytes(a ^ b for a, b in zip(pong[2:4], pong[6:8], strict=True)) == b"hi"
+    assert [unmasked(frame) for frame in said] == [b"\x8a\x02hi"]
+    assert unmasked(talk.farewell()) == b"\x88\x02\x03\xe8"
+    assert talk.receive(b"\x89\x02hi" + b"\x88\x02\x03\xe8") == []
+    assert len(said) == 1
     assert faults(talk.continuity.tally) == {}
+
+
+def test_a_websocket_closes_when_the_server_wants_it() -> None:
+    """A server that waits for that can end the connection, which is counted as a drop."""
+    talk, answers = converse("websocket", 2)
+    said: list[bytes] = []
+    talk.opened(said.append)
+    talk.receive(b"".join(answers) + b"\x88\x02\x03\xf4" + b"\x89\x00")
+    assert [unmasked(frame) for frame in said] == [b"\x88\x02\x03\xf4"]
+    assert talk.farewell() == b""
+
+
+def test_a_websocket_of_frames_with_a_mask_is_wrong() -> None:
+    """RFC 6455, 5.1: a server masks nothing; the frames after it are judged."""
+    talk, answers = converse("websocket", 2)
+    talk.receive(answers[0] + b"\x82\x83abcdxyz" + answers[1])
+    talk.continuity.close(dropped=False)
+    assert faults(talk.continuity.tally) == {"corrupted": 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        pytest.param(b"Accept: ", b"Accept:", 0, id="no space"),
+        pytest.param(b"Accept: ", b"ACCEPT: \t ", 0, id="more of it"),
+        pytest.param(b"\r\n\r\n", b" \r\n\r\n", 0, id="behind it"),
+        pytest.param(b"=\r\n\r\n", b"x\r\n\r\n", 1, id="another key"),
+        pytest.param(b"Upgrade", b"Sec-WebSocket-Extensions: x\r\nUpgrade", 1, id="an extension"),
+    ],
+)
+def test_the_handshake_of_a_websocket(old: bytes, new: bytes, found: int) -> None:
+    """White space round a field's value means nothing; the value is what was asked for."""
+    talk, answers = converse("websocket", 1)
+    assert len(talk.receive(answers[0].replace(old, new, 1))) == 1 - found
+    assert faults(talk.continuity.tally) == ({"corrupted": 1} if found else {})
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.conductor import Observation
-from loadgen.continuity import Operation
+from loadgen.continuity import FAULTS, Operation
 from loadgen.dialects.framed import Echo
 from loadgen.line import Line
 from loadgen.pace import Pacing, Profile, Waves, levels, slopes
@@ -230,6 +230,80 @@ async def test_slow_sends_halves(rate: float | None) -> None:
         start = seen.start or 0
         due = [start + 50 * MS + k * 50 * MS for k in range(5)]
         assert sorted(seen.samples.intended) == due
+
+
+class Hasty(Server):
+    """Says ``words`` when it has the first half of a request, once a connection."""
+
+    def __init__(self, words: bytes) -> None:
+        super().__init__(PROTOCOLS["kv"], "none")
+        self.words = words
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(self.words)
+        self.words = b""
+        super().data_received(data)
+
+
+@on_uvloop
+@pytest.mark.parametrize("rate", [20.0, None])
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        pytest.param(b"-ERR too slow\r\n", {"corrupted": 1, "duplicated": 1}, id="error"),
+        pytest.param(b"+OK\r\n", {"early": 1, "duplicated": 1}, id="guessed"),
+    ],
+)
+async def test_slow_sees_an_answer_to_half_a_question(
+    rate: float | None, words: bytes, found: dict[str, int]
+) -> None:
+    """It is a fault, and so is the one that comes when all is sent; no latency is below nothing."""
+    asked = {"scenario": "slow", "hold_ns": 50 * MS, "connections": 1, "rate": rate}
+    seen = await served(lambda: Hasty(words), protocol="kv", **asked)
+    faults = {name: getattr(seen.tally, name) for name in FAULTS}
+    assert {name: count for name, count in faults.items() if count} == found
+    assert len(seen.samples.done) >= 2
+    rows = zip(seen.samples.done, seen.samples.sent, seen.samples.intended, strict=True)
+    assert all(done >= max(sent, intended) for done, sent, intended in rows)
+
+
+class Polite(Echo):
+    """Answers a question of the server's in the middle of its own."""
+
+    def opened(self, say: Callable[[bytes], None]) -> None:
+        self.say = say
+
+    def receive(self, data: bytes) -> Sequence[Operation]:
+        if data == b"?":
+            self.say(b"!")
+            return ()
+        return super().receive(data)
+
+
+@on_uvloop
+async def test_slow_says_nothing_in_the_middle_of_a_request() -> None:
+    """What has to be said at once, a pong, comes after the other half."""
+    heard: list[bytes] = []
+
+    class Curious(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport, self.stream = cast(asyncio.Transport, transport), b""
+
+        def data_received(self, data: bytes) -> None:
+            self.stream += data
+            if len(self.stream) < 52:
+                self.transport.write(b"?")
+            else:
+                heard.append(self.stream)
+                self.transport.write(self.stream[:52])
+                self.stream = b""
+
+    own = f"{__name__}:Polite"
+    asked = {"scenario": "slow", "hold_ns": 50 * MS, "connections": 1, "rate": 10.0}
+    seen = await served(Curious, protocol=own, **asked)
+    assert seen.tally.faults() == 0, seen.tally.examples
+    assert [words[52:] for words in heard] == [b"!"] * seen.tally.answered
+    assert heard
 
 
 @on_uvloop
