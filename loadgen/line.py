@@ -242,17 +242,23 @@ class Halves(Line):
     def _begin(self) -> None:
         if self._other_half or not self._waiting or not self.alive:
             return
-        due = self._due = self._waiting.popleft()
-        request = self._request(due, due)
+        self._due = self._waiting.popleft()
+        request = self._request(self._due, self._due)
         self._begun = self._pending[-1]
         self._begun.intended = self._begun.sent = now_ns()  # if it is answered too early
         cut = len(request) // 2
         self._write(request[:cut])
         self._other_half = request[cut:]
-        seconds = max(due - now_ns(), 0) / 1_000_000_000
+        self._wait()
+
+    def _wait(self) -> None:
+        seconds = max(self._due - now_ns(), 0) / 1_000_000_000
         asyncio.get_running_loop().call_later(seconds, self._complete)
 
     def _complete(self) -> None:
+        if now_ns() < self._due:  # uvloop's timers may be a millisecond early
+            self._wait()
+            return
         other_half, self._other_half = self._other_half, b""
         if not self.alive:
             return
