@@ -30,8 +30,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import structlog
-
 from netswap.blame import describe
 from netswap.firsterror import FirstError
 
@@ -129,6 +127,8 @@ def _close_now(closing: Coroutine[Any, Any, None]) -> None:
     except StopIteration:
         return
     except Exception as error:
+        import structlog  # a tenth of a second, and most that import this never come here
+
         message = "what an application has kept was not closed"
         structlog.get_logger().error("loop_exception", message=message, error=describe(error))
     finally:

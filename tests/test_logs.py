@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -65,3 +67,29 @@ def test_a_log_that_nobody_reads_is_lost_and_nothing_else(monkeypatch: pytest.Mo
         monkeypatch.undo()
         with pytest.raises(BrokenPipeError):
             broken.close()
+
+
+def test_a_process_that_logs_starts_without_rich() -> None:
+    """Whatever it imports first; what an author's module asks for is there afterwards."""
+    code = (
+        "import sys, netswap.worker.__main__, netswap.commands.serve\n"
+        "print('structlog' in sys.modules, 'rich' in sys.modules)\n"
+        "from rich.traceback import Traceback; print(Traceback.__module__)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True", "False", "rich.traceback"]
+
+
+def test_a_failure_is_logged_with_its_frames(capsys: pytest.CaptureFixture[str]) -> None:
+    """File, line and name of each, as JSON and for people."""
+    for form in ("json", "console"):
+        configure_logs("info", form)
+        try:
+            raise LookupError("nowhere")
+        except LookupError:
+            structlog.get_logger().exception("worker_failed")
+    first, *rest = capsys.readouterr().err.splitlines()
+    (stack,) = json.loads(first)["exception"]
+    assert (stack["exc_type"], stack["exc_value"]) == ("LookupError", "nowhere")
+    assert stack["frames"][0]["name"] == "test_a_failure_is_logged_with_its_frames"
+    assert rest[-1] == "LookupError: nowhere"

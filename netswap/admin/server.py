@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from netswap.admin.requests import (
@@ -27,6 +26,7 @@ from netswap.admin.requests import (
 )
 from netswap.admin.socket import bind_admin_socket, may_speak
 from netswap.errors import AuthorError, UsageError
+from netswap.logs import get_logger
 from netswap.modules import Bundle
 from netswap.options import Options
 from netswap.outcome import Outcome
@@ -35,7 +35,7 @@ from netswap.unixsocket import peer_of
 
 __all__ = ["AdminServer"]
 
-log = structlog.get_logger("netswap.admin")
+log = get_logger("netswap.admin")
 
 R = TypeVar("R", bound=Options | PromoteRequest | BlockersRequest | CertificatesRequest)
 Tell = Callable[[Progress], None]

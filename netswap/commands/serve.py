@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 import msgspec
-import structlog
 
 from netswap.admin.server import AdminServer
 from netswap.admin.socket import AdminSocketError
@@ -20,14 +19,14 @@ from netswap.commands.options import Link
 from netswap.commands.reload import reloading
 from netswap.config import SETTINGS, Config, check, flag, is_switch, load_config
 from netswap.errors import NetswapError, UsageError
-from netswap.logs import configure_logs, format_for
+from netswap.logs import configure_logs, format_for, get_logger
 from netswap.outcome import Outcome
 from netswap.supervisor import Supervisor
 from netswap.supervisor.certificates import check_files
 
 __all__ = ["serve"]
 
-log = structlog.get_logger("netswap.serve")
+log = get_logger("netswap.serve")
 
 _NOT_STARTED = "none was started"
 _SEVERAL = ("listen", "load", "proxy", "static", "tls")

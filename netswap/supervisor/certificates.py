@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 
 from netswap.address import listener_name, of_listener
 from netswap.channel import messages
 from netswap.config import Config
 from netswap.errors import UsageError
 from netswap.events import Refusal, Stage
+from netswap.logs import get_logger
 from netswap.outcome import Outcome
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.lifecycle import WorkerState
@@ -35,7 +35,7 @@ from netswap.tls import Terms, TlsFiles, context_of
 
 __all__ = ["Certificates", "Read", "check_files", "read_files"]
 
-log = structlog.get_logger("netswap.supervisor")
+log = get_logger("netswap.supervisor")
 
 ALPN = {"http": ("http/1.1",)}
 """What a protocol offers when the operator says nothing."""

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
-import structlog
 
 from netswap.channel import answers, messages
 from netswap.errors import UsageError
+from netswap.logs import get_logger
 from netswap.supervisor.slots import Slot
 
 __all__ = ["Enquiry"]
 
-log = structlog.get_logger("netswap.supervisor")
+log = get_logger("netswap.supervisor")
 
 
 _Question = messages.Query | messages.Intervene | messages.Rekey

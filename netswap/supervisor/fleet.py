@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from netswap.channel import messages
+from netswap.logs import get_logger
 from netswap.supervisor.agreement import Lost, Vote
 from netswap.supervisor.enquiry import Enquiry
 from netswap.supervisor.lifecycle import WorkerState
@@ -21,7 +20,7 @@ from netswap.supervisor.transaction import Transaction
 
 __all__ = ["Fleet"]
 
-log = structlog.get_logger("netswap.supervisor")
+log = get_logger("netswap.supervisor")
 
 HEARTBEAT_CHECK = 1.0
 KILL_AFTER_DRAIN = 2.0

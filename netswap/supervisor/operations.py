@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
-import structlog
 
 from netswap.errors import BundleError, UsageError
 from netswap.events import Refusal, Stage
+from netswap.logs import get_logger
 from netswap.modules import Bundle
 from netswap.modules.application import as_application, inheriting
 from netswap.options import Options
@@ -40,7 +40,7 @@ from netswap.supervisor.versions import Change
 
 __all__ = ["Operations"]
 
-log = structlog.get_logger("netswap.supervisor")
+log = get_logger("netswap.supervisor")
 
 
 class Operations:

@@ -17,16 +17,15 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import structlog
-
 from netswap.channel import Link, messages
 from netswap.errors import ChannelError
 from netswap.events import Refusal
+from netswap.logs import get_logger
 from netswap.supervisor.lifecycle import LIFE, Backoff, Happening, WorkerState
 
 __all__ = ["Slot", "SlotSettings", "Watcher"]
 
-log = structlog.get_logger("netswap.supervisor")
+log = get_logger("netswap.supervisor")
 
 SERVED_LONG = 60.0
 

@@ -14,12 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from netswap.channel import messages
 from netswap.config import Config
 from netswap.errors import BundleError, CallerError
 from netswap.events import Refusal
+from netswap.logs import get_logger
 from netswap.modules import Bundle
 from netswap.modules.application import bundle_of
 from netswap.probe import run_probe
@@ -39,7 +38,7 @@ from netswap.supervisor.versions import Change, Record
 
 __all__ = ["StartFailed", "Supervisor"]
 
-log = structlog.get_logger("netswap.supervisor")
+log = get_logger("netswap.supervisor")
 
 FIRST_SET_TIMEOUT = 30.0
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import msgspec
-import structlog
 
 from netswap.canary import Canary
 from netswap.channel import messages
+from netswap.logs import get_logger
 from netswap.options import Options
 from netswap.outcome import Outcome
 from netswap.supervisor.agreement import (
@@ -40,7 +40,7 @@ from netswap.supervisor.versions import Change, Record, Undo
 
 __all__ = ["Plan", "Transaction", "local_selector"]
 
-log = structlog.get_logger("netswap.supervisor")
+log = get_logger("netswap.supervisor")
 
 GRACE = 2.0
 """Seconds that a worker may be later than the deadline that it was given itself: its own refusal

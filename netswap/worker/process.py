@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 
 from netswap.blame import describe
 from netswap.channel import FrameError, Link, messages
@@ -19,6 +18,7 @@ from netswap.channel.messages import Message
 from netswap.errors import NetswapError
 from netswap.events import Refusal, Stage, WatchRow
 from netswap.http.accesslog import AccessLog
+from netswap.logs import get_logger
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Connection, Host
@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, slot: int, loop: asyncio.AbstractEventLoop) -> None:
         self._slot = slot
         self._loop = loop
-        self._log = structlog.get_logger().bind(worker=slot)
+        self._log = get_logger().bind(worker=slot)
         self._host = Host(loop, self._log, slot)
         self._ended = loop.create_future()
         self._work: asyncio.Queue[Callable[[], Any]] = asyncio.Queue()
