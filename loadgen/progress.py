@@ -87,21 +87,24 @@ def merge_progress(told: Sequence[Progress], seconds: float, before: Moment) -> 
     by_version = _added(each.by_version for each in told)
     answered = sum(each.answered for each in told)
     passed = (at - before.told) / _SECOND if before.told else seconds
-    latency = spread(latency for each in told for latency in each.latencies)
-    worst = max((each.worst for each in told), default=0)
-    if worst:
-        latency["max"] = round(worst / 1000, 1)
     return Moment(
         seconds=seconds,
         duration_s=before.duration_s,
         answered=answered,
         faults=sum(each.faults for each in told),
         rate=max(0.0, (answered - before.answered) / passed) if passed > 0 else 0.0,
-        latency=latency,
+        latency=_latency(told),
         by_version=by_version,
         lately={v: n - before.by_version.get(v, 0) for v, n in by_version.items()},
         told=at,
     )
+
+
+def _latency(told: Sequence[Progress]) -> Spread:
+    """Of the samples; the worst is of all."""
+    latency = spread(each for progress in told for each in progress.latencies)
+    worst = max((progress.worst for progress in told), default=0)
+    return {**latency, "max": round(worst / 1000, 1)} if worst else latency
 
 
 def _added(counts: Iterable[dict[int, int]]) -> dict[int, int]:

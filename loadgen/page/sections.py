@@ -138,30 +138,35 @@ def _key(*names: tuple[str, str]) -> Element:
 
 
 def _line(report: Report, drawing: Drawing) -> Element:
-    line, spread_key = drawing.line, [("p50", "p50"), ("p99", "p99"), ("max", "slowest")]
-    within = f"the slowest took {time_words(_most(line.max_us))}"
-    within += f"; {_events_words(len(drawing.marks))} marked" if drawing.marks else ""
-    if not drawing.p99:
-        del spread_key[1]
-    versions = [(f"v{k % 6}", f"version {name}") for k, name in enumerate(line.by_version)]
-    kinds = {name: sum(counts) for name, counts in line.kinds.items()}
+    versions = [(f"v{k % 6}", f"version {name}") for k, name in enumerate(drawing.line.by_version)]
     return el(
         "section",
         el("h2", "Time line"),
         el("p", _ABOUT_THE_LINE, class_="quiet"),
-        el("h3", "Latency"),
-        _key(*spread_key),
-        _chart("latency", f"Latency by time: {within}"),
+        *_latency(drawing),
         el("h3", "Answers a second"),
         _key(*(versions or [("v0", "all")])),
         _chart("rate", f"Answers a second by time: {report.rate.achieved:,.0f} on the average"),
         *_connections(drawing, versions),
-        el("h3", "Faults"),
-        _key(*((_fault_style(name), name.replace("_", " ")) for name in kinds)),
-        _chart("faults", f"Faults by time: {fault_words(kinds) or 'none'}"),
-        *_untimed(report.tally.faults() - sum(kinds.values())),
+        *_wrong(report, drawing),
         class_="card",
-    )  # fmt: skip
+    )
+
+
+def _latency(drawing: Drawing) -> Iterator[Element]:
+    within = f"the slowest took {time_words(_most(drawing.line.max_us))}"
+    within += f"; {_events_words(len(drawing.marks))} marked" if drawing.marks else ""
+    yield el("h3", "Latency")
+    yield _key(("p50", "p50"), *([("p99", "p99")] if drawing.p99 else ()), ("max", "slowest"))
+    yield _chart("latency", f"Latency by time: {within}")
+
+
+def _wrong(report: Report, drawing: Drawing) -> Iterator[Element]:
+    kinds = {name: sum(counts) for name, counts in drawing.line.kinds.items()}
+    yield el("h3", "Faults")
+    yield _key(*((_fault_style(name), name.replace("_", " ")) for name in kinds))
+    yield _chart("faults", f"Faults by time: {fault_words(kinds) or 'none'}")
+    yield from _untimed(report.tally.faults() - sum(kinds.values()))
 
 
 def _untimed(number: int) -> Iterator[Element]:
