@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
+from loadgen.continuity import FAULTS
 from loadgen.plan import PlanError
 from loadgen.report import PERCENTILES, Spread
 from loadgen.result import SCHEMA, Result
@@ -106,7 +107,9 @@ def render_comparison(comparison: Comparison) -> str:
 def _lines(comparison: Comparison) -> Iterator[str]:
     yield f"  {'':<14}{'first':>12}{'second':>12}{'ratio':>9}"
     for row in comparison.rows:
-        if row.first is None and row.second is None:
+        if row.first is row.second is None or (
+            row.metric in FAULTS and not (row.first or row.second)
+        ):
             continue
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
         first, second = (_words(row.metric, value) for value in (row.first, row.second))
@@ -119,7 +122,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 def _words(metric: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if metric in _COUNTS else time_words(value)
+    return f"{value:,.0f}" if metric in (*_COUNTS, *FAULTS) else time_words(value)
 
 
 def _row(name: str, first: float | None, second: float | None) -> Row:
@@ -203,11 +206,16 @@ def _faults(result: Result) -> float:
     return float(operations)
 
 
+def _count(name: str) -> _Metric:
+    return lambda result: float(result.counts.get(name, 0))
+
+
 _COUNTS = ("rate", "answered", "faults")
 METRICS: dict[str, _Metric] = {
     "rate": lambda result: result.rate.achieved,
     "answered": lambda result: float(result.counts["answered"]),
     "faults": _faults,
+    **{name: _count(name) for name in FAULTS},
     **{name: _percentile("latency_us", name) for name in _NAMES[:-1]},
     "p99.99": _within(0.9999),
     "max": _percentile("latency_us", "max"),

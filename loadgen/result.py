@@ -219,6 +219,30 @@ def json_schema() -> str:
 def read_result(path: Path) -> Result:
     """A result that was saved. Raises PlanError, with what is wrong in the file."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Result)
-    except (OSError, msgspec.DecodeError) as error:
-        raise PlanError(f"{path} is no saved run: {error}; write one with --save") from error
+        read = path.read_bytes()
+    except OSError as error:
+        raise PlanError(f"{path} can't be read: {error.strerror}") from error
+    try:
+        return msgspec.json.decode(read, type=Result)
+    except msgspec.DecodeError as error:
+        raise PlanError(f"{path} is no saved run: {_why_not(read, error)}") from error
+
+
+class _Head(msgspec.Struct):
+    """What every JSON of this program begins with."""
+
+    schema: str = ""
+    verdict: str | None = None
+
+
+def _why_not(read: bytes, error: msgspec.DecodeError) -> str:
+    """In the words of who has the file, not of who reads it."""
+    try:
+        head = msgspec.json.decode(read, type=_Head)
+    except msgspec.DecodeError:
+        return f"{error}; write one with --save"
+    if head.schema not in {"", SCHEMA}:
+        return f"its schema is {head.schema}, and this program reads {SCHEMA}: use one of its age"
+    if head.verdict is None:
+        return "it is JSON of something else; write one with --save"
+    return f"{error}; compare it with what the command schema prints"

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from loadgen.cli import main
-from loadgen.comparison import METRICS, compare, parse_limit
+from loadgen.comparison import METRICS, compare, parse_limit, render_comparison
 from loadgen.plan import PlanError
 from loadgen.report import build_report
 from loadgen.result import Result, build_result
@@ -41,6 +41,15 @@ def test_the_ratio_is_the_second_to_the_first() -> None:
     assert rows.keys() == METRICS.keys()
 
 
+def test_faults_are_compared_by_kind() -> None:
+    """Those that there were; a kind that neither run had is in the JSON alone."""
+    comparison = compare(result(lost=2), result(lost=6))
+    rows = {row.metric: row for row in comparison.rows}
+    assert (rows["lost"].ratio, rows["dropped"].first, rows["dropped"].ratio) == (3.0, 0.0, None)
+    shown = [line.split()[0] for line in render_comparison(comparison).splitlines()]
+    assert ("lost" in shown, "dropped" in shown) == (True, False)
+
+
 ANOTHER = msgspec.structs.replace(result(), payload=64)
 
 
@@ -53,6 +62,7 @@ ANOTHER = msgspec.structs.replace(result(), payload=64)
         (result(SLOW), result(), ["p99>1"], 0),
         (result(), result(), ["faults>1"], 11),  # nothing to nothing is no ratio
         (result(), ANOTHER, ["p99>9"], 12),
+        (result(), msgspec.structs.replace(result(), scenario="churn"), [], 12),
         (result(trouble=["a process died"]), result(), [], 12),
         (result(), result(trouble=["a process died"]), [], 12),
         (result(), result(exit_code=20), ["p99>0.1"], 13),

@@ -12,12 +12,14 @@ import msgspec
 import pytest
 
 import loadgen
+from loadgen.picture import draw_picture
 from loadgen.plan import PlanError
 from loadgen.report import build_report
 from loadgen.result import Result, build_result, json_schema, read_result
 from loadgen.verdict import judge
 from tests.loadgen.seen import pushed_at, steady_run
 
+ADDED = {"paused_s", "faults_elsewhere", "asked_s"}
 SCHEMA = Path(loadgen.__file__).with_name("result.schema.json")
 
 
@@ -86,5 +88,43 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     file.write_text('{"schema": "netswap/1"}')
     with pytest.raises(PlanError, match="run.json is no saved run"):
         read_result(file)
-    with pytest.raises(PlanError, match="--save"):
-        read_result(tmp_path / "nothing")
+
+
+RUN = plain(pushed_at(500))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "can't be read: No such file"),
+        ("<!doctype html>", "malformed: .*; write one with --save"),
+        (json.dumps(RUN)[:-100], "truncated; write one with --save"),
+        ('{"schema": "netswap/1", "kinds": {}}', "JSON of something else; write one with --save"),
+        (json.dumps({**RUN, "schema": "netswap/2"}), "schema is netswap/2, and .* reads netswap/1"),
+        (json.dumps({**RUN, "rate": 3}), r"`\$.rate`; compare it with .* schema prints"),
+    ],
+)
+def test_a_file_that_is_no_run_is_told_why(tmp_path: Path, content: str | None, words: str) -> None:
+    """What it is, and what to do, in a sentence."""
+    file = tmp_path / "run.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(PlanError, match=words):
+        read_result(file)
+    with pytest.raises(PlanError, match="Is a directory"):
+        read_result(tmp_path)
+
+
+def test_a_run_that_an_older_version_saved_is_read(tmp_path: Path) -> None:
+    """Fields were added since, each with what it is when nobody said it."""
+    old = {name: value for name, value in RUN.items() if name not in ADDED}
+    old["timeline"] = {name: v for name, v in RUN["timeline"].items() if name != "kinds"}
+    old["events"] = [
+        {name: value for name, value in event.items() if name not in {"over_s", "window"}}
+        for event in RUN["events"]
+    ]
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(old))
+    read = read_result(file)
+    assert (read.faults_elsewhere, read.asked_s, read.timeline.kinds) == ({}, None, {})
+    assert draw_picture({"old": read}, "An old run")
