@@ -21,11 +21,12 @@ from __future__ import annotations
 import ast
 import asyncio
 import importlib
+import inspect
 import marshal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, MappingProxyType, ModuleType
@@ -41,9 +42,10 @@ from netswap.hosting import Application, hosted, sort_of
 from netswap.modules.application import NAMES, Entrance
 from netswap.modules.bundle import Bundle
 from netswap.modules.effects import Lookout, import_others
+from netswap.modules.hooks import first_misfit
 from netswap.modules.importer import Importer, Unit, package_name, refuse
 from netswap.modules.syntax import parse
-from netswap.stack import Implementation
+from netswap.stack import Connection, Implementation
 from netswap.transfer import Migration
 
 __all__ = ["Loaded", "load_bundle"]
@@ -51,6 +53,7 @@ __all__ = ["Loaded", "load_bundle"]
 _RESIDENT: Final = "__netswap_resident__"
 _MIGRATIONS: Final = "__netswap_migrations__"
 _KEEP: Final = "__netswap_keep__"
+_REFUSES: Final = b"ProtocolError"
 _REASON_LIMIT: Final = 400
 
 # What to do about an exception at import; the first class that matches.
@@ -271,8 +274,31 @@ def _import_all(importer: Importer) -> _Contents:
         if unit.file:
             modules[unit.file] = module
     implementations = _provided(importer, modules)
-    migrations = [row for m in modules.values() for row in vars(m).get(_MIGRATIONS, ())]
+    _let_answer(importer, implementations.values())
+    migrations = list(_steps(modules))
     return _Contents(MappingProxyType(modules), MappingProxyType(implementations), migrations)
+
+
+def _let_answer(importer: Importer, classes: Iterable[type[Implementation[Any]]]) -> None:
+    """Let connections answer what their bundle, or a buffer that they use, may refuse."""
+    refuses = any(_REFUSES in content for content in importer.bundle.python_files().values())
+    for cls in classes:
+        buffered = any(kind.startswith("buffer.") for kind in cls.uses.values())
+        if issubclass(cls, Connection) and (refuses or buffered):
+            cls.answer_refusals()
+
+
+def _steps(modules: Mapping[str, ModuleType]) -> Iterator[Migration]:
+    """The steps of all modules; raises BundleError for two of one way, of which one would win."""
+    seen: dict[tuple[str, int, int], str] = {}
+    for file, module in modules.items():
+        for row in vars(module).get(_MIGRATIONS, ()):
+            place = seen.setdefault((row.kind, row.source, row.target), f"{file}:{row.line}")
+            if place != f"{file}:{row.line}":
+                reason = f"a second step of {row.kind} from {row.source} to {row.target}"
+                advice = f"keep one of them; the first is at {place}"
+                refuse(reason, file, row.line, advice)
+            yield row
 
 
 def _running() -> frozenset[int | asyncio.Task[Any]]:
@@ -342,6 +368,7 @@ def _provided(
             if not cls.kind:  # no State, so it is a base class
                 stateless.append((file, cls))
                 continue
+            _refuse_misfit(importer, file, module, cls)
             if found.setdefault(cls.kind, cls) is not cls:
                 other, first = places[cls.kind]
                 place = f"{first.__name__} ({other}:{_class_line(importer, modules[other], first)})"
@@ -352,6 +379,20 @@ def _provided(
     if not found:
         _refuse_nothing_provided(importer, modules, stateless)
     return found
+
+
+def _refuse_misfit(
+    importer: Importer, file: str, module: ModuleType, cls: type[Implementation[Any]]
+) -> None:
+    misfit = first_misfit(cls)
+    if misfit is None:
+        return
+    line = _class_line(importer, module, cls)
+    member = inspect.unwrap(getattr(misfit.member, "__func__", misfit.member))
+    code = getattr(member, "__code__", None)
+    if code is not None and code.co_filename in importer.shown:
+        file, line = importer.shown[code.co_filename], code.co_firstlineno
+    refuse(misfit.reason, file, line, misfit.advice)
 
 
 def _own_implementations(module: ModuleType) -> Iterator[type[Implementation[Any]]]:

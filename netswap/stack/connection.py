@@ -10,11 +10,11 @@ sent its end; and so does what was asked of it, that reading is paused.
 from __future__ import annotations
 
 import asyncio
-import functools
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from netswap.errors import ProtocolError
 from netswap.mediator import present
+from netswap.stack.answering import answering, may_refuse
 from netswap.stack.handover import hand_over
 from netswap.stack.implementation import Implementation
 from netswap.stack.part import Part
@@ -66,7 +66,10 @@ class Connection(Implementation[S], Generic[S]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.data_received = _answering(cls.on_data)  # a mixin's too
+        if may_refuse(cls.on_data):  # a mixin's too
+            cls.answer_refusals()
+        else:
+            cls.data_received = cls.on_data  # no forwarder
 
     # what an author overrides
 
@@ -170,6 +173,11 @@ class Connection(Implementation[S], Generic[S]):
     # what the transport calls
 
     data_received = on_data
+
+    @classmethod
+    def answer_refusals(cls) -> None:
+        """A ProtocolError out of ``on_data`` is answered while the socket is still there."""
+        cls.data_received = answering(cls.on_data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is accepted: from here on the connection is a live object.
@@ -471,26 +479,6 @@ class Connection(Implementation[S], Generic[S]):
         """``write`` is the transport's, or that of the send buffer that the class uses."""
         output = self._output()
         self.write = self.transport.write if output is None else output.target.write
-
-
-def _answering(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """``hook`` itself, or with an answer to ProtocolError where its module can raise one.
-
-    uvloop closes the socket before it reports what a callback raised, so the reply has to be
-    written inside. A module that does not import ProtocolError pays nothing for it.
-    """
-    if ProtocolError not in hook.__globals__.values():
-        return hook
-
-    @functools.wraps(hook)
-    def answering(self: Connection[Any], *args: Any) -> Any:
-        try:
-            return hook(self, *args)
-        except ProtocolError as error:
-            self.host.failed(self, error, hook.__name__)
-            return None
-
-    return answering
 
 
 def _is_part(entry: Entry) -> bool:

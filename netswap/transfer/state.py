@@ -51,6 +51,8 @@ _REFUSED = (
 )
 """Options of a struct that change how fields are named, passed or encoded, which crossing needs."""
 _HOME = "a bundle's "
+_SEPARATORS = frozenset(" @,=<>|")
+_LAST_VERSION = 2**31 - 1
 
 
 class Reference(NamedTuple):
@@ -141,9 +143,18 @@ class State(msgspec.Struct, metaclass=StateMeta):
 def _checked_name(name: str, kind: object, version: object) -> tuple[str, int]:
     if not isinstance(kind, str) or not kind:
         raise TypeError(f'{name}: a state names its kind, as in kind="chat.connection"')
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise TypeError(f"{name}: a state has a version, a whole number from 1 up, not {version!r}")
-    return kind, version
+    odd = next((c for c in kind if c in _SEPARATORS or not c.isprintable()), None)
+    if odd is not None:
+        raise TypeError(
+            f"{name}: a kind can't have {odd!r} in its name; commands read it otherwise"
+        )
+    whole = isinstance(version, int) and not isinstance(version, bool)
+    if not whole or not 0 < cast("int", version) <= _LAST_VERSION:
+        raise TypeError(
+            f"{name}: a state has a version, a whole number from 1 up to {_LAST_VERSION}, "
+            f"not {version!r}"
+        )
+    return kind, cast("int", version)
 
 
 def _check_fields(cls: type[State]) -> None:

@@ -10,7 +10,7 @@ from netswap.blame import defined_at
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 from netswap.hosting import APP
 from netswap.hotswap import Change
-from netswap.stack import FACTORY, Connection, Implementation
+from netswap.stack import FACTORY, Connection, Implementation, Part
 from netswap.transfer import Transfer, plan_transfer
 from netswap.worker.likeness import alike
 from netswap.worker.together import Together
@@ -106,6 +106,7 @@ def _structure(
     return (
         _unprovided(change, after)
         or _other_scope(change)
+        or _deaf(change)
         or _lacking(change, _interface(change, after, changed))
     )
 
@@ -122,14 +123,28 @@ def _unprovided(change: Change, after: Mapping[str, type[Implementation[Any]]]) 
 
 def _other_scope(change: Change) -> Refusal | None:
     new, before = change.new, change.before
-    if before is None or before.scope == new.scope:
+    was, becomes = (None if cls is None else _belonging(cls) for cls in (before, new))
+    if was in (None, becomes):
         return None
-    reason = (
-        f"objects of {change.kind} belong to a {before.scope}, those of {new.__name__} "
-        f"to a {new.scope}"
-    )
+    reason = f"objects of {change.kind} belong to {was}, those of {new.__name__} to {becomes}"
     advice = "derive from the same base, or give the new thing a kind of its own"
     return _refuse(change, new, reason, advice)
+
+
+def _belonging(cls: type[Implementation[Any]]) -> str:
+    """Whose an object of the class is; what serves a transport is no part of what does."""
+    return "another object" if issubclass(cls, Part) else f"a {cls.scope}"
+
+
+def _deaf(change: Change) -> Refusal | None:
+    """A connection that took bytes and would take none."""
+    new, before = change.new, change.before
+    if before is None or not issubclass(before, Connection) or not issubclass(new, Connection):
+        return None
+    if new.on_data is not Connection.on_data or before.on_data is Connection.on_data:
+        return None
+    reason = f"{new.__name__} has no on_data, and clients of {change.kind} send something"
+    return _refuse(change, new, reason, "write def on_data(self, data)")
 
 
 def _lacking(change: Change, interface: Iterable[str]) -> Refusal | None:

@@ -232,6 +232,12 @@ def test_other_encodings_are_loaded() -> None:
         ("class E(Exception):\n    def __str__(self): raise SystemExit\nraise E\n", 3, "E (and"),
         (KINDLESS + "class Hall(State, kind='', version=1): pass\n", 2, "names its kind"),
         (KINDLESS + "class Hall(State, kind='k', version=0): pass\n", 2, "has a version"),
+        (KINDLESS + "class Hall(State, kind='k', version=2**31): pass\n", 2, "has a version"),
+        (
+            KINDLESS + "class Hall(State, kind='k@1', version=1): pass\n",
+            2,
+            "can't have '@' in its name",
+        ),
         (KINDLESS + "class Hall(State, kind='k', version=1):\n    x: int\n", 2, "no default"),
         (KINDLESS + "\nclass Rooms(Service): pass\n", 3, "Rooms has no kind, because it names no"),
         (KINDLESS + "class Hall(State): pass\nclass R(Service[Hall]): pass\n", 3, ""),

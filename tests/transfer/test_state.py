@@ -18,10 +18,10 @@ from tests.transfer.conftest import Pushed
     [
         ('kind="", version=1', "names its kind"),
         ("version=1", "names its kind"),
-        ('kind="k", version=0', "whole number from 1 up, not 0"),
-        ('kind="k", version="2"', "whole number from 1 up, not '2'"),
-        ('kind="k", version=True', "whole number from 1 up, not True"),
-        ('kind="k"', "whole number from 1 up, not None"),
+        ('kind="k", version=0', "whole number from 1 up to 2147483647, not 0"),
+        ('kind="k", version="2"', "whole number from 1 up to 2147483647, not '2'"),
+        ('kind="k", version=True', "whole number from 1 up to 2147483647, not True"),
+        ('kind="k"', "whole number from 1 up to 2147483647, not None"),
     ],
 )
 def test_kind_and_version_are_stamped_in_the_state(pushed: Pushed, head: str, says: str) -> None:

@@ -195,7 +195,28 @@ def test_the_scope_of_a_kind_stays() -> None:
         pass
 
     refusal = refused(verdicts(Change(KIND, Rooms, Rooms1, ())))
-    assert "belong to a worker, those of Rooms to a connection" in refusal.reason
+    assert "belong to a worker, those of Rooms to another object" in refusal.reason
+
+
+def test_a_connection_that_heard_has_to_hear() -> None:
+    """Without ``on_data`` each client that sends something would be dropped."""
+
+    class Hears(Connection[Hall1]):
+        def on_data(self, data: bytes) -> None:
+            pass
+
+    class Deaf(Connection[Hall1]):
+        pass
+
+    class Piece(Part[Hall1]):
+        pass
+
+    kind = "chat.connection"
+    refusal = refused(verdicts(Change(kind, Deaf, Hears, ()), present={kind: Hears}))
+    assert "Deaf has no on_data" in refusal.reason
+    assert isinstance(verdicts(Change(kind, Deaf, Deaf, ()), present={kind: Deaf}), list)
+    refusal = refused(verdicts(Change(kind, Piece, Hears, ()), present={kind: Hears}))
+    assert "belong to a connection, those of Piece to another object" in refusal.reason
 
 
 class Silent(Service[Hall1]):
