@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ import msgspec
 
 from netswap.errors import UsageError
 
-__all__ = ["CLIENTS", "TLS_PATHS", "Context", "Terms", "TlsFiles", "context_of", "read_tls"]
+__all__ = [
+    "CLIENTS",
+    "TLS_PATHS",
+    "Context",
+    "Terms",
+    "TlsFiles",
+    "context_of",
+    "read_tls",
+    "unread_authorities",
+]
 
 _MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 CLIENTS = {
@@ -190,3 +200,20 @@ def _refuse_contradictions(name: str, files: TlsFiles) -> None:
         raise ValueError(f"{name}: client is {files.client!r}, and no client_ca says who signs")
     if any(not word or len(word) > 255 for word in files.alpn or ()):
         raise ValueError(f"{name}: alpn {files.alpn!r} has a name of 0 or over 255 letters")
+
+
+@contextmanager
+def unread_authorities() -> Iterator[None]:
+    """A context that is made inside trusts nobody: the system's authorities are not read for it.
+
+    That takes a tenth of a second, and aiohttp does it when it is imported, for its client.
+    """
+    before = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = os.devnull
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SSL_CERT_FILE"]
+        else:
+            os.environ["SSL_CERT_FILE"] = before

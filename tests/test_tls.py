@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import msgspec
 import pytest
 
 from netswap.errors import UsageError
-from netswap.tls import Terms, context_of
+from netswap.tls import Terms, context_of, unread_authorities
 from tests.authority import Authority
 
 
@@ -63,3 +65,24 @@ def test_terms_travel_and_are_not_shown(terms: Terms) -> None:
     sent = msgspec.msgpack.encode(terms)
     assert msgspec.msgpack.decode(sent, type=Terms) == terms
     assert repr(terms) == str(terms) == "<terms mark>"
+
+
+@pytest.mark.parametrize("said", [None, "elsewhere.pem"])
+def test_authorities_are_left_unread(monkeypatch: pytest.MonkeyPatch, said: str | None) -> None:
+    """A context that is made meanwhile trusts nobody; afterwards all is as it was."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    if said is not None:
+        monkeypatch.setenv("SSL_CERT_FILE", said)
+    with unread_authorities():
+        assert ssl.create_default_context().cert_store_stats()["x509_ca"] == 0
+    assert os.environ.get("SSL_CERT_FILE") == said
+
+
+def test_a_server_starts_without_reading_them() -> None:
+    """Of what it imports, aiohttp would have read them for a client that the server has not."""
+    code = (
+        "import netswap.commands.serve, aiohttp.connector as c\n"
+        "print(c._SSL_CONTEXT_VERIFIED.cert_store_stats()['x509_ca'])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "0\n"

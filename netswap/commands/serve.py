@@ -12,7 +12,6 @@ from typing import Any
 import click
 import msgspec
 
-from netswap.admin.server import AdminServer
 from netswap.admin.socket import AdminSocketError
 from netswap.commands.ending import fail, failing, write_json
 from netswap.commands.options import Link
@@ -23,6 +22,10 @@ from netswap.logs import configure_logs, format_for, get_logger
 from netswap.outcome import Outcome
 from netswap.supervisor import Supervisor
 from netswap.supervisor.certificates import check_files
+from netswap.tls import unread_authorities
+
+with unread_authorities():  # aiohttp's client would trust them; nothing here is one
+    from netswap.admin.server import AdminServer
 
 __all__ = ["serve"]
 
