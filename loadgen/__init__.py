@@ -20,6 +20,7 @@ In reading order:
 - ``windows``     what was open around each event, and when nothing happened (no I/O)
 - ``effects``     until when an event is seen: drops, answers of old code (no I/O)
 - ``versions``    whether a connection went back to older code; ``counter`` the shared one (no I/O)
+- ``staleness`` whether old code still answers after a push is done (no I/O)
 - ``fanout``      what the members of a room must have heard of each other (no I/O)
 - ``report``      what is derived afterwards from the raw facts; ``spread`` are its percentiles
 - ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``

@@ -30,6 +30,11 @@ class EventRecord(msgspec.Struct, frozen=True):
     stderr: str
 
     @property
+    def promises(self) -> bool:
+        """Whether it says that all answers are of its code from its end on: a push that is done."""
+        return self.event.kind == "push" and not self.failed
+
+    @property
     def failed(self) -> bool:
         """Whether it did not end well."""
         return self.exit_code != 0

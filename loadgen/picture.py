@@ -35,6 +35,7 @@ _KEY = {
     "mark": "event",
 }
 _BOXES = ("worst", "fault")
+_LEAST_US = 0.1  # a timer's answer may come before its time: the scale has no place for that
 _TOLD_APART = 100  # operations that a bucket needs for a p99 that is not its slowest
 _LABEL_WIDE = 20.0
 
@@ -76,7 +77,9 @@ class _Axes(NamedTuple):
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(at_s / self.seconds, 1.0)
 
     def y(self, us: float) -> float:
-        return self.top + _PLOT * (1 - math.log(us / self.low) / math.log(self.high / self.low))
+        return self.top + _PLOT * (
+            1 - math.log(max(us, self.low) / self.low) / math.log(self.high / self.low)
+        )
 
 
 def draw_picture(runs: Mapping[str, Result], title: str) -> str:
@@ -100,7 +103,8 @@ def draw_picture(runs: Mapping[str, Result], title: str) -> str:
 
 def _axes(runs: Sequence[Result]) -> _Axes:
     lines = [run.timeline for run in runs]
-    low = min((us for line in lines for us in line.p50_us if us), default=100.0)
+    known = (us for line in lines for us in line.p50_us if us)
+    low = max(min(known, default=100.0), _LEAST_US)
     high = max((us for line in lines for us in line.max_us if us), default=1e6)
     full = all(sum(line.answered) >= _TOLD_APART * len(line.answered) for line in lines)
     seconds = max(run.duration_s for run in runs)

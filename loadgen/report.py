@@ -21,6 +21,7 @@ from loadgen.fanout import unheard
 from loadgen.plan import Plan
 from loadgen.scenarios import SCENARIOS
 from loadgen.spread import PERCENTILES, Spread, spread
+from loadgen.staleness import Settled, settle
 from loadgen.versions import changes, unexcused
 from loadgen.windows import Span, Window, event_spans, sort_out
 
@@ -42,6 +43,7 @@ class EventReport(msgspec.Struct, frozen=True):
 
     Times are seconds of the run; ``over_s`` is that of its last trace. ``around`` is the window
     itself: from when to when, how many operations, and faults; ``window`` is its latency.
+    ``settled`` says which versions answered before it and after it.
     """
 
     record: EventRecord
@@ -51,6 +53,7 @@ class EventReport(msgspec.Struct, frozen=True):
     rest: Spread
     around: Window | None = None
     over_s: float = 0.0
+    settled: Settled = Settled()
 
     @property
     def faults(self) -> dict[str, int]:
@@ -141,12 +144,18 @@ def _around(seen: Observation, records: list[EventRecord], tally: Tally) -> dict
     faults = [(at, what) for at, what in tally.timed() if at]
     gone = (at for at, what in faults if what in CONNECTION_FAULTS)
     traces = last_traces(deeds, seen.samples, gone)
+    settled = settle([(each.start, each.end, each.promises) for each in records], seen.samples,
+                     _held(seen))  # fmt: skip
     spans = event_spans(deeds, traces, seen.plan.settle_ns)
     windows = sort_out(seen.samples, spans, Span(start, start + seen.plan.duration_ns), faults)
     return {
         "events": [
-            _event_report(record, window, windows.rest, (start, over))
-            for record, window, over in zip(records, windows.events, traces, strict=True)
+            msgspec.structs.replace(
+                _event_report(record, window, windows.rest, (start, over)), settled=told
+            )
+            for record, window, over, told in zip(
+                records, windows.events, traces, settled, strict=True
+            )
         ],
         "nulls": windows.nulls,
         "elsewhere": windows.elsewhere,
@@ -188,6 +197,14 @@ def _lateness(seen: Observation) -> Iterable[int]:
     ahead = seen.plan.hold_ns if scenario.line.ahead else 0
     late = _differences(seen.samples.sent, seen.samples.intended)
     return (ahead + each for each in late) if ahead else late
+
+
+def _held(seen: Observation) -> int:
+    """How long before the time when it was sent, which is that of its last byte, a question may
+    have begun (ns).
+    """
+    line = SCENARIOS[seen.plan.way].line
+    return seen.plan.hold_ns + seen.paused_ns if line.holds and not line.ahead else 0
 
 
 def _event_report(

@@ -44,7 +44,10 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True):
 
     ``answer`` is what the command printed: as data when it is JSON, else as text. ``exit_code`` is
     null when it had to be ended. ``over_s`` is when the last trace of it was seen: a connection
-    that was dropped or refused, or an answer of old code.
+    that was dropped or refused, or an answer of old code. ``versions_before`` answered between the
+    event before it and this one, ``versions_after`` from its end to the next one's start. ``stale``
+    answers were asked after the end of a push that is done, and are of a version from before it;
+    null when that can't be said.
     """
 
     kind: Literal["push", "run"]
@@ -59,6 +62,9 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True):
     rest_us: Spread
     window: WindowResult | None = None
     over_s: float | None = None
+    versions_before: list[int] = []
+    versions_after: list[int] = []
+    stale: int | None = None
 
 
 class ExampleResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +192,9 @@ def _event(event: EventReport) -> dict[str, Any]:
         "window_us": event.window,
         "rest_us": event.rest,
         "over_s": event.over_s,
+        "versions_before": [*event.settled.before],
+        "versions_after": [*event.settled.after],
+        "stale": event.settled.stale,
         **({"window": _window(event.around)} if event.around else {}),
     }
 

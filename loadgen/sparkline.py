@@ -14,6 +14,7 @@ __all__ = ["event_lines", "sparkline"]
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 36  # with the label before them and the figures after them it is a line of 80
+_LEAST_US = 0.1  # a timer's answer may come before its time: the scale has no place for that
 _SECOND = 1_000_000_000
 _BEFORE, _AFTER = 500_000_000, 500_000_000
 
@@ -36,7 +37,8 @@ def event_lines(seen: Observation, report: Report) -> list[str]:
     run = Span(start, start + seen.plan.duration_ns)
     columns = [_columns(facts, run, event) for event in report.events]
     known = [us for values, _ in columns for us in values if us is not None]
-    low, high = (min(known), max(known)) if known else (1.0, 1.0)
+    low = max(min(known, default=1.0), _LEAST_US)
+    high = max(known, default=1.0)
     return [_barred(sparkline(values, low, high), bars) for values, bars in columns]
 
 

@@ -95,7 +95,8 @@ def _of_windows(report: Report) -> Iterator[tuple[str, Spread, str]]:
 
 def _events(report: Report, sparks: Sequence[str]) -> Iterator[str]:
     """Each with its window as a line of blocks; of many the worst, in the order of their times."""
-    numbers = sorted(range(len(report.events)), key=lambda k: report.events[k].badness)
+    worse = [(event.settled.stale or 0, event.badness) for event in report.events]
+    numbers = sorted(range(len(worse)), key=worse.__getitem__)
     for number in sorted(numbers[-EVENTS_SHOWN:]):
         blocks = f"{sparks[number]}  " if number < len(sparks) else ""
         yield from _event(report.events[number], blocks, report)

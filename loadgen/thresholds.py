@@ -49,6 +49,8 @@ class Threshold(msgspec.Struct, frozen=True):
         return f"{self.text}: it is {value:g}{' us' if self.metric in _TIMES else ''}"
 
     def _why(self, report: Report) -> str:
+        if self.metric == "stale":
+            return _why_not_stale(report)
         if not self.metric.startswith(_OF_NULLS):
             return ""
         return (
@@ -110,6 +112,26 @@ def _excess(name: str) -> _Metric:
     return metric
 
 
+def _stale(report: Report) -> float | None:
+    """None when it can't be said of a push."""
+    told = [event.settled.stale for event in report.events if event.record.promises]
+    known = [stale for stale in told if stale is not None]
+    return float(sum(known)) if told and len(known) == len(told) else None
+
+
+def _why_not_stale(report: Report) -> str:
+    pushes = [event for event in report.events if event.record.promises]
+    if not pushes:
+        return ", there was no push that is done"
+    if not report.tally.by_version:
+        return ", answers name no version"
+    silent = next(event for event in pushes if event.settled.stale is None)
+    return (
+        f", the push at {silent.start_s:.2f} s brought no version that an answer named and that "
+        "was not there before, or was not alone"
+    )
+
+
 def _failed(events: list[EventReport]) -> int:
     return sum(event.record.failed for event in events)
 
@@ -129,5 +151,6 @@ METRICS: dict[str, _Metric] = {
     **_TIMES,
     "rate": lambda report: report.rate.achieved,
     "cpu": lambda report: report.cpu_share,
+    "stale": _stale,
     "events_failed": lambda report: float(_failed(report.events)),
 }

@@ -106,8 +106,21 @@ def stands_out(event: EventReport, report: Report) -> bool | None:
 
 
 def ending(event: EventReport) -> str:
-    """How an event ended, after how long, and for how long it was seen after that."""
+    """How an event ended, after how long, for how long it was seen after that, and what answers
+    that were asked after its end are of.
+    """
     code = event.record.exit_code
     took, longer = event.end_s - event.start_s, event.over_s - event.end_s
     seen = f", seen for {longer:.2f} s more" if longer > _SEEN_LONGER_S else ""
-    return f"{'no exit' if code is None else f'exit {code}'} after {took:.2f} s{seen}"
+    how = f"{'no exit' if code is None else f'exit {code}'} after {took:.2f} s{seen}"
+    return how + _settled_words(event)
+
+
+def _settled_words(event: EventReport) -> str:
+    """Of a push that is done: whether old code answers still."""
+    before, after, stale = event.settled
+    if stale:
+        return f", {stale:,} stale answers: asked after its end, of code from before it"
+    if event.record.promises and before and after and {*after} <= {*before}:
+        return f", answers still of {', '.join(f'v{version}' for version in after)}"
+    return ""

@@ -202,6 +202,15 @@ def test_a_block_up_is_a_factor() -> None:
     assert sparkline([5.0, 5.0], 5.0, 5.0) == "▁▁"
 
 
+def test_what_came_before_its_time_is_drawn_at_the_bottom() -> None:
+    """A timer's answer may, by less than a millisecond: there is no logarithm of that."""
+    seen = steady_run(3, pushed_at(1000))
+    for row in range(3000):
+        seen.samples.done[row] = seen.samples.intended[row] - 1000
+    (line,) = event_lines(seen, build_report(seen))
+    assert set(line) == {"▁", "|"}
+
+
 def test_the_summary_has_a_line_of_blocks_for_each_event() -> None:
     """All on one scale, with a bar where the event began and where it ended."""
     seen = steady_run(6, pushed_at(1000), pushed_at(4000), slow={1100: 90, 4100: 9})

@@ -48,6 +48,16 @@ def test_all_panels_have_one_scale() -> None:
     assert tops[0] > 80, "and a run without one stays at the bottom"
 
 
+def test_a_run_before_its_time_is_drawn_at_the_bottom() -> None:
+    """A timer's answers may come less than a millisecond early: there is no logarithm of that."""
+    seen = steady_run(6)
+    for row in range(6000):
+        seen.samples.done[row] = seen.samples.intended[row] - 1000
+    report = build_report(seen)
+    early = msgspec.convert(build_result(seen, report, judge(report)), Result)
+    assert "nan" not in draw_picture({"early": early, "else": result()}, "Two")
+
+
 def test_every_event_and_every_fault_is_drawn() -> None:
     """Events as lines, red when they failed; faults as bars, counted beside their event."""
     text = draw_picture({"a": result(pushed_at(1000), pushed_at(2800, 20), faults=3)}, "One")

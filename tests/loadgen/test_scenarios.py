@@ -25,7 +25,7 @@ from loadgen.scenarios import SCENARIOS, complete
 from loadgen.traffic import Traffic
 from loadgen.verdict import judge
 from tests.loadgen.carried import MS, carried, served
-from tests.loadgen.faulty_server import PROTOCOLS, Server
+from tests.loadgen.faulty_server import ERROR, PROTOCOLS, Server
 
 SECOND = 1_000_000_000
 on_uvloop = pytest.mark.asyncio(loop_factories=["uvloop"])
@@ -304,6 +304,25 @@ async def test_slow_says_nothing_in_the_middle_of_a_request() -> None:
     assert seen.tally.faults() == 0, seen.tally.examples
     assert [words[52:] for words in heard] == [b"!"] * seen.tally.answered
     assert heard
+
+
+@on_uvloop
+async def test_slow_hears_an_error_to_half_a_request() -> None:
+    """It is a fault of the server, and no mistake of ours: the other half is sent all the same."""
+    heard: list[bytes] = []
+
+    class Impatient(Server):
+        def data_received(self, data: bytes) -> None:
+            heard.append(data)
+            if data.startswith(b"POST"):
+                self.transport.write(ERROR)
+
+    seen = await served(
+        lambda: Impatient(PROTOCOLS["http"], "none"),
+        protocol="http", scenario="slow", hold_ns=50 * MS, rate=20.0,
+    )  # fmt: skip
+    assert seen.tally.corrupted == seen.tally.issued == seen.tally.answered == 5
+    assert len(heard) == 10
 
 
 @on_uvloop

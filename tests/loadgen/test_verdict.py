@@ -201,7 +201,11 @@ def test_an_operation_open_across_the_window_belongs_to_it() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_can_be_a_threshold(metric: str) -> None:
     """Each metric is read from a report, missed below it and kept above it."""
-    report = build_report(observed(events=pushed(0), seconds=6))
+    seen = observed(events=pushed(0), seconds=6)
+    for row in range(6000):
+        seen.samples.version.append(1 if row < 450 else 2)
+        seen.samples.connection.append(0)
+    report = build_report(seen)
     assert judge(report, [parse_threshold(f"{metric}>=0")]).exit_code == 11
     assert judge(report, [parse_threshold(f"{metric}>1000000000")]).exit_code == 0
 

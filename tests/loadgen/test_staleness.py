@@ -1,0 +1,140 @@
+"""Old code that answers after a push has said it is done is told, and nobody is blamed wrongly."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from loadgen.conductor import Observation
+from loadgen.continuity import Tally
+from loadgen.events import EventRecord
+from loadgen.plan import Event, EventKind, Plan
+from loadgen.report import Report, build_report
+from loadgen.result import build_result
+from loadgen.samples import Samples
+from loadgen.staleness import settle
+from loadgen.summary import render
+from loadgen.thresholds import parse_threshold
+from loadgen.verdict import judge
+from tests.loadgen.test_versions import answered
+
+PUSH = [(31, 40, True)]
+TWO = [(21, 30, True), (71, 80, True)]
+
+
+def told(
+    versions: list[int], events: list[tuple[int, int, bool]], held: int = 0
+) -> list[int | None]:
+    """What is said of each event; an answer each 10 ns, asked at its time and there 5 ns later."""
+    return [each.stale for each in settle(events, answered(versions), held)]
+
+
+@pytest.mark.parametrize(
+    ("versions", "events", "stale"),
+    [
+        pytest.param([1, 1, 1, 2, 2, 2, 2], PUSH, [0], id="a push"),
+        pytest.param([1, 1, 1, 1, 1, 2, 2], PUSH, [0], id="old code until its end"),
+        pytest.param([1, 1, 1, 2, 2, 1, 2], PUSH, [1], id="old code after it"),
+        pytest.param([2, 2, 2, 1, 1, 2, 1], PUSH, [1], id="a push of an older version"),
+        pytest.param([1, 1, 1, 1, 1, 1, 1], PUSH, [None], id="the same again, or hidden"),
+        pytest.param([-1, -1, -1, -1, -1], PUSH, [None], id="no version is named"),
+        pytest.param([-1, -1, -1, -1, -1, 2], PUSH, [None], id="none was named before"),
+        pytest.param([1, 1, 1, 2, -1, -1, 2], PUSH, [0], id="some name none"),
+        pytest.param([1, 1, 1, 2], PUSH, [0], id="nothing was asked after it"),
+        pytest.param([1, 1, 1, 2, 2, 1, 2], [(31, 40, False)], [None], id="no push, or a failed"),
+        pytest.param([1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3], TWO, [0, 0], id="two pushes"),
+        pytest.param([1, 1, 2, 2, 2, 2, 2, 2, 2, 1, 1], TWO, [0, 0], id="there and back"),
+        pytest.param([1, 1, 2, 2, 2, 2, 2, 2, 2, 1, 2, 1], TWO, [0, 1], id="not all back"),
+        pytest.param([1, 1, 2, 2, 2, 1, 2, 2, 2, 3, 2, 1], TWO, [1, 2], id="never all"),
+        pytest.param([1, 1, 2, 2, 2, 2, 2, 2, 2, 2], TWO, [0, None], id="once more"),
+        pytest.param([1, 1, 1, 2, 2, 1, 2], [(21, 40, True), (31, 36, True)], [0, 1], id="at once"),
+        pytest.param([1, 1, 1, 2, 2, 1, 2], [(21, 40, True), (31, 36, False)], [None, None],
+                     id="beside something else"),
+        pytest.param([1, 1, 2, 2, 2, 2, 2, 1], [(21, 30, True), (72, 80, False)], [0, None],
+                     id="answered while a rollback is under way"),
+    ],
+)  # fmt: skip
+def test_answers_after_a_push(
+    versions: list[int], events: list[tuple[int, int, bool]], stale: list[int | None]
+) -> None:
+    """Those asked after its end, of a version from before it, when it brought another one."""
+    assert told(versions, events) == stale
+
+
+def test_a_question_that_was_begun_before_is_not_stale() -> None:
+    """Half of it was sent before the push was done: old code may have it."""
+    versions = [1, 1, 1, 2, 2, 1, 2, 2]
+    assert told(versions, PUSH, 9) == [1]
+    assert told(versions, PUSH, 10) == [0]
+
+
+def observed(versions: list[int], kind: EventKind = "push", code: int = 0) -> Observation:
+    """A run in which something happened from 31 to 40 ns."""
+    plan = Plan(protocol="verify", host="h", port=1, connections=1, duration_ns=100, rate=1e8)
+    count = len(versions)
+    tally = Tally(issued=count, answered=count, connected=1, by_version=dict.fromkeys(versions, 1))
+    record = EventRecord(Event(kind, 31, ("v2.py",)), ["x", "v2.py"], 31, 40, code, "", "")
+    return Observation(plan, 0, tally, answered(versions), count, [1], [record])
+
+
+STALE = [1, 1, 1, 2, 2, 2, 2]
+
+
+def two_connections(report: Observation) -> Observation:
+    """One that stays on old code beside the one that goes on: neither ever goes back."""
+    answered([1, 1, 1, 1, 1, 1, 1], 1, report.samples)
+    return report
+
+
+def test_it_is_told_everywhere_and_a_fault_for_who_says_so() -> None:
+    """No connection ever goes back, so nothing else sees it; the limit does."""
+    seen = two_connections(observed(STALE))
+    report = build_report(seen)
+    verdict = judge(report)
+    assert verdict.exit_code == 0
+    assert "2 stale answers: asked after its end" in render(report, verdict)
+    (event,) = build_result(seen, report, verdict)["events"]
+    assert (event["stale"], event["versions_before"], event["versions_after"]) == (2, [1], [1, 2])
+    (reason,) = judge(report, [parse_threshold("stale>0")]).reasons
+    assert reason == "stale>0: it is 2"
+    good = build_report(observed(STALE))
+    assert judge(good, [parse_threshold("stale>0")]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        (observed([1] * 7), "the push at 0.00 s brought no version"),
+        (observed([-1] * 7), "answers name no version"),
+        (observed(STALE, "run"), "there was no push that is done"),
+        (observed(STALE, "push", 20), "there was no push that is done"),
+    ],
+)
+def test_what_can_not_be_said_is_not_passed(seen: Observation, why: str) -> None:
+    """A limit on nothing is missed, and it is said why there is nothing."""
+    if -1 in seen.samples.version:
+        seen.tally.by_version.clear()
+    verdict = judge(build_report(seen), [parse_threshold("stale>0")])
+    assert why in verdict.reasons[-1]
+
+
+def test_a_push_that_changed_nothing_to_be_seen_is_told_as_such() -> None:
+    """Its command said that all went well, and the same version answers."""
+    report: Report = build_report(observed([1] * 7))
+    assert "exit 0 after 0.00 s, answers still of v1" in render(report, judge(report))
+
+
+def test_halves_are_judged_from_when_they_may_have_begun() -> None:
+    """The first half of a slow request was sent a hold before the rest of it."""
+    seen = two_connections(observed(STALE))
+    for hold, stale in ((9, 2), (10, 1), (20, 0)):
+        seen.plan = msgspec.structs.replace(seen.plan, scenario="slow", hold_ns=hold)
+        (event,) = build_report(seen).events
+        assert event.settled.stale == stale, hold
+
+
+def test_no_events_and_no_samples() -> None:
+    """Nothing is said of nothing."""
+    assert settle([], Samples.empty(), 0) == []
+    (nothing,) = settle(PUSH, Samples.empty(), 0)
+    assert nothing == ((), (), None)
