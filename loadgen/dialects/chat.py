@@ -5,8 +5,9 @@ one line: who says it, the number of the message, the times at which it was due 
 and the CRC-32 of all that. An operation ends when its own sender hears it, so that a line that is
 lost on the way to the room is *lost* as everywhere. Each hearer follows each sender's numbers
 besides; what it should have heard and did not is judged at the end, when those of all are together:
-see ``loadgen.fanout``. Every message heard, one's own and others', is a row of the samples: the
-latency is that of the whole fan-out.
+see ``loadgen.fanout``. What was said in another room, or in one of another run, nobody here may
+hear. Every message heard, one's own and others', is a row of the samples: the latency is that of the
+whole fan-out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from loadgen.fanout import Heard, Member, is_waiting
 __all__ = ["Chat"]
 
 _ROOM = 10
-_SAID = re.compile(rb"<load-[^ >]*-(\d{1,9})> ((\d{1,9}):(\d{1,18}):(\d{1,18}):(\d{1,18}):.*):(.*)")
+_SAID = re.compile(rb"<(.*)-(\d{1,9})> ((\d{1,9}):(\d{1,18}):(\d{1,18}):(\d{1,18}):.*):(.*)")
 _OWN_WORDS = b"*"
 
 
@@ -33,6 +34,7 @@ class Chat(Conversation):
         "_greeting",
         "_heard",
         "_member",
+        "_name",
         "_payload",
         "_rest",
         "_room",
@@ -42,6 +44,7 @@ class Chat(Conversation):
     def __init__(self, opening: Opening) -> None:
         self.continuity = Continuity(opening.connection, opening.tally)
         nonce, number = opening.nonce, opening.connection
+        self._name = f"load-{nonce}".encode()
         self._greeting = f"/nick load-{nonce}-{number}\n/join load-{nonce}-{number // _ROOM}\n"
         self._payload = opening.payload
         self._heard: dict[int, Heard] = {}
@@ -90,10 +93,14 @@ class Chat(Conversation):
             self.continuity.fault("corrupted", -1, f"nobody said {line[:60]!r}")
             self._member.spoiled += 1
             return None
-        name, sender, sequence, intended, sent = map(int, said.group(1, 3, 4, 5, 6))
-        whole = name == sender and said[7] == b"%08x" % crc32(said[2])
+        name, sender, sequence, intended, sent = map(int, said.group(2, 4, 5, 6, 7))
+        named = said[1] == self._name and name == sender
+        whole = named and said[8] == b"%08x" % crc32(said[3])
         if not whole:
             self.continuity.fault("corrupted", sequence, f"nobody said {line[:60]!r}")
+        elif sender // _ROOM != self._member.room:
+            self.continuity.fault("corrupted", sequence, f"said in another room: {line[:60]!r}")
+            return None
         pending = self.continuity.pending
         mine = sender == self.continuity.connection
         if mine and (whole or (pending and pending[0].sequence == sequence)):

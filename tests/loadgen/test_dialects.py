@@ -384,6 +384,10 @@ HEARD: dict[str, tuple[Change, dict[str, int]]] = {
     "reorder": (lambda a: [*a[:4], a[5], a[4], *a[6:]], {"reordered": 1}),
     "corrupt": (lambda a: [*a[:4], spoil(a[4], 30), *a[5:]], {"corrupted": 1}),
     "the last corrupt": (lambda a: [*a[:-1], spoil(a[-1], 30)], {"corrupted": 1}),
+    "another run's": (
+        lambda a: [*a[:4], a[4].replace(b"load-n-", b"load-m-"), *a[5:]],
+        {"corrupted": 1},
+    ),
     "another name": (lambda a: [*a[:4], spoil(a[4], 8), *a[5:]], {"corrupted": 1}),
     "corrupt and drop": (
         lambda a: [*a[:4], spoil(a[4], 30), a[5], *a[7:]],
@@ -418,6 +422,14 @@ def test_chat_hears_the_others(change: Change, expected: dict[str, int]) -> None
     assert faults(tally) == expected
     assert all(row.intended == row.sequence for row in heard)
     assert len(heard) >= 8
+
+
+def test_chat_hears_no_other_room() -> None:
+    """A server that tells a room's messages to another one is wrong in each of them."""
+    speaker, hearer = (DIALECTS["chat"](Opening(number, 20, "n", Tally())) for number in (3, 10))
+    for answer in chat_answers([speaker.request(k, k) for k in range(3)]):
+        assert list(hearer.receive(answer)) == []
+    assert faults(hearer.continuity.tally) == {"corrupted": 3}
 
 
 def test_what_its_sender_did_not_hear_is_not_lost_at_each_hearer_besides() -> None:
