@@ -5,8 +5,8 @@ one line: who says it, the number of the message, the times at which it was due 
 and the CRC-32 of all that. An operation ends when its own sender hears it, so that a line that is
 lost on the way to the room is *lost* as everywhere. Each hearer follows each sender's numbers
 besides; what it should have heard and did not is judged at the end, when those of all are together:
-see ``loadgen.fanout``. What was said in another room, or in one of another run, nobody here may
-hear. Every message heard, one's own and others', is a row of the samples: the latency is that of the
+see ``loadgen.fanout``. What was said in another room, or in one of another run, nobody may hear.
+Every message heard, one's own and others', is a row of the samples: its latency is that of the
 whole fan-out.
 """
 

@@ -1,8 +1,8 @@
 """Echo and verify: numbered frames of one length.
 
 All frames of a connection have the same length and begin with the same twelve bytes, its *mark*:
-the length and the connection's number. So an answer that arrives alone, the usual case, is found by
-a comparison; and a stream that lost bytes is found again by a search for the next mark.
+the length and the connection's name or number. So an answer that arrives alone, the usual case, is
+found by a comparison; and a stream that lost bytes is found again by a search for the next mark.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class _Framed(Conversation):
         "continuity",
     )
 
-    def __init__(self, opening: Opening, overhead: int) -> None:
+    def __init__(self, opening: Opening, overhead: int, name: int) -> None:
         self.continuity = Continuity(opening.connection, opening.tally)
         self._payload = opening.payload
         self._stretch = stretch(opening.payload)
         self._shift = opening.connection * 31
         self._size = overhead + opening.payload
-        self._mark = _MARK.pack(self._size - _LENGTH, opening.connection)
+        self._mark = _MARK.pack(self._size - _LENGTH, name)
         self._chunks: list[bytes] = []
         self._held = 0
         self._astray = False
@@ -97,12 +97,17 @@ class _Framed(Conversation):
 
 
 class Echo(_Framed):
-    """u32 length of what follows | u64 connection | u64 sequence | payload, expected unchanged."""
+    """u32 length of what follows | u64 name | u64 sequence | payload, expected unchanged.
+
+    The name is that of the run (its CRC-32, the upper half) and the connection: a frame that was
+    kept from another run is none of this one.
+    """
 
     __slots__ = ()
 
     def __init__(self, opening: Opening) -> None:
-        super().__init__(opening, _ECHO.size)
+        run = zlib.crc32(opening.nonce.encode())
+        super().__init__(opening, _ECHO.size, run << 32 | opening.connection)
 
     def request(self, intended: int, sent: int) -> bytes:
         """The next frame."""
@@ -136,7 +141,7 @@ class Verify(_Framed):
     __slots__ = ("_followed", "_hash", "_operations", "_request_length")
 
     def __init__(self, opening: Opening) -> None:
-        super().__init__(opening, _AFTER_CARRIED)
+        super().__init__(opening, _AFTER_CARRIED, opening.connection)
         self._request_length = _AFTER_INTENDED - _LENGTH + opening.payload
         self._followed = 0
         self._operations = 0

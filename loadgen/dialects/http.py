@@ -1,9 +1,10 @@
 """http: POST /echo of a numbered body, which must come back unchanged with status 200.
 
-The body begins with its connection and number (``3:17:...``), so each answer says which question it
-answers, also when many are open on a connection (``--depth``). A head that can't be read, an error,
-or a body without its number, answers the oldest open operation, corrupted; the next answer is
-looked for behind it. What is said in between (100, 103: RFC 9110, 15.2) answers nothing.
+The body begins with the name of the run, its connection and number (``5d0c11ae:3:17:...``). So each
+answer says which question it answers, also when many are open on a connection (``--depth``), and
+one that was kept from another run is told. A head that can't be read, an error, or a body without
+its number, answers the oldest open operation, corrupted; the next answer is looked for behind it.
+What is said in between (100, 103: RFC 9110, 15.2) answers nothing.
 
 A header ``x-version`` with a number says which version has answered; several of them, or several
 numbers in one, are of the parts that made the answer together, and have to agree. In the trailer of
@@ -31,7 +32,7 @@ _BODILESS = re.compile(rb"HTTP/1\.1 (?:204|304)\b")
 _HEAD_LIMIT = 16_384
 _CHUNKED = -1
 _NUMBER = re.compile(rb"[0-9]{1,9}")
-_PREFIX = re.compile(rb"([0-9]{1,18}):([0-9]{1,18}):")
+_NUMBERED = re.compile(rb"([0-9]{1,18}):")
 
 
 class Http(Conversation):
@@ -48,7 +49,7 @@ class Http(Conversation):
         self._payload = opening.payload
         self._stretch = stretch(opening.payload)
         self._shift = opening.connection * 31
-        self._name = b"%d:" % opening.connection
+        self._name = f"{opening.nonce}:{opening.connection}:".encode()
         url = opening.url.replace("%", "%%").encode()
         self._asks = b"POST %b HTTP/1.1\r\nHost: load\r\nContent-Length: %%d\r\n\r\n" % url
         self._asked = (0, b"")  # the length of the last body, and the head that says it
@@ -187,10 +188,10 @@ class Http(Conversation):
 
     def _judge_other(self, body: bytes) -> Operation | None:
         line = self.continuity
-        named = _PREFIX.match(body)
-        if named is None or int(named[1]) != line.connection:
+        numbered = _NUMBERED.match(body, len(self._name))
+        if numbered is None or not body.startswith(self._name):
             return self._unreadable(body)
-        operation = line.settle(int(named[2]))
+        operation = line.settle(int(numbered[1]))
         if operation is not None and body != operation.body:
             detail = f"{body[:40]!r} came back for {operation.body[:40]!r}"
             line.fault("corrupted", operation.sequence, detail)
