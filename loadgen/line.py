@@ -31,7 +31,7 @@ now_ns = time.monotonic_ns
 
 _SMALL_BUFFER = 32_768  # bytes that the kernel may keep for a line that does not read
 _HEARD_ON = 100_000_000  # ns at least, after the last words over TLS
-_LOOK_S = 0.05
+_LOOK_NS = 50_000_000
 _EARLY = 1_000_000  # ns: servers' timers count in milliseconds
 
 
@@ -158,18 +158,22 @@ class Line(asyncio.Protocol):
             if transport.can_write_eof():
                 transport.write_eof()
             else:
-                self._hear_on(self._tally.now)
+                self._hear_on(0)
 
-    def _hear_on(self, since: int) -> None:
-        """TLS: nothing is heard after one's own end, so that waits for what is still to come."""
+    def _hear_on(self, looks: int) -> None:
+        """TLS: nothing is heard after one's own end, so that waits for what is still to come.
+
+        The time is counted in looks: the loop reads between two of them, however late it is.
+        """
         if self._transport is None:
             return
-        passed = now_ns() - since
+        passed = looks * _LOOK_NS
         self._cut = passed >= self._crowd.plan.grace_ns
         if self._cut or (passed >= _HEARD_ON and not self._conversation.expects()):
             self._transport.close()
         else:
-            asyncio.get_running_loop().call_later(_LOOK_S, self._hear_on, since)
+            seconds = _LOOK_NS / 1_000_000_000
+            asyncio.get_running_loop().call_later(seconds, self._hear_on, looks + 1)
 
     def end(self) -> None:
         """The last call: nothing is heard any more, so what is owed is lost."""

@@ -89,6 +89,13 @@ class Report(msgspec.Struct, frozen=True):
     asked_s: float = 0.0
 
     @property
+    def unsent(self) -> int:
+        """What was due and could not be sent until the end: nobody was there to ask, or the server
+        kept all connections busy. It would have waited longer than all that was measured.
+        """
+        return max(0, self.due - self.tally.issued)
+
+    @property
     def worst_event(self) -> EventReport | None:
         """The event whose window has most faults; of equal ones the highest p99, and maximum."""
         measured = [event for event in self.events if event.window["max"] is not None]

@@ -85,7 +85,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     that they were within. ``null_windows`` are stretches in which nothing happened, as long as
     those of events. ``timeline`` has columns, one value a bucket. ``paused_s`` is the longest
     time that the generator stood still. ``faults_elsewhere`` came in no event's window, in a run
-    that has events. ``asked_s`` is the duration before which a run was ended, else null.
+    that has events. ``asked_s`` is the duration before which a run was ended, else null. ``unsent``
+    operations were due, and nobody could ask them until the end.
     """
 
     schema: Literal["netswap/1"]
@@ -115,6 +116,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     latency_curve: list[list[float]]
     service_curve: list[list[float]]
     paused_s: float = 0.0
+    unsent: int = 0
     faults_elsewhere: dict[str, int] = {}
     asked_s: float | None = None
 
@@ -175,6 +177,7 @@ def _measured(report: Report) -> dict[str, Any]:
         "cpu_s": report.cpu_s,
         "cpu_share": round(report.cpu_share, 3),
         "paused_s": report.paused_s,
+        "unsent": report.unsent,
     }
 
 

@@ -51,6 +51,8 @@ def _traffic(report: Report) -> Iterator[str]:
     asked = "as fast as it goes" if rate.asked is None else f"{rate.asked:,.0f} asked"
     yield _line("operations", f"{tally.answered:,} of {tally.issued:,} answered, "
                 f"{rate.achieved:,.0f} a second ({asked})")  # fmt: skip
+    if report.unsent:
+        yield _line("", f"{report.unsent:,} of {report.due:,} that were due could not be sent")
     yield _line("faults", _faults(report))
     yield _line("connections", f"{tally.connected:,} connected, refused {tally.refused:,}, "
                 f"dropped {tally.dropped:,}")  # fmt: skip

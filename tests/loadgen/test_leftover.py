@@ -85,3 +85,13 @@ def test_the_last_word_is_answered_once(protocol: str, bye: bytes, found: dict[s
     assert faults(tally) == {}
     line.data_received(bye)
     assert faults(tally) == found
+
+
+def test_a_message_of_another_room_is_nobodys() -> None:
+    """It is whole, and should not have been heard here."""
+    line, answers, tally = lined("chat")
+    stranger = DIALECTS["chat"](Opening(13, 20, "n", Tally()))
+    leaked = b"<load-n-13> " + stranger.request(0, 0)
+    line.data_received(b"".join([*answers, leaked]))
+    assert faults(tally) == {"corrupted": 1}
+    assert len(line._crowd.samples.done) == 3

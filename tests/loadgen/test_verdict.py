@@ -101,6 +101,19 @@ def test_visits_that_a_slow_server_keeps_waiting_are_not_our_saturation() -> Non
     assert judge(build_report(seen)).exit_code == 12
 
 
+def test_who_waited_until_the_end_is_slower_than_all_that_was_measured() -> None:
+    """A server that keeps visits waiting for room is not fast because they never came in."""
+    seen = observed(due=1011)
+    seen.plan = msgspec.structs.replace(seen.plan, scenario="churn")
+    report = build_report(seen)
+    assert "11 of 1,011 that were due could not be sent" in render(report, judge(report))
+    (reason,) = judge(report, [parse_threshold("p99>1s"), parse_threshold("p90>1s")]).reasons
+    assert reason == "p99>1s: 11 that were due have waited until the end"
+    assert judge(report, [parse_threshold("unsent>10")]).exit_code == 11
+    seen.plan = msgspec.structs.replace(seen.plan, scenario="steady")
+    assert judge(build_report(seen), [parse_threshold("p99>1s")]).exit_code == 0
+
+
 def test_latency_that_is_our_own_is_invalid() -> None:
     """All sent, and yet half of what was measured is how late that was: no pass."""
     seen = observed(late=120 * MS)
@@ -201,7 +214,7 @@ def test_an_operation_open_across_the_window_belongs_to_it() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_can_be_a_threshold(metric: str) -> None:
     """Each metric is read from a report, missed below it and kept above it."""
-    seen = observed(events=pushed(0), seconds=6)
+    seen = observed(events=pushed(0), seconds=6, due=6001)
     for row in range(6000):
         seen.samples.version.append(1 if row < 450 else 2)
         seen.samples.connection.append(0)
