@@ -23,7 +23,7 @@ from loadgen.continuity import Operation, Tally
 from loadgen.dialects import Conversation
 from loadgen.hints import why_dropped
 from loadgen.plan import Plan
-from loadgen.samples import Samples
+from loadgen.samples import Rows, pack_row
 
 __all__ = ["Halves", "Later", "Line", "Passing", "Unread", "now_ns"]
 
@@ -39,7 +39,7 @@ class Crowd(Protocol):
     """What a line knows of those that it is one of. ``end``: no operation begins after it (ns)."""
 
     plan: Plan
-    samples: Samples
+    rows: Rows
     tally: Tally
     end: int
 
@@ -74,7 +74,7 @@ class Line(asyncio.Protocol):
         self._request = conversation.request
         self._continuity = conversation.continuity
         self._pending = self._continuity.pending
-        self._record = [column.append for column in crowd.samples]
+        self._add_row = crowd.rows.add
         self._depth = 0 if crowd.plan.rate else crowd.plan.depth
         self._transport: asyncio.Transport | None = None
         self._leaving = False
@@ -103,13 +103,8 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Judge, record, and in a closed loop ask on."""
         now = self._tally.now = now_ns()
-        intended, sent, done, version, connection = self._record
-        for operation in self._receive(data):
-            intended(operation.intended)
-            sent(operation.sent)
-            done(now)
-            version(operation.version)
-            connection(self.connection)
+        for each in self._receive(data):
+            self._add_row(pack_row(each.intended, each.sent, now, each.version, self.connection))
         if now < self._crowd.end:
             self.fill(now)
         elif not self.owed:
@@ -122,7 +117,7 @@ class Line(asyncio.Protocol):
             self._tally.now = now_ns()
             rest = self._conversation.leftover()
             if not self._leaving:
-                tls, first = self._crowd.plan.tls, not self._crowd.samples.done
+                tls, first = self._crowd.plan.tls, not self._crowd.rows
                 why = why_dropped(error, rest, tls=tls, first=first)
                 self._continuity.fault("dropped", -1, why)
             self._count(rest, dropped=not self._leaving)

@@ -14,7 +14,7 @@ import msgspec
 from loadgen.events import EventRecord
 from loadgen.messages import Progress
 from loadgen.plan import Event
-from loadgen.samples import Samples
+from loadgen.samples import Rows
 from loadgen.spread import Spread, spread
 
 __all__ = ["Moment", "OnProgress", "Recent", "merge_progress"]
@@ -52,22 +52,22 @@ OnProgress = Callable[[Moment], None]
 class Recent:
     """The latencies of a load process since it told them last."""
 
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
         self._seen = 0
         self._sample: list[int] = []
         self._worst = 0
 
     def take(self) -> None:
         """Look at what has come since; called often, so that it never takes long."""
-        intended, done = self._samples.intended, self._samples.done
-        first, self._seen = self._seen, len(done)
+        first, self._seen = self._seen, len(self._rows)
         if first == self._seen:
             return
-        worst = max(map(operator.sub, done[first:], intended[first:]))
-        self._worst = max(self._worst, worst)
-        every = -(-(self._seen - first) // _KEPT_A_SLICE)
-        self._sample += map(operator.sub, done[first::every], intended[first::every])
+        recent = self._rows.since(first)
+        latencies = [*map(operator.sub, recent.done, recent.intended)]
+        self._worst = max(self._worst, *latencies)
+        every = -(-len(latencies) // _KEPT_A_SLICE)
+        self._sample += latencies[::every]
 
     def hand_over(self) -> tuple[list[int], int]:
         """A sample of the latencies (ns), and the worst of all; then it is empty."""

@@ -26,14 +26,21 @@ The last two columns are as long as the others, or both empty: then nobody said.
 from __future__ import annotations
 
 from array import array
-from typing import NamedTuple
+from struct import Struct
+from typing import Final, NamedTuple
 
-__all__ = ["UNVERSIONED", "Columns", "Samples"]
+__all__ = ["UNVERSIONED", "Columns", "Rows", "Samples", "pack_row"]
 
 UNVERSIONED = -1
 _INT64 = "l" if array("l").itemsize == 8 else "q"  # an append to "l" costs a third less
 
+_ROW: Final = Struct("5q")
+_WIDTH: Final = 5
+
 Columns = tuple[bytes, bytes, bytes, bytes, bytes]
+
+pack_row = _ROW.pack
+"""A row, in the order of the columns."""
 
 
 class Samples(NamedTuple):
@@ -59,3 +66,24 @@ class Samples(NamedTuple):
         """Append what another process saw."""
         for mine, theirs in zip(self, columns, strict=True):
             mine.frombytes(theirs)
+
+
+class Rows:
+    """What a run goes on to write, in one array, row by row: that takes half the time of an append
+    to each of five, and columns are cut from it afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._cells = array(_INT64)
+        self.add = self._cells.frombytes
+        """Takes a row that was packed."""
+
+    def __len__(self) -> int:
+        return len(self._cells) // _WIDTH
+
+    def since(self, first: int) -> Samples:
+        """The columns, from this row on."""
+        intended, sent, done, version, connection = (
+            self._cells[column::_WIDTH] for column in range(first * _WIDTH, (first + 1) * _WIDTH)
+        )
+        return Samples(intended, sent, done, version, array("i", connection))

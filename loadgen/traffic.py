@@ -19,7 +19,7 @@ from loadgen.pauses import Pauses
 from loadgen.plan import Plan
 from loadgen.returning import Returning
 from loadgen.rounds import Rounds, Sender
-from loadgen.samples import Samples
+from loadgen.samples import Rows, Samples
 from loadgen.scenarios import SCENARIOS
 from loadgen.visits import Visits
 
@@ -41,7 +41,7 @@ class Traffic:
     def __init__(self, plan: Plan, index: int, nonce: str) -> None:
         self.plan = plan
         self.tally = Tally()
-        self.samples = Samples.empty()
+        self.rows = Rows()
         self.counted = array("q")
         self.members: list[Member] = []
         self._rooms: dict[int, list[Member]] = {}
@@ -67,6 +67,11 @@ class Traffic:
         self._returning: Returning | None = None
         self._owing: set[Line] = set()
         self._paid = asyncio.Event()
+
+    @property
+    def samples(self) -> Samples:
+        """What was written so far, as columns."""
+        return self.rows.since(0)
 
     async def dial(self) -> None:
         """Connect all lines, some at a time; a connect that fails is counted and not repeated."""

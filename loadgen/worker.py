@@ -105,12 +105,12 @@ async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
 
 
 async def _report_progress(traffic: Traffic) -> None:
-    recent, tally = Recent(traffic.samples), traffic.tally
+    recent, tally = Recent(traffic.rows), traffic.tally
     while traffic.plan.progress:
         for _ in range(_SLICES):
             await asyncio.sleep(1 / _SLICES)
             recent.take()
-        answered = len(traffic.samples.done)
+        answered = len(traffic.rows)
         latencies, worst = recent.hand_over()
         _tell(Progress(answered, tally.faults(), tally.by_version, latencies, worst, now_ns()))
 

@@ -8,8 +8,8 @@ found by a comparison; and a stream that lost bytes is found again by a search f
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
+from zlib import crc32
 
 from loadgen.continuity import STRIDES, Continuity, Operation, stretch
 from loadgen.dialects.conversation import Conversation, Opening
@@ -21,6 +21,7 @@ _SEQUENCE = struct.Struct(">Q")
 _ECHO = struct.Struct(">IQQ")
 _REQUEST = struct.Struct(">IQQQ")
 _CARRIED = struct.Struct(">IQI")
+_pack_carried = _CARRIED.pack
 
 _LENGTH = 4
 _AFTER_MARK = _MARK.size
@@ -37,6 +38,7 @@ class _Framed(Conversation):
         "_held",
         "_mark",
         "_payload",
+        "_pending",
         "_shift",
         "_size",
         "_stretch",
@@ -45,6 +47,7 @@ class _Framed(Conversation):
 
     def __init__(self, opening: Opening, overhead: int, name: int) -> None:
         self.continuity = Continuity(opening.connection, opening.tally)
+        self._pending = self.continuity.pending
         self._payload = opening.payload
         self._stretch = stretch(opening.payload)
         self._shift = opening.connection * 31
@@ -56,16 +59,22 @@ class _Framed(Conversation):
 
     def receive(self, data: bytes) -> Sequence[Operation]:
         """Judge what came; a frame alone, the usual case, is never copied."""
-        if self._chunks or len(data) != self._size or not data.startswith(self._mark):
-            return self._receive_cut(data)
-        operation = self._judge(data)
-        return () if operation is None else (operation,)
+        if len(data) == self._size and not self._chunks:
+            operation = self._judge_usual(data)
+            if operation is not None:
+                return (operation,)
+        return self._receive_cut(data)
 
     def leftover(self) -> bytes:
         """What is no frame yet, unless it is of something that is counted already."""
         return b"" if self._astray else b"".join(self._chunks)
 
+    def _judge_usual(self, frame: bytes) -> Operation | None:
+        """The oldest open operation, when this is to the last byte what must answer it."""
+        raise NotImplementedError
+
     def _judge(self, frame: bytes) -> Operation | None:
+        """What any other frame with the right mark settles, and what is wrong with it."""
         raise NotImplementedError
 
     def _receive_cut(self, data: bytes) -> list[Operation]:
@@ -80,7 +89,8 @@ class _Framed(Conversation):
                 at = self._find_mark(stream, at)
                 continue
             self._astray = False
-            operation = self._judge(stream[at : at + self._size])
+            frame = stream[at : at + self._size]
+            operation = self._judge_usual(frame) or self._judge(frame)
             if operation is not None:
                 settled.append(operation)
             at += self._size
@@ -119,6 +129,12 @@ class Echo(_Framed):
         line.issue(intended, sent, body)
         return body
 
+    def _judge_usual(self, frame: bytes) -> Operation | None:
+        pending = self._pending
+        if pending and frame == pending[0].body:
+            return self.continuity.settle_oldest()
+        return None
+
     def _judge(self, frame: bytes) -> Operation | None:
         operation = self.continuity.settle(_SEQUENCE.unpack_from(frame, _AFTER_MARK)[0])
         if operation is not None and frame != operation.body:
@@ -138,7 +154,7 @@ class Verify(_Framed):
     in the order of the sequence. An answer that came late says nothing new about them.
     """
 
-    __slots__ = ("_followed", "_hash", "_operations", "_request_length")
+    __slots__ = ("_followed", "_hash", "_operations", "_request_length", "_version")
 
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening, _AFTER_CARRIED, opening.connection)
@@ -146,6 +162,7 @@ class Verify(_Framed):
         self._followed = 0
         self._operations = 0
         self._hash = 0
+        self._version = 0  # of the last answer
 
     def request(self, intended: int, sent: int) -> bytes:
         """The next frame."""
@@ -156,6 +173,24 @@ class Verify(_Framed):
         frame = head + self._stretch[start : start + self._payload]
         line.issue(intended, sent, frame)
         return frame
+
+    def _judge_usual(self, frame: bytes) -> Operation | None:
+        pending = self._pending
+        if not pending or pending[0].sequence != self._followed:
+            return None
+        body, operations = pending[0].body, self._operations + 1
+        digest = crc32(body[_LENGTH:], self._hash)
+        carried = _pack_carried(self._version, operations, digest)
+        if (
+            frame
+            != self._mark + body[_AFTER_MARK:_AFTER_INTENDED] + carried + body[_AFTER_INTENDED:]
+        ):
+            return None
+        self._followed += 1
+        self._operations, self._hash = operations, digest
+        operation = self.continuity.settle_oldest()
+        self.continuity.answered_by(operation, self._version)
+        return operation
 
     def _judge(self, frame: bytes) -> Operation | None:
         operation = self.continuity.settle(_SEQUENCE.unpack_from(frame, _AFTER_MARK)[0])
@@ -173,6 +208,7 @@ class Verify(_Framed):
         return operation
 
     def _follow(self, operation: Operation, version: int, operations: int, digest: int) -> None:
+        self._version = version
         self.continuity.answered_by(operation, version)
         sequence = operation.sequence
         if sequence < self._followed:
@@ -191,7 +227,7 @@ class Verify(_Framed):
     def _fold(self, operation: Operation) -> None:
         self._followed = operation.sequence + 1
         self._operations += 1
-        self._hash = zlib.crc32(memoryview(operation.body)[_LENGTH:], self._hash)
+        self._hash = crc32(operation.body[_LENGTH:], self._hash)
 
 
 def _difference(expected: bytes, got: bytes, skip: int = 0) -> str:

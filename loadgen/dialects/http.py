@@ -39,8 +39,8 @@ class Http(Conversation):
     """One connection's requests."""
 
     __slots__ = (
-        "_asked", "_asks", "_astray", "_head", "_name", "_payload", "_pending", "_rest", "_shift",
-        "_size", "_stretch", "_versions", "continuity",
+        "_asked", "_asked_length", "_asks", "_astray", "_head", "_name", "_payload", "_pending",
+        "_rest", "_shift", "_size", "_stretch", "_versions", "continuity",
     )  # fmt: skip
 
     def __init__(self, opening: Opening) -> None:
@@ -52,7 +52,7 @@ class Http(Conversation):
         self._name = f"{opening.nonce}:{opening.connection}:".encode()
         url = opening.url.replace("%", "%%").encode()
         self._asks = b"POST %b HTTP/1.1\r\nHost: load\r\nContent-Length: %%d\r\n\r\n" % url
-        self._asked = (0, b"")  # the length of the last body, and the head that says it
+        self._asked, self._asked_length = b"", -1  # the last head, and the length that it says
         self._rest = b""
         self._astray = -1  # how many were answered when the stream was lost, and not found since
         self._head, self._size = b"", 0  # of the last answer; its whole size
@@ -66,10 +66,9 @@ class Http(Conversation):
         payload = self._stretch[start : start + self._payload]
         body = b"%b%d:%b" % (self._name, sequence, payload)
         line.issue(intended, sent, body)
-        length, head = self._asked
-        if length != len(body):
-            _, head = self._asked = len(body), self._asks % len(body)
-        return head + body
+        if self._asked_length != len(body):
+            self._asked, self._asked_length = self._asks % len(body), len(body)
+        return self._asked + body
 
     def receive(self, data: bytes) -> Sequence[Operation]:
         """Judge what came. The usual case, the last answer's head and the very bytes of the oldest

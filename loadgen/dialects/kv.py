@@ -14,7 +14,7 @@ deletes the keys, and its answer tells whether they were still there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from loadgen.dialects.conversation import Conversation, Opening
 __all__ = ["KeyValue"]
 
 _CRLF = b"\r\n"
+_DONE = b"+OK\r\n"
 _SHAPES = (b"+", b"$", b":")  # of the answers to SET, GET and INCR, by sequence modulo 3
 _SET, _INCR = 0, 2  # of sequence modulo 3
 _LOOK_AHEAD = 2
@@ -50,8 +51,9 @@ class KeyValue(Conversation):
         "_left",
         "_limit",
         "_payload",
+        "_pending",
         "_rest",
-        "_value",
+        "_set",
         "_verbs",
         "continuity",
     )
@@ -63,9 +65,10 @@ class KeyValue(Conversation):
         value, count = self._keys
         self._verbs = (_command(3, b"SET", value), _command(2, b"GET", value),
                        _command(2, b"INCR", count))  # fmt: skip
+        self._pending = self.continuity.pending
         self._payload = opening.payload
         self._limit = opening.payload + 64
-        self._value = b""
+        self._set = b""  # the bulk string that was written last
         self._drift = 0  # what the server's count is ahead of ours
         self._last: int | None = None
         self._rest = b""
@@ -73,29 +76,50 @@ class KeyValue(Conversation):
         self._left = False
 
     def request(self, intended: int, sent: int) -> bytes:
-        """The next command; what it must answer is remembered as the operation's body."""
+        """The next command; the answer that it must get is remembered as the operation's body."""
         line = self.continuity
-        verb = line.issued % 3
+        sequence = line.issued
+        verb = sequence % 3
         if verb == _SET:
-            self._value = _value(line.connection, line.issued, self._payload)
-            line.issue(intended, sent, b"OK")
-            return b"%b$%d\r\n%b\r\n" % (self._verbs[verb], len(self._value), self._value)
-        line.issue(intended, sent, self._value)
+            self._set = _bulk(_value(line.connection, sequence, self._payload))
+            line.issue(intended, sent, _DONE)
+            return self._verbs[verb] + self._set
+        count = sequence // 3 + 1 + self._drift
+        line.issue(intended, sent, b":%d\r\n" % count if verb == _INCR else self._set)
         return self._verbs[verb]
 
-    def receive(self, data: bytes) -> list[Operation]:
-        """Judge the answers that are whole."""
-        if self._rest:
-            data = self._rest + data
+    def receive(self, data: bytes) -> Sequence[Operation]:
+        """Judge the answers that are whole; one that is to the last byte what it must be, the usual
+        case, is not parsed.
+        """
+        pending = self._pending
+        if pending and data == pending[0].body and not self._rest:
+            return (self._settle_usual(),)
+        return self._receive_any(self._rest + data)
+
+    def _receive_any(self, data: bytes) -> list[Operation]:
+        pending = self._pending
         settled: list[Operation] = []
         at = 0
-        while (answer := self._cut(data, at)) is not None:
+        while at < len(data):
+            if pending and data.startswith(pending[0].body, at):
+                settled.append(self._settle_usual())
+                at += len(settled[-1].body)
+                continue
+            answer = self._cut(data, at)
+            if answer is None:
+                break
             at = answer.after
             operation = self._judge(answer)
             if operation is not None:
                 settled.append(operation)
         self._rest = data[at:]
         return settled
+
+    def _settle_usual(self) -> Operation:
+        operation = self.continuity.settle_oldest()
+        self._last = operation.sequence
+        return operation
 
     def expects(self) -> bool:
         """The answer to the last word."""
@@ -160,14 +184,14 @@ class KeyValue(Conversation):
         return _first_of_shape(shape, (*line.missing, *again, *ahead))
 
     def _judge_set(self, operation: Operation, answer: _Answer) -> None:
-        if answer.value != operation.body:
+        if answer.value != b"OK":
             self.continuity.fault("corrupted", operation.sequence, f"SET answers {_show(answer)}")
 
     def _judge_get(self, operation: Operation, answer: _Answer) -> None:
-        if answer.value == operation.body:
+        if answer.value is not None and _bulk(answer.value) == operation.body:
             return
         what: FaultName = "not_carried" if self._was_ours(answer.value) else "corrupted"
-        detail = f"GET answers {_show(answer)}, {operation.body[:40]!r} was set"
+        detail = f"GET answers {_show(answer)}, {operation.body.partition(_CRLF)[2][:40]!r} was set"
         self.continuity.fault(what, operation.sequence, detail)
 
     def _was_ours(self, value: bytes | None) -> bool:
@@ -205,7 +229,11 @@ _JUDGES = (KeyValue._judge_set, KeyValue._judge_get, KeyValue._judge_incr)
 
 
 def _command(count: int, *words: bytes) -> bytes:
-    return b"*%d\r\n" % count + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+    return b"*%d\r\n" % count + b"".join(map(_bulk, words))
+
+
+def _bulk(value: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
 def _value(connection: int, sequence: int, size: int) -> bytes:

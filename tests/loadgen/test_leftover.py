@@ -12,7 +12,7 @@ from loadgen.continuity import Tally
 from loadgen.dialects import DIALECTS, Opening
 from loadgen.line import Crowd, Line
 from loadgen.plan import Plan
-from loadgen.samples import Samples
+from loadgen.samples import Rows
 from tests.loadgen.test_dialects import ANSWERS, faults
 
 CLOSED = Plan(protocol="echo", host="h", port=1, connections=1, duration_ns=1)
@@ -22,7 +22,7 @@ def lined(protocol: str, operations: int = 3) -> tuple[Line, list[bytes], Tally]
     """A line without a transport, its answers, and where it counts."""
     tally = Tally()
     crowd = cast(Crowd, SimpleNamespace(
-        plan=CLOSED, samples=Samples.empty(), tally=tally, end=0,
+        plan=CLOSED, rows=Rows(), tally=tally, end=0,
         forget=lambda _: None, closed=lambda _: None,
     ))  # fmt: skip
     talk = DIALECTS[protocol](Opening(3, 20, "n", tally))

@@ -15,7 +15,7 @@ from loadgen.messages import Progress
 from loadgen.plan import Event
 from loadgen.progress import Moment, Recent, merge_progress
 from loadgen.report import build_report
-from loadgen.samples import Samples
+from loadgen.samples import Rows, pack_row
 from loadgen.sparkline import event_lines, sparkline
 from loadgen.summary import render
 from loadgen.verdict import judge
@@ -157,11 +157,11 @@ def test_nobody_watches() -> None:
 
 def test_the_recent_worst_is_of_all_and_the_sample_is_small() -> None:
     """However many operations a slice has, its slowest is told; and then it is empty."""
-    samples = Samples.empty()
-    recent = Recent(samples)
+    written = Rows()
+    recent = Recent(written)
     for number in range(10_000):
-        samples.intended.append(number)
-        samples.done.append(number + (7_000_000 if number == 4_321 else 1_000_000))
+        done = number + (7_000_000 if number == 4_321 else 1_000_000)
+        written.add(pack_row(number, number, done, 1, 0))
     recent.take()
     latencies, worst = recent.hand_over()
     assert worst == 7_000_000
