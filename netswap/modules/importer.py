@@ -69,6 +69,7 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         self.bundle = bundle
         self.entrance = entrance_of(bundle)
         self._compiled = compiled or {}
+        self._code: dict[str, CodeType] = {}
         self._place = place
         self.package = package or package_name(bundle)
         self._builtins = (
@@ -138,6 +139,12 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         exec(self.get_code(module.__name__), module.__dict__)
 
     def get_code(self, fullname: str) -> CodeType:
+        """A module's code, compiled once: on trial it is imported twice, and then told."""
+        if fullname not in self._code:
+            self._code[fullname] = self._made_code(fullname)
+        return self._code[fullname]
+
+    def _made_code(self, fullname: str) -> CodeType:
         unit = self._unit(fullname)
         if (code := self._compiled.get(self.below(fullname))) is not None:
             return cast("CodeType", marshal.loads(code))

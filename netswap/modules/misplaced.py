@@ -58,7 +58,7 @@ def _absolute(bundle: Bundle, file: File) -> Iterator[Refusal]:
     A name of the standard library is meant as such.
     """
     folders = {PurePosixPath(file.name).parent, PurePosixPath()}
-    for node in ast.walk(file.tree):
+    for node in file.nodes:
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
         for name in absolute_imports(node):

@@ -41,8 +41,8 @@ def beyond_itself(files: list[File]) -> Iterator[Refusal]:
     """
     lasting = derived(files, IMPLEMENTATIONS)
     for file in files:
-        own = _bound(file.tree)
-        for node in ast.walk(file.tree):
+        own = _bound(file)
+        for node in file.nodes:
             match node:
                 case ast.Import() | ast.ImportFrom():
                     yield from _inner_rooms(file, node)
@@ -58,12 +58,12 @@ def beyond_itself(files: list[File]) -> Iterator[Refusal]:
                     yield from _unlasting(file, node)
 
 
-def _bound(tree: ast.Module) -> frozenset[str]:
+def _bound(file: File) -> frozenset[str]:
     """Names that are bound by something else than an import, anywhere: they may hide one."""
-    names = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    names = {node.arg for node in file.nodes if isinstance(node, ast.arg)}
     names |= {
         node.id
-        for node in ast.walk(tree)
+        for node in file.nodes
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
     return frozenset(names)

@@ -14,7 +14,7 @@ from importlib.util import resolve_name
 from netswap.modules.application import MARK, imported, reached
 from netswap.modules.bundle import Bundle
 from netswap.modules.importer import Importer, Unit
-from netswap.modules.syntax import parse
+from netswap.modules.syntax import tree_of
 
 __all__ = ["Relations", "differences", "what_changed"]
 
@@ -29,36 +29,35 @@ class Relations:
         self._package = next(iter(self._units)).partition(".")[0]
         python = bundle.python_files()
         self.trees = (
-            {name: parse(name, text) for name, text in python.items()}
+            {name: tree_of(name, text) for name, text in python.items()}
             if self._entrance is None
             else dict(reached(bundle, self._entrance))
         )
         self.data = {n: data for n, data in bundle.files.items() if n not in python and n != MARK}
-        self._syntax = {name: ast.dump(tree) for name, tree in self.trees.items()}
         self._direct = {
             unit.file: frozenset(self._imported(unit))
             for unit in self._units.values()
             if unit.file in self.trees
         }
 
-    def files_of(self, module: str) -> dict[str, str]:
-        """The files that a module of this bundle needs, itself included, and their syntax.
+    def files_of(self, module: str) -> list[str]:
+        """The files that a module of this bundle needs, itself included.
 
         ``module`` is its name in the interpreter; the bundle's part of it may be another's.
         """
         pending = list(self._files(f"{self._package}.{module.partition('.')[2]}"))
-        found: dict[str, str] = {}
+        found: dict[str, None] = {}
         while pending:
             file = pending.pop()
             if file not in found:
-                found[file] = self._syntax[file]
+                found[file] = None
                 pending += self._direct[file]
-        return found
+        return list(found)
 
     def content_of(self, module: str) -> dict[str, str]:
-        """What the code of a module depends on: its files and all data, with their content."""
+        """What the code of a module depends on: the syntax of its files, and all data."""
         data = {name: content.hex() for name, content in self.data.items()}
-        return self.files_of(module) | data
+        return {name: ast.dump(self.trees[name]) for name in self.files_of(module)} | data
 
     def _imported(self, unit: Unit) -> Iterator[str]:
         if self._entrance is not None:

@@ -230,7 +230,7 @@ def _passed_on(value: ast.expr) -> list[ast.expr]:
 
 
 def _written_globals(file: File) -> Iterator[Refusal]:
-    for node in ast.walk(file.tree):
+    for node in file.nodes:
         if isinstance(node, ast.Global):
             names = ", ".join(node.names)
             reason = f"a function writes {names} of the module: {_WHY_SPLIT}"
@@ -248,7 +248,7 @@ def _bare_fields(file: File, states: frozenset[str]) -> Iterator[Refusal]:
 
 
 def _kept_defaults(file: File) -> Iterator[Refusal]:
-    for node in ast.walk(file.tree):
+    for node in file.nodes:
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
         places, names = node.args, [*node.args.posonlyargs, *node.args.args]
@@ -265,7 +265,7 @@ def _kept_defaults(file: File) -> Iterator[Refusal]:
 
 def _changing_classes(file: File) -> Iterator[str]:
     """Classes whose objects change: they are made with containers, or a method sets attributes."""
-    for node in ast.walk(file.tree):
+    for node in file.nodes:
         if not isinstance(node, ast.ClassDef):
             continue
         methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]

@@ -12,16 +12,43 @@ import ast
 import linecache
 import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
-__all__ = ["alike"]
+__all__ = ["Known", "alike"]
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def alike(old: type, new: type) -> bool:
-    """Whether the second class does what the first one does, as far as their files tell."""
-    files, others = _others(old), _others(new)
-    return files == others and _closure(old) == _closure(new)
+class _File(NamedTuple):
+    """A module's lines, and the statements at its top by the names that they bind."""
+
+    lines: list[str]
+    bound: dict[str, list[ast.stmt]]
+
+    def text(self, statement: ast.stmt) -> tuple[int, int | None, list[str]]:
+        """The lines of a statement and its place in them: where these are equal, so is its syntax,
+        which takes much longer to compare.
+        """
+        above = [one.lineno for one in getattr(statement, "decorator_list", ())]
+        lines = self.lines[min([statement.lineno, *above]) - 1 : statement.end_lineno]
+        return statement.col_offset, statement.end_col_offset, lines
+
+
+Known = dict[str, _File]
+"""What was read of modules, by their names."""
+
+
+def alike(old: type, new: type, known: Known | None = None) -> bool:
+    """Whether the second class does what the first one does, as far as their files tell.
+
+    ``known`` keeps what was read, for other classes of the same files.
+    """
+    if old is new:
+        return True
+    if old.__name__ != new.__name__ or _others(old) != _others(new):
+        return False
+    known = {} if known is None else known
+    return _lead_alike(old.__name__, *(_file_of(cls.__module__, known) for cls in (old, new)))
 
 
 def _others(cls: type) -> dict[str, str]:
@@ -39,22 +66,39 @@ def _source(module: str) -> str:
     return "" if file is None else "".join(linecache.getlines(file))
 
 
-def _closure(cls: type) -> dict[str, list[str]]:
-    """What a class leads to at the top of its file: names, and the statements that bind them."""
-    bound: dict[str, list[ast.stmt]] = {}
-    for statement in ast.parse(_source(cls.__module__)).body:
-        for name in _bound_by(statement) or [""]:
-            bound.setdefault(name, []).append(statement)
-    found: dict[str, list[str]] = {}
-    wanted = [cls.__name__, ""]
+def _file_of(module: str, known: Known) -> _File:
+    if module not in known:
+        text = _source(module)
+        bound: dict[str, list[ast.stmt]] = {}
+        for statement in ast.parse(text).body:
+            for name in _bound_by(statement) or [""]:
+                bound.setdefault(name, []).append(statement)
+        known[module] = _File(text.split("\n"), bound)
+    return known[module]
+
+
+def _lead_alike(name: str, old: _File, new: _File) -> bool:
+    """Whether a name, and all at the top of its file that it leads to, is bound alike in both.
+
+    Names that only one of two files leads to are met in a statement that differs. A class that was
+    made in another way than by its own statement is bound by none.
+    """
+    if name not in old.bound:
+        return False
+    wanted, seen = ["", name], set[str]()
     while wanted:
         name = wanted.pop()
-        if name in bound and name not in found:
-            found[name] = [ast.dump(statement) for statement in bound[name]]
-            wanted += [one for statement in bound[name] for one in _names_in(statement)]
-    if cls.__name__ not in found:  # made in another way than by its own statement
-        found[cls.__qualname__] = [str(id(cls))]
-    return found
+        if name in seen:
+            continue
+        seen.add(name)
+        before, after = (file.bound.get(name, []) for file in (old, new))
+        if len(before) != len(after):
+            return False
+        for one, other in zip(before, after, strict=True):
+            if old.text(one) != new.text(other) and ast.dump(one) != ast.dump(other):
+                return False
+            wanted += _names_in(one)
+    return True
 
 
 def _bound_by(statement: ast.stmt) -> list[str]:

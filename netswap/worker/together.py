@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from netswap.hotswap import Change
 from netswap.stack import FACTORY, Implementation
-from netswap.worker.likeness import alike
+from netswap.worker.likeness import Known, alike
 
 __all__ = ["NOTHING", "STROKE_US", "Together", "callers", "fits_a_stroke", "together"]
 
@@ -44,7 +44,8 @@ def together(changes: Iterable[Change], classes: Classes) -> Together:
 
     A class that is written as before asks as before, whatever else is in its file.
     """
-    rows = [row for row in changes if row.before is not None and not alike(row.before, row.new)]
+    known: Known = {}
+    rows = [r for r in changes if r.before is not None and not alike(r.before, r.new, known)]
     clustered = [row.kind for row in rows if _is_clustered(row)]
     changed = {row.kind for row in rows}
     return Together(

@@ -41,7 +41,7 @@ def test_a_change_of_what_is_shared_is_a_change_of_all_that_import_it() -> None:
 
     def changed(module: str) -> list[str]:
         name = f"netswap_bundle_0123456789ab.{module}"
-        return differences(relations().files_of(name), new.files_of(name))
+        return differences(relations().content_of(name), new.content_of(name))
 
     assert changed("a") == changed("b") == changed("deep.inner") == ["base.py"]
     assert changed("c") == []

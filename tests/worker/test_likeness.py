@@ -68,9 +68,12 @@ def store() -> Iterator[Load]:
         ("LIMIT = 10", "LIMIT = 10  # characters\n"),
         ("    pass", "    n: int = 0"),
         ("OTHER = 3", "import json\nOTHER = 3"),
+        ("text[:LIMIT]", "text[\n        :LIMIT  # characters\n    ]"),
+        ("\nLIMIT", "\x0c\nLIMIT"),
     ],
-    ids=["another class", "its constant", "a docstring", "a comment", "its state", "an import"],
-)
+    ids=["another class", "its constant", "a docstring", "a comment", "its state", "an import",
+         "its layout", "a page"],
+)  # fmt: skip
 def test_what_a_class_does_not_lead_to_leaves_it_alike(store: Load, old: str, new: str) -> None:
     """It does not have to be split for a canary of the rest."""
     assert old in SOURCE
@@ -86,9 +89,10 @@ def test_what_a_class_does_not_lead_to_leaves_it_alike(store: Load, old: str, ne
         ("rows: list[str] = []", "rows: list[str] = []\n    n: int = 0"),
         ("OTHER = 3\n", "OTHER = 3\nprint(OTHER)\n"),
         ("OTHER = 3\n", "OTHER = 3\nfor LIMIT in range(9):\n    pass\n"),
+        ("def clip", "@__import__('functools').cache\ndef clip"),
     ],
     ids=["itself", "a constant of what it calls", "what it calls", "its state",
-         "a statement at the top", "a second value"],
+         "a statement at the top", "a second value", "a decorator"],
 )  # fmt: skip
 def test_what_it_leads_to_makes_it_another(store: Load, old: str, new: str) -> None:
     """However far away in the file."""
