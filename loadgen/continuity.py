@@ -106,7 +106,8 @@ class Tally(msgspec.Struct):
 
     ``now`` is set by who has a clock before it asks for a judgement (ns, CLOCK_MONOTONIC): the
     ``fault_times`` are of it, in no order, 0 when nobody said; kept up to a hundred thousand.
-    ``fault_kinds`` stand beside them: the place of the name in ``FAULTS``.
+    ``fault_kinds`` stand beside them: the place of the name in ``FAULTS``. ``short`` are connects
+    that failed for want of something of our own, no fault, by what the system said.
     """
 
     issued: int = 0
@@ -129,6 +130,7 @@ class Tally(msgspec.Struct):
     now: int = 0
     fault_times: list[int] = msgspec.field(default_factory=list)
     fault_kinds: list[int] = msgspec.field(default_factory=list)
+    short: dict[str, int] = msgspec.field(default_factory=dict)
 
     def fault(self, what: FaultName, connection: int, sequence: int, detail: str) -> None:
         """Count one fault; the first few of a kind are kept as examples."""
@@ -149,6 +151,8 @@ class Tally(msgspec.Struct):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for version, count in other.by_version.items():
             self.by_version[version] = self.by_version.get(version, 0) + count
+        for want, count in other.short.items():
+            self.short[want] = self.short.get(want, 0) + count
         self.examples = _some_of_each(self.examples + other.examples)
         self.fault_times = (self.fault_times + other.fault_times)[:_TIMES_KEPT]
         self.fault_kinds = (self.fault_kinds + other.fault_kinds)[:_TIMES_KEPT]

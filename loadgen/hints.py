@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import ssl
 
-__all__ = ["why_dropped", "why_refused"]
+__all__ = ["what_is_short", "why_dropped", "why_refused"]
 
 _ALERT = re.compile(rb"\x15\x03[\x00-\x04]")  # the record of an alert: RFC 8446, 5.1
+_OURS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 _NO_TLS = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
+
+
+def what_is_short(error: OSError) -> str:
+    """What we had too little of for a connect, as the system says it; nothing: it is the server."""
+    return os.strerror(error.errno) if error.errno in _OURS else ""
 
 
 def why_refused(error: OSError, *, tls: bool) -> str:

@@ -13,7 +13,7 @@ from typing import cast
 from loadgen.continuity import Tally
 from loadgen.dialects import Opening, dialect
 from loadgen.fanout import Member
-from loadgen.hints import why_refused
+from loadgen.hints import what_is_short, why_refused
 from loadgen.line import Line, Passing, now_ns
 from loadgen.pauses import Pauses
 from loadgen.plan import Plan
@@ -161,8 +161,7 @@ class Traffic:
             async with asyncio.timeout(self.plan.timeout_s):
                 line = await self._connect(number)
         except OSError as error:
-            self.tally.now = now_ns()
-            self.tally.fault("refused", number, -1, why_refused(error, tls=self.plan.tls))
+            self._count_failed(number, error)
             return None
         finally:
             self._dialling -= 1
@@ -170,6 +169,13 @@ class Traffic:
         if line.alive:  # it may be gone already, and has been counted then
             self._lines[line] = None
         return line
+
+    def _count_failed(self, number: int, error: OSError) -> None:
+        if short := what_is_short(error):
+            self.tally.short[short] = self.tally.short.get(short, 0) + 1
+        else:
+            self.tally.now = now_ns()
+            self.tally.fault("refused", number, -1, why_refused(error, tls=self.plan.tls))
 
     async def _connect(self, number: int) -> Line:
         loop, plan, secure = asyncio.get_running_loop(), self.plan, self._secure

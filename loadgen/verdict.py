@@ -82,10 +82,15 @@ def _find_our_own(case: Case) -> Iterator[str]:
             f"the generator stood still for {report.paused_s:.2f} s: what it measured then is not "
             "the server's; run it on a machine with time to spare"
         )
+    for want, count in tally.short.items():
+        yield (
+            f"{count:,} connections were not made, which is no fault of the server: {want}; raise "
+            "the limit (ulimit -n, local ports), use more --processes or connect less often"
+        )
     why = next((f" ({each.detail})" for each in tally.examples), "")
-    if not tally.connected:
+    if not tally.connected and not tally.short:
         yield f"no connection to {report.plan.target} could be made{why}: is the server running?"
-    elif not tally.answered:
+    elif not tally.answered and tally.connected:
         yield f"no operation was answered{why}"
     late, cpu = report.late["p99"] or 0.0, report.cpu_share
     behind = tally.issued < report.due * _SENT_AT_LEAST
