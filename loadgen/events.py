@@ -18,6 +18,16 @@ __all__ = ["EventRecord", "carry_out", "push_command", "wait_for"]
 _SECOND = 1_000_000_000
 
 
+class _Told(msgspec.Struct):
+    """What an answer in JSON may say of a failure."""
+
+    what: str
+    where: str | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Told)
+
+
 class EventRecord(msgspec.Struct, frozen=True):
     """What happened. Times are ns on CLOCK_MONOTONIC; ``exit_code`` None: it had to be ended."""
 
@@ -38,6 +48,17 @@ class EventRecord(msgspec.Struct, frozen=True):
     def failed(self) -> bool:
         """Whether it did not end well."""
         return self.exit_code != 0
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in its own words: ``where`` and ``what`` of a JSON answer, else the last
+        line that it said.
+        """
+        try:
+            told = _DECODER.decode(self.stdout)
+            return f"{told.where}: {told.what}" if told.where else told.what
+        except msgspec.DecodeError:
+            return next(reversed((self.stderr or self.stdout).splitlines()), "it said nothing")
 
 
 def push_command(named: tuple[str, ...] | None, socket: str | None) -> list[str]:

@@ -16,7 +16,7 @@ from loadgen.events import EventRecord
 from loadgen.plan import Plan
 from loadgen.progress import Moment, OnProgress
 from loadgen.sparkline import sparkline
-from loadgen.wording import time_words
+from loadgen.wording import deed_words, time_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,7 +79,7 @@ def rows(history: Sequence[Moment]) -> Iterator[Row]:
     for record in now.happened[-_EVENTS_KEPT:]:
         yield Row("event", _ended(record), "bad" if record.failed else "")
     for event in now.happening:
-        yield Row("event", f"{event.kind} {' '.join(event.words)}: under way", "quiet")
+        yield Row("event", f"{deed_words(event)}: under way", "quiet")
 
 
 class _Lines:
@@ -161,7 +161,8 @@ def _versions(moment: Moment) -> str:
 def _ended(record: EventRecord) -> str:
     code = "no exit" if record.exit_code is None else f"exit {record.exit_code}"
     took = (record.end - record.start) / 1e9
-    return f"{record.event.kind} {' '.join(record.event.words)}: {code} after {took:.2f} s"
+    why = f": {record.reason}" if record.failed else ""
+    return f"{deed_words(record.event)}: {code} after {took:.2f} s{why}"
 
 
 def _heights(values: Sequence[float]) -> str:

@@ -108,6 +108,8 @@ def _events(report: Report, sparks: Sequence[str]) -> Iterator[str]:
 
 def _event(event: EventReport, blocks: str, report: Report) -> Iterator[str]:
     yield _line(f"at {event.start_s:.2f} s", f"{what_happened(event)}: {ending(event)}")
+    if event.record.failed:
+        yield _line("", event.record.reason)
     noticed = "stands out" if stands_out(event, report) else ""
     if wrong := ", ".join(filter(None, (fault_words(event.faults), noticed))):
         yield _line("", wrong)

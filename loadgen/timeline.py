@@ -32,12 +32,13 @@ _POINTS_A_DECADE = 12
 
 class Change(NamedTuple):
     """A connection is answered by another version than before: None before its first answer, and
-    after it has gone.
+    after it has gone. ``came`` is the time of its first answer.
     """
 
     at: int
     before: int | None
     after: int | None
+    came: int
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -60,9 +61,9 @@ class Buckets(msgspec.Struct, frozen=True):
     """A stretch of a run in columns, one value a bucket; bucket ``k`` begins ``k`` widths later.
 
     ``begin_s`` is in seconds of the run. Latencies are in microseconds, None where no operation was
-    due. ``by_version`` has the answers of each version that was seen, ``connections`` how many of
-    those that are there were answered by it last when the bucket ends; ``kinds`` are the faults of
-    each kind that there were.
+    due. ``by_version`` has the answers of each version that was seen, ``connections`` how many were
+    answered by it last, of those that are there when the bucket ends and those that came and went
+    within it; ``kinds`` are the faults of each kind that there were.
     """
 
     begin_s: float
@@ -139,7 +140,7 @@ def fill(facts: Facts, start: int, begin: int, end: int, width: int) -> Buckets:
         max_us=[_rank(bucket, 1.0) for bucket in ordered],
         faults=[sum(each) for each in zip(*kinds.values(), strict=True)] or [0] * len(ordered),
         by_version={str(number): _counts(at, edges) for number, at in facts.versions.items()},
-        connections=_holding(facts, edges[1:]),
+        connections=_holding(facts, edges),
         kinds={what: counts for what, counts in kinds.items() if any(counts)},
     )
 
@@ -189,38 +190,46 @@ def _changes(
 ) -> Iterator[Change]:
     """Rows of one connection stand in the order in which they were answered; then it leaves."""
     last: dict[int, int] = {}
+    came: dict[int, int] = {}
     if not versions or not connections:
         return
     for at, version, connection in zip(done, versions, connections, strict=True):
         before = last.get(connection)
         if version != before:
             last[connection] = version
-            yield Change(at, before, version)
+            yield Change(at, before, version, came.setdefault(connection, at))
     for connection, at in zip(left[::2], left[1::2], strict=True):
         if connection in last:
-            yield Change(at, last.pop(connection), None)
+            yield Change(at, last.pop(connection), None, came[connection])
 
 
 def _when(change: Change) -> int:
     return change.at
 
 
-def _holding(facts: Facts, ends: Sequence[int]) -> dict[str, list[int]]:
-    """How many connections each version has at these times."""
+def _holding(facts: Facts, edges: Sequence[int]) -> dict[str, list[int]]:
+    """How many connections each version has in each bucket."""
     held = dict.fromkeys(facts.versions, 0)
     columns: dict[str, list[int]] = {str(version): [] for version in held}
     number = 0
-    for end in ends if facts.changes else ():
+    for begin, end in pairwise(edges) if facts.changes else ():
+        visits = dict.fromkeys(held, 0)
         while number < len(facts.changes) and facts.changes[number].at < end:
-            _, before, after = facts.changes[number]
-            if after is not None:
-                held[after] += 1
-            if before is not None:
-                held[before] -= 1
+            _count_change(facts.changes[number], held, visits, begin)
             number += 1
         for version, count in held.items():
-            columns[str(version)].append(count)
+            columns[str(version)].append(count + visits[version])
     return columns if facts.changes else {}
+
+
+def _count_change(change: Change, held: dict[int, int], visits: dict[int, int], begin: int) -> None:
+    """Who leaves in the bucket (from ``begin``) in which he came was a visit."""
+    if change.after is not None:
+        held[change.after] += 1
+    if change.before is not None:
+        held[change.before] -= 1
+        if change.after is None and change.came >= begin:
+            visits[change.before] += 1
 
 
 def _cut(times: array[int], edges: Sequence[int]) -> list[int]:

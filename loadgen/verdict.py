@@ -68,10 +68,9 @@ def _find_failed_pushes(case: Case) -> Iterator[str]:
     for event in case.report.events:
         record = event.record
         if record.event.kind == "push" and record.failed:
-            said = (record.stderr or record.stdout).splitlines()[-1:] or ["it said nothing"]
             code = record.exit_code
             how = "had to be ended" if code is None else f"ended with {code}"
-            yield f"push of {record.event.words[0]} {how}: {said[0]}"
+            yield f"push of {record.event.words[0]} {how}: {record.reason}"
 
 
 def _find_our_own(case: Case) -> Iterator[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import PurePath
 
+from loadgen.plan import Event
 from loadgen.report import EventReport, Report, Spread
 from loadgen.windows import NULLS_NEEDED, Window
 
 __all__ = [
+    "deed_words",
     "ending",
     "fault_words",
     "plan_words",
@@ -73,10 +75,15 @@ def fault_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {n:,}" for n, name in some)
 
 
+def deed_words(event: Event) -> str:
+    """What is to be done; of a program the name, its folder is in the command."""
+    first, *rest = event.words
+    return " ".join((event.kind, first if event.kind == "push" else PurePath(first).name, *rest))
+
+
 def what_happened(event: EventReport) -> str:
-    """The deed of an event; of a program the name, its folder is in the command."""
-    kind, (first, *rest) = event.record.event.kind, event.record.event.words
-    return " ".join((kind, first if kind == "push" else PurePath(first).name, *rest))
+    """The deed of an event."""
+    return deed_words(event.record.event)
 
 
 def quiet_window(report: Report) -> Window | None:

@@ -107,7 +107,7 @@ def _troubles(report: Report) -> Iterator[tuple[str, str, str, str]]:
     if events:
         loud = sum(bool(stands_out(event, report)) for event in events)
         unknown = all(stands_out(event, report) is None for event in events)
-        note = f"of {_events_words(len(events))} stand out"
+        note = f"stand out, of {len(events):,}"
         yield "events", "?" if unknown else f"{loud:,}", note, "poor" if loud else ""
 
 
@@ -238,7 +238,7 @@ def _about_the_windows(report: Report) -> Element:
     if quiet is not None:
         chance = len(report.events) / (len(report.nulls) + 1)
         parts.append(
-            f" By chance {chance:.1g} of {_events_words(len(report.events))} would be worse."
+            f" By chance {chance:.1g} of {_events_words(len(report.events))} would stand out."
         )
     if report.elsewhere:
         parts.append(f" Near no event: {fault_words(report.elsewhere)}.")
@@ -258,13 +258,20 @@ def _event(event: EventReport, mark: Mark, report: Report) -> Element:
         "article",
         el("h3", _flag(mark, "span"), f" {what_happened(event)}"),
         el("p", said, _noticed(event, report), class_="quiet"),
-        *([el("p", el("strong", fault_words(event.faults)), class_="bad")] if event.faults else ()),
+        *(el("p", el("strong", words), class_="bad") for words in _bad(event)),
         _window(event, mark),
         _beside(event, mark, report),
         el("details", el("summary", "What it was, printed and returned"), *_said(event)),
         class_="card",
         id=f"event-{mark.number}",
     )
+
+
+def _bad(event: EventReport) -> Iterator[str]:
+    if event.record.failed:
+        yield event.record.reason
+    if event.faults:
+        yield fault_words(event.faults)
 
 
 def _window(event: EventReport, mark: Mark) -> Element:

@@ -43,7 +43,7 @@ def second(number: int, **more: object) -> Moment:
 def test_the_view_has_rate_latency_versions_faults_and_events() -> None:
     """One line each, and one for each event, whether it has ended or not."""
     push = Event("push", 0, ("v3.py",))
-    happened = (pushed_at(1000), pushed_at(2000, 20))
+    happened = (pushed_at(1000), pushed_at(2000, 20, "it says why"))
     shown = list(rows([second(1), second(2, faults=3, happened=happened, happening=(push,))]))
     assert [row.label for row in shown] == [
         "rate", "latency", "slowest", "versions", "faults", "event", "event", "event",
@@ -54,7 +54,7 @@ def test_the_view_has_rate_latency_versions_faults_and_events() -> None:
     assert text[3] == "v1 1,800 (25% now)  v2 200 (75% now)"
     assert shown[4] == Row("faults", "3", "bad")
     assert [row.tone for row in shown[5:]] == ["", "bad", "quiet"]
-    assert text[6] == "push v2.py: exit 20 after 0.20 s"
+    assert text[6] == "push v2.py: exit 20 after 0.20 s: it says why"
     assert text[7] == "push v3.py: under way"
 
 

@@ -81,3 +81,21 @@ def test_a_run_that_was_ended_early_says_so():
     assert lines(seen)[0] == "verify on h:1 for 3 s: steady, 2 connections, 1 load process"
     seen.asked_ns = 60 * SECOND
     assert "for 3 s, ended before its 60 s: steady" in lines(seen)[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ('{"where": "v2.py:17", "what": "NameError: x", "more": [1]}', "v2.py:17: NameError: x"),
+        ('{"what": "another swap runs", "where": null}', "another swap runs"),
+        ('{"outcome": "refused"}', '{"outcome": "refused"}'),
+        ("one thing\nthe last thing", "the last thing"),
+        ("", "it said nothing"),
+    ],
+)
+def test_a_failed_event_says_why(said, reason):
+    """In the words of its command: with the event, and in the verdict."""
+    told = lines(steady_run(6, pushed_at(2000, 20, said)))
+    place = next(k for k, line in enumerate(told) if "at 2.00 s    push" in line)
+    assert told[place + 1].strip() == reason
+    assert f"  push of v2.py ended with 20: {reason}" in told

@@ -73,6 +73,15 @@ def test_who_has_left_is_no_connection_of_any_version() -> None:
     assert line.connections == {"1": [2, 1, 0], "2": [0, 0, 0]}
 
 
+def test_short_visits_count_where_they_were() -> None:
+    """Of connections that come and go within a bucket none is there at its end."""
+    done = [10 * MS, 20 * MS, 130 * MS, 90 * MS]
+    left = [1, 15 * MS, 2, 25 * MS, 3, 140 * MS, 4, 110 * MS]
+    facts = gather(done, done, [1, 1, 2, 1], connections=[1, 2, 3, 4], left=left)
+    line = fill(facts, 0, 0, 300 * MS, 100 * MS)
+    assert line.connections == {"1": [3, 0, 0], "2": [0, 1, 0]}
+
+
 @given(st.integers(1, 10**13), st.integers(0, 10**8))
 def test_a_width_is_round_and_makes_few_buckets(span: int, operations: int) -> None:
     """1, 2 or 5 times a power of ten, a screenful at most."""
