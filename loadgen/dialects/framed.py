@@ -116,7 +116,7 @@ class Echo(_Framed):
     __slots__ = ()
 
     def __init__(self, opening: Opening) -> None:
-        run = zlib.crc32(opening.nonce.encode())
+        run = crc32(opening.nonce.encode())
         super().__init__(opening, _ECHO.size, run << 32 | opening.connection)
 
     def request(self, intended: int, sent: int) -> bytes:
