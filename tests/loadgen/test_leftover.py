@@ -94,4 +94,4 @@ def test_a_message_of_another_room_is_nobodys() -> None:
     leaked = b"<load-n-13> " + stranger.request(0, 0)
     line.data_received(b"".join([*answers, leaked]))
     assert faults(tally) == {"corrupted": 1}
-    assert len(line._crowd.samples.done) == 3
+    assert len(line._crowd.rows) == 3
