@@ -105,9 +105,6 @@ class Chat(Conversation):
         mine = sender == self.continuity.connection
         if mine and (whole or (pending and pending[0].sequence == sequence)):
             return self._hear_myself(self.continuity.settle(sequence))
-        if whole and sender // _ROOM != self._member.room:
-            self.continuity.fault("corrupted", sequence, f"{sender} said it in another room")
-            return None
         if whole:
             return self._hear(sender, Operation(sequence, intended, sent, b""))
         self._member.spoiled += 1

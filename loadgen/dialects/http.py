@@ -31,6 +31,7 @@ _ERROR = re.compile(rb"HTTP/1\.1 (?!200)[2-5]\d\d(?: .*)?")
 _BODILESS = re.compile(rb"HTTP/1\.1 (?:204|304)\b")
 _HEAD_LIMIT = 16_384
 _CHUNKED = -1
+_END_TELLERS = (b"transfer-encoding", b"content-length")
 _NUMBER = re.compile(rb"[0-9]{1,9}")
 _NUMBERED = re.compile(rb"([0-9]{1,18}):")
 
@@ -214,14 +215,13 @@ def _read_head(head: bytes) -> _Head | None:
 def _read_fields(head: bytes) -> _Head | None:
     """None when there is not one way to tell the end of the body."""
     fields = _fields(head.split(b"\r\n")[1:])
-    named = dict(fields)
-    coding, length = named.get(b"transfer-encoding"), named.get(b"content-length")
-    if (coding is None) == (length is None):
+    told = {(name, value.lower()) for name, value in fields if name in _END_TELLERS}
+    if len(told) != 1:
         return None
-    if length is None:
-        chunked = coding is not None and coding.lower() == b"chunked"
-        return _Head(_CHUNKED, _versions(fields)) if chunked else None
-    return _Head(int(length), _versions(fields)) if _NUMBER.fullmatch(length) else None
+    ((name, value),) = told
+    if name == b"transfer-encoding":
+        return _Head(_CHUNKED, _versions(fields)) if value == b"chunked" else None
+    return _Head(int(value), _versions(fields)) if _NUMBER.fullmatch(value) else None
 
 
 def _end_of_error(data: bytes, head: bytes, start: int) -> int | None:

@@ -68,3 +68,13 @@ def test_the_rest_of_an_error_is_no_other_fault_and_the_next_mistake_is_one() ->
         assert talk.continuity.tally.corrupted == found
     assert talk.continuity.answered == 4
     assert faults(talk.continuity.tally) == {"corrupted": 2}
+
+
+@pytest.mark.parametrize(("other", "found"), [(b"3", {"corrupted": 1}), (b"%d", {})])
+def test_two_lengths_have_to_agree(other: bytes, found: dict[str, int]) -> None:
+    """RFC 9110, 8.6: which one to believe nobody knows."""
+    talk, (answer,) = converse("http", 1)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = other % len(body) if b"%" in other else other
+    talk.receive(b"%b\r\nContent-Length: %b\r\n\r\n%b" % (head, length, body))
+    assert faults(talk.continuity.tally) == found
