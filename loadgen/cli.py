@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import math
 import os
@@ -253,7 +254,7 @@ def run(context: click.Context, /, **asked: Any) -> None:
     pushing = push_command(asked["pusher"], asked["socket"])
     try:
         plan = _plan(asked)
-        with watching(plan, asked["watched"], sys.stderr) as tell:
+        with watching(plan, asked["watched"], sys.stderr or io.StringIO()) as tell:
             seen = asyncio.run(conduct(plan, pushing, tell))
     except PlanError as error:
         raise click.UsageError(str(error)) from error
@@ -263,10 +264,10 @@ def run(context: click.Context, /, **asked: Any) -> None:
     report = build_report(seen)
     verdict = judge(report, asked["thresholds"])
     if asked["as_json"]:
-        click.echo(json.dumps(build_result(seen, report, verdict)))
+        said = _say(json.dumps(build_result(seen, report, verdict)))
     else:
-        click.echo(render(report, verdict, event_lines(seen, report)))
-    kept = _keep(asked, _Told(seen, report, verdict))
+        said = _say(render(report, verdict, event_lines(seen, report)))
+    kept = _keep(asked, _Told(seen, report, verdict)) and said
     context.exit(verdict.exit_code if verdict.exit_code or kept else USAGE.exit_code)
 
 
@@ -278,9 +279,25 @@ class _Told(NamedTuple):
     verdict: Verdict
 
 
+def _say(text: str) -> bool:
+    """Whether it could be said; to who has heard enough (``| head``) it need not. The verdict
+    stands either way, and so do the files.
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        with open(os.devnull, "wb") as nowhere:  # else Python says the rest again when it ends
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return True
+        click.echo(f"Error: the result can't be written: {error.strerror}", err=True)
+        return False
+    return True
+
+
 def _keep(asked: dict[str, Any], told: _Told) -> bool:
     """Write each file that was asked for, whatever becomes of the others; whether all are there.
-    The result is on the screen already.
+    The result is on the screen already, if there is one.
     """
     makers: dict[str, Callable[[], str]] = {
         "page": lambda: render_page(*told),

@@ -364,6 +364,30 @@ def test_a_full_disk_hides_neither_the_verdict_nor_the_other_files(
         assert json.loads((tmp_path / "kept").read_bytes()) == done.report
 
 
+@pytest.mark.parametrize(
+    ("shell", "said"),
+    [
+        pytest.param("exec {} > /dev/full", "the result can't be written: No space", id="full"),
+        pytest.param("{} | exec >&-", "", id="nobody listens"),
+        pytest.param("exec {} 2>&-", "", id="no standard error"),
+    ],
+)
+def test_who_does_not_hear_the_verdict_has_its_files(
+    command_line: Callable[..., list[str]], tmp_path: Path, shell: str, said: str
+) -> None:
+    """The exit code is the verdict's, and what was to be kept is kept."""
+    kept = tmp_path / "kept"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        words = command_line("--protocol", "echo", "--port", port, "--save", kept, "--json")
+        line = f"set -o pipefail; {shell.format(shlex.join(words))}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 12, done.stderr
+    assert json.loads(kept.read_bytes())["exit_code"] == 12
+    assert (said in done.stderr) if said else not done.stderr
+
+
 def test_told_to_end_before_the_start(command_line: Callable[..., list[str]]) -> None:
     """SIGTERM while connections are made: there is nothing to be judged, and that is said."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
