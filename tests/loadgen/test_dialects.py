@@ -437,14 +437,6 @@ def test_chat_hears_the_others(change: Change, expected: dict[str, int]) -> None
     assert len(heard) >= 8
 
 
-def test_chat_hears_no_other_room() -> None:
-    """A server that tells a room's messages to another one is wrong in each of them."""
-    speaker, hearer = (DIALECTS["chat"](Opening(number, 20, "n", Tally())) for number in (3, 10))
-    for answer in chat_answers([speaker.request(k, k) for k in range(3)]):
-        assert list(hearer.receive(answer)) == []
-    assert faults(hearer.continuity.tally) == {"corrupted": 3}
-
-
 def test_what_its_sender_did_not_hear_is_not_lost_at_each_hearer_besides() -> None:
     """One mistake of the server is counted once, where the operation is open."""
     assert faults(in_a_room(list, lost_on_the_way=2)[1]) == {}
