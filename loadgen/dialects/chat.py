@@ -98,6 +98,9 @@ class Chat(Conversation):
         whole = named and said[8] == b"%08x" % crc32(said[3])
         if not whole:
             self.continuity.fault("corrupted", sequence, f"nobody said {line[:60]!r}")
+        elif sender // _ROOM != self._member.room:
+            self.continuity.fault("corrupted", sequence, f"said in another room: {line[:60]!r}")
+            return None
         pending = self.continuity.pending
         mine = sender == self.continuity.connection
         if mine and (whole or (pending and pending[0].sequence == sequence)):
