@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import click
 
@@ -46,10 +48,30 @@ class _Lazy(click.Group):
         found: click.Command = getattr(importlib.import_module(f"netswap.commands.{module}"), name)
         return found
 
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """As click's, but that with ``--json`` a wrong command line is one JSON object, too."""
+        words = list(sys.argv[1:] if args is None else args)
+        if "--json" not in words:
+            return super().main(words, *rest, **options)
+        try:
+            code = super().main(words, *rest, **{**options, "standalone_mode": False})
+        except click.UsageError as error:
+            _say_usage(error)
+        except click.Abort:
+            sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table: help must not import every command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+def _say_usage(error: click.UsageError) -> NoReturn:
+    ending = importlib.import_module("netswap.commands.ending")
+    path = error.ctx.command_path if error.ctx is not None else "netswap"
+    ending.write_json(ending.usage(error.format_message(), f"`{path} --help` says what it takes"))
+    sys.exit(error.exit_code)
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

@@ -386,3 +386,25 @@ def test_a_receipt_says_what_changed_and_how_to_undo_it() -> None:
         "  it took: 3.0 µs an object, blackout 1.50 ms, longest stall 0.40 ms, gone 1, dropped 0",
         "  undo with: netswap rollback",
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "push",
+        "push /no/such/file",
+        "push --bogus x",
+        "push --watch -3s README.md",
+        "rollback a b",
+        "inspect",
+        "no-such-command",
+        "serve extra",
+    ],
+)
+def test_a_wrong_command_line_is_json_too(words: str) -> None:
+    """Whoever reads stdout finds one object whatever went wrong; without --json it is in words."""
+    result = invoke(*words.split(), "--json")
+    page = json.loads(result.stdout)
+    assert (page["schema"], page["outcome"], result.exit_code) == ("netswap/1", "usage", 2)
+    assert page["what"] in invoke(*words.split()).stderr
+    assert "--help` says what it takes" in page["advice"]

@@ -23,7 +23,7 @@ from netswap.commands.render import watch
 from netswap.errors import AuthorError, CallerError, UsageError
 from netswap.outcome import EXIT_CODES, SERVER_STATE, Outcome
 
-__all__ = ["SCHEMA", "end", "fail", "failing", "write_json"]
+__all__ = ["SCHEMA", "end", "fail", "failing", "usage", "write_json"]
 
 SCHEMA = "netswap/1"
 
@@ -74,6 +74,11 @@ def _result(outcome: Outcome, what: str, where: str = "", advice: str = "") -> d
         "state": state,
         "advice": advice,
     }
+
+
+def usage(what: str, advice: str) -> dict[str, Any]:
+    """The result of a command line that is none."""
+    return _result(Outcome.USAGE, what, "", advice)
 
 
 def _of_unreachable(error: Unreachable) -> dict[str, Any]:

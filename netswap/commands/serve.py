@@ -61,7 +61,8 @@ def serve(file: Path | None, check_only: bool, as_json: bool, **flags: Any) -> N
     With --app an aiohttp or ASGI application, or a function of the request, on 127.0.0.1:8080; with
     --static the files of a folder.
 
-    TERM and INT drain the connections within a limit; a second one ends it at once.
+    TERM and INT drain the connections within a limit; a second one ends it at once. So does HUP
+    where there are no certificates that it could read again.
     """
     link = Link(Path(), 0, as_json)
     given = {_KEYS[name]: _plain(value) for name, value in flags.items()}
@@ -124,7 +125,8 @@ class _Serving:
     async def run(self) -> None:
         """Start, say so, wait for a signal, stop."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # not under nohup
+        for number in (signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * hangs_up):
             loop.add_signal_handler(number, self._on_signal)
         supervisor = Supervisor(self._config)
         admin = AdminServer(supervisor, self._config.socket)
@@ -142,7 +144,7 @@ class _Serving:
             await admin.close()
 
     def _reload_on_hangup(self, supervisor: Supervisor) -> None:
-        """Of a server with certificates; any other ends with its terminal, as it always did."""
+        """Of a server with certificates; any other ends with its terminal, in order."""
         if not supervisor.certificates.force:
             return
         reloads: set[asyncio.Task[Any]] = set()

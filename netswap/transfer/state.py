@@ -12,6 +12,7 @@ Rules, checked when the class is made, so that the author sees them at the line 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
@@ -171,6 +172,11 @@ def _check_fields(cls: type[State]) -> None:
                 f"{cls.__name__}.{field.name} is encoded as {field.encode_name!r}; a field crosses "
                 "under its own name"
             )
+        if _is_shared(field.default):
+            raise TypeError(
+                f"{cls.__name__}.{field.name} has a default that all objects would share and may "
+                "change; write msgspec.field(default_factory=...), or freeze its class"
+            )
     cls.__shape__ = {field.name: _shape(field.type, ()) for field in info.fields}
     for name, shape in cls.__shape__.items():
         unplain = None if name in cls.__references__ else _find_unplain(shape)
@@ -179,6 +185,17 @@ def _check_fields(cls: type[State]) -> None:
                 f"{cls.__name__}.{name} can't be encoded ({unplain}); "
                 "declare it with reference(...) or make it plain data"
             )
+
+
+def _is_shared(default: Any) -> bool:
+    """Whether a default can change; msgspec makes a new empty list, dict, set or bytearray."""
+    if dataclasses.is_dataclass(default):
+        return not type(default).__dataclass_params__.frozen
+    try:
+        hash(default)
+    except TypeError:
+        return True
+    return False
 
 
 def shape_of(cls: type[State]) -> dict[str, Any]:

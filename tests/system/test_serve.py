@@ -89,11 +89,14 @@ def test_term_lets_what_was_written_arrive_and_takes_nobody_new(counter: Server)
 
 
 def test_a_second_term_does_not_wait_for_anybody(counter: Server) -> None:
-    """A client that does not read can't hold an operator who insists."""
+    """A client that does not read can't hold an operator who insists.
+
+    The first is a HUP here: a server without certificates ends with its terminal, in order.
+    """
     with counter.client("counter", receive_buffer=4096) as client:
         client.send(b"burst 8000\n")
         assert client.read(10)
-        counter.signal()
+        counter.signal(signal.SIGHUP)
         until(lambda: any(row["event"] == "draining" for row in counter.log()), "it drains")
         counter.signal()
         assert counter.wait(5) == 0

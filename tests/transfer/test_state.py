@@ -36,6 +36,20 @@ def test_every_field_has_a_default(pushed: Pushed) -> None:
         pushed("from netswap import State\nclass Talk(State, kind='k', version=1):\n  nick: str\n")
 
 
+@pytest.mark.parametrize("default", ["Seen()", "([],)"])
+def test_a_default_that_can_change_is_refused(pushed: Pushed, default: str) -> None:
+    """Every object would have the same one, and a client would see what others do."""
+    source = (
+        "from dataclasses import dataclass\nfrom netswap import State\n"
+        "@dataclass(eq=False)\nclass Seen:\n    count: int = 0\n"
+        f"class Talk(State, kind='k', version=1):\n    seen: Seen | tuple = {default}\n"
+    )
+    with pytest.raises(TypeError, match=r"Talk\.seen has a default that all objects would share"):
+        pushed(source)
+    frozen = source.replace("eq=False", "frozen=True").replace("([],)", "(1,)")
+    assert pushed(frozen)
+
+
 @pytest.mark.parametrize(
     "declared",
     [
