@@ -281,7 +281,7 @@ class Agreement:
 
     def _finds_nobody(self, what: str) -> Step:
         reason = f"{what} of the pushed kinds in any worker"
-        advice = "netswap objects --selector shows what a selector finds"
+        advice = "`netswap objects SELECTOR` shows what a selector finds"
         self.refusals.append(Refusal(Stage.PREPARE, reason, advice=advice))
         return Step.NO
 

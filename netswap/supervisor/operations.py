@@ -225,7 +225,8 @@ class Operations:
             changes, undoes = versions.undo_last() if kind is None else versions.undo_kind(kind)
         except UsageError as error:
             return _usage(error)
-        plan = replace(self._plan(command, changes, options), undoes=undoes)
+        stays = versions.brought_by(undoes[0].tx) if kind is None else ()
+        plan = replace(self._plan(command, changes, options), undoes=undoes, stays=stays)
         return await self._run(plan, tell)
 
     def _timeout(self, options: Options) -> float:

@@ -65,6 +65,8 @@ class Plan:
     options: Options = field(default_factory=Options)
     undoes: Sequence[Undo] = ()
     bundles: Mapping[str, str] = field(default_factory=dict)
+    stays: Sequence[str] = ()
+    """Kinds of what is undone that were not there before it."""
 
     @cached_property
     def canary(self) -> Canary | None:
@@ -309,14 +311,15 @@ class Transaction:
 
     @property
     def remarks(self) -> list[str]:
-        """What is special about how this one swaps, once all are prepared."""
+        """What is special about what this one swaps and how, once all are prepared."""
         agreement, options = self.agreement, self.plan.options
+        stays = [f"{kind} was not there before: it stays" for kind in self.plan.stays]
         if options.atomic:
-            return []
+            return stays
         ways = {"canary": options.canary is not None, "only": options.only is not None}
         way = next((name for name, is_so in ways.items() if is_so), "")
         way = way or ("atomic" if agreement.atomic else "rolling")
-        return apart(agreement.clustered, agreement.asking, way)
+        return stays + apart(agreement.clustered, agreement.asking, way)
 
     def _report(self, event: Event) -> None:
         text = _SAID.get(type(event))

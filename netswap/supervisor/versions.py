@@ -106,6 +106,11 @@ class Transaction(msgspec.Struct):
             return []
         return [c for c in self.changes if c.old is not None and c.kind not in self.undone]
 
+    def only_brought(self) -> bool:
+        """Whether nothing of it can be taken back, since all that it changed was new."""
+        counts = self.committed and not self.boot and not self.undoes and bool(self.changes)
+        return counts and all(change.old is None for change in self.changes)
+
 
 class Base(msgspec.Struct, frozen=True):
     """All that is known at one moment: what a journal begins with that was made shorter."""
@@ -251,9 +256,18 @@ class Versions:
     def undo_last(self) -> tuple[list[Change], list[Undo]]:
         """What takes back the last transaction that is not undone yet.
 
+        One that only brought kinds is not passed over: who asks means that one, and not another.
+
         :raises UsageError: there is none.
         """
         for transaction in reversed(self.history):
+            if transaction.only_brought():
+                kinds = ", ".join(change.kind for change in transaction.changes)
+                what = f"there is nothing to undo: `{transaction.command}` brought {kinds}, and "
+                what += "nothing of that kind was there before"
+                raise UsageError(
+                    what, "", "`netswap rollback KIND` undoes the last change of another"
+                )
             if changes := transaction.undoable():
                 back = [self._back(change) for change in changes]
                 return back, [Undo(transaction.tx, [change.kind for change in changes])]
@@ -270,6 +284,11 @@ class Versions:
                 if change.kind == kind:
                     return [self._back(change)], [Undo(transaction.tx, [kind])]
         raise UsageError(f"{kind} has nothing to undo", "", "`netswap history` shows why")
+
+    def brought_by(self, tx: int) -> list[str]:
+        """The kinds that a transaction brought: they stay when it is undone."""
+        found = (one for one in self.history if one.tx == tx)
+        return [change.kind for one in found for change in one.changes if change.old is None]
 
     def _back(self, change: Change) -> Change:
         assert change.old is not None  # undoable() leaves the others out

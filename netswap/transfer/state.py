@@ -190,7 +190,8 @@ def _check_fields(cls: type[State]) -> None:
 def _is_shared(default: Any) -> bool:
     """Whether a default can change; msgspec makes a new empty list, dict, set or bytearray."""
     if dataclasses.is_dataclass(default):
-        return not type(default).__dataclass_params__.frozen
+        params = type(default).__dataclass_params__  # type: ignore[union-attr]  # of an instance
+        return not params.frozen
     try:
         hash(default)
     except TypeError:

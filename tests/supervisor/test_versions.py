@@ -104,8 +104,22 @@ def test_rollback_of_one_kind_leaves_the_rest_to_the_next_rollback(author: Autho
 def test_a_kind_that_was_new_stays(author: Author) -> None:
     """There is nothing before it to go back to; what came with it goes back."""
     author.commit([Change("k", A, B, 2), Change("new", None, B, 1)])
+    tx = author.versions.history[-1].tx
     author.undo()
     assert author.versions.active == {"k": A, "new": B}
+    assert author.versions.brought_by(tx) == ["new"]
+
+
+def test_what_only_brought_kinds_is_not_passed_over(author: Author) -> None:
+    """Else a rollback of it would silently take back what was pushed before."""
+    author.push("k", B)
+    author.push("new", C)
+    with pytest.raises(
+        UsageError, match="nothing to undo: `push` brought new, and nothing of that"
+    ):
+        author.versions.undo_last()
+    author.undo("k")
+    assert author.versions.active == {"k": A, "new": C}
 
 
 def test_only_leaves_the_committed_set_and_makes_the_kind_split(author: Author) -> None:
@@ -155,8 +169,8 @@ def test_a_restart_knows_what_was_known(steps: list[tuple[str, str, bool]]) -> N
     for kind, sha, only in steps:
         if sha:
             author.push(kind, sha, only="x=1" if only and kind in author.versions.active else None)
-        elif author.versions.history and any(t.undoable() for t in author.versions.history):
-            author.undo()
+        elif any(c.kind == kind for t in author.versions.history for c in t.undoable()):
+            author.undo(kind)
     base = author.versions.base(1.0)
     for records in (author.records, [base]):
         again = Versions(map(msgspec.to_builtins, records))
