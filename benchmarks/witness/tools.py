@@ -23,7 +23,17 @@ from loadgen import Plan, build_report, conduct, judge
 from loadgen.conductor import Observation
 from loadgen.spread import PERCENTILES, spread
 
-__all__ = ["SHARES", "TOOLS", "Run", "Work", "observe", "percentiles", "run_of"]
+__all__ = [
+    "SHARES",
+    "TOOLS",
+    "Run",
+    "Work",
+    "observe",
+    "percentiles",
+    "run_of",
+    "run_wrk",
+    "spoken",
+]
 
 SHARES: Final = tuple(name for name, _ in PERCENTILES)
 _BODY: Final = "x" * 32
@@ -67,7 +77,7 @@ def run_wrk(work: Work) -> Run:
         script.flush()
         words = [need("wrk", "wrk"), "-t1", f"-c{work.connections}", f"-d{work.seconds}s"]
         url = f"http://127.0.0.1:{work.port}"
-        said, busy_s = _spoken([*words, "-s", script.name, url])
+        said, busy_s = spoken([*words, "-s", script.name, url])
     if "Non-2xx" in said or "Socket errors" in said:
         raise SystemExit(f"wrk was not answered as it must be:\n{said}")
     (count,) = re.findall(r"(\d+) requests in", said)
@@ -85,7 +95,7 @@ def run_h2load(work: Work) -> Run:
         body.write_text(_BODY)
         words = [need("h2load", "nghttp2-client"), "--h1", "-t1", f"-c{work.connections}"]
         words += [f"-D{work.seconds}", f"--data={body}", f"--log-file={log}"]
-        said, busy_s = _spoken([*words, f"http://127.0.0.1:{work.port}/echo"])
+        said, busy_s = spoken([*words, f"http://127.0.0.1:{work.port}/echo"])
         rows = [line.split("\t") for line in log.read_text().splitlines()]
     (failed,) = re.findall(r"(\d+) failed", said)
     if int(failed) or {row[1] for row in rows} != {"200"}:
@@ -101,14 +111,15 @@ def run_loadgen(work: Work) -> Run:
     return run_of(observe(work))
 
 
-def observe(work: Work) -> Observation:
+def observe(work: Work, protocol: str = "http", depth: int = 1) -> Observation:
     """A run of the load generator with its raw times; one with a fault in it ends all."""
     plan = Plan(
-        protocol="http",
+        protocol=protocol,
         host="127.0.0.1",
         port=work.port,
         connections=work.connections,
         duration_ns=work.seconds * 1_000_000_000,
+        depth=depth,
     )
     seen = asyncio.run(conduct(plan, []))
     verdict = judge(build_report(seen))
@@ -138,7 +149,7 @@ TOOLS: Final[dict[str, Callable[[Work], Run]]] = {
 }
 
 
-def _spoken(words: list[str]) -> tuple[str, float]:
+def spoken(words: list[str]) -> tuple[str, float]:
     """What a command says, and the processor time (s) that it took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(words, capture_output=True, text=True, check=False)
