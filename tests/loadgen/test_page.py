@@ -190,3 +190,44 @@ def test_a_run_without_events_or_without_anything_has_a_page(seen: Observation) 
     text = page(seen)
     assert "<h2>Events</h2>" not in text
     assert "<h2>Percentiles</h2>" in text
+
+
+def shades(style: str) -> list[dict[str, tuple[float, ...]]]:
+    """The colours by name, of light and of dark."""
+    found = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    light, dark = (dict(re.findall(r"--([\w-]+): #(\w{6})", block)) for block in found[:2])
+    both = ({**light}, {**light, **dark})
+    return [
+        {
+            name: tuple(int(code[k : k + 2], 16) / 255 for k in (0, 2, 4))
+            for name, code in of.items()
+        }
+        for of in both
+    ]
+
+
+def contrast(one: tuple[float, ...], two: tuple[float, ...]) -> float:
+    """WCAG 2.2, section 1.4.3: from 1 to 21."""
+    linear = [
+        [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        for colour in (one, two)
+    ]
+    low, high = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
+    return (high + 0.05) / (low + 0.05)
+
+
+TEXTS = [("ink", "page"), ("ink", "card"), ("quiet", "page"), ("quiet", "card"), ("card", "mark"),
+         ("bad", "card"), ("bad", "bad-back"), ("good", "good-back"), ("poor", "poor-back"),
+         ("poor", "card"), ("card", "failed")]  # fmt: skip
+FAULTS = ("dropped", "refused", "lost", "unknown", "other")
+DRAWN = ["p50", "p99", "max", *(f"v{k}" for k in range(6)), *(f"fault-{name}" for name in FAULTS)]
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+def test_everything_can_be_told_from_its_ground(mode: int) -> None:
+    """Text has a contrast of 4.5 at least; what is drawn, with its name beside it, of 2.5."""
+    shade = shades((VENDOR.parent / "report.css").read_text())[mode]
+    weak = {pair: contrast(shade[pair[0]], shade[pair[1]]) for pair in TEXTS}
+    assert {pair: round(ratio, 2) for pair, ratio in weak.items() if ratio < 4.5} == {}
+    drawn = {name: round(contrast(shade[name], shade["card"]), 2) for name in DRAWN}
+    assert {name: ratio for name, ratio in drawn.items() if ratio < 2.5} == {}
