@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
+from statistics import median
 from typing import Any, cast
 
 import pytest
@@ -22,6 +23,7 @@ from loadgen.pace import Pacing, Profile, Waves, levels, slopes
 from loadgen.plan import Plan, PlanError, parse_rates
 from loadgen.report import build_report
 from loadgen.scenarios import SCENARIOS, complete
+from loadgen.timeline import whole_run
 from loadgen.traffic import Traffic
 from loadgen.verdict import judge
 from tests.loadgen.carried import MS, carried, served
@@ -179,6 +181,9 @@ async def test_loyal_comes_back() -> None:
     assert tally.connected == 2 + tally.dropped
     assert tally.issued == tally.answered + tally.unknown == seen.due == 150
     assert {*seen.samples.connection} == {*range(tally.connected)}
+    assert len(seen.left) == 2 * tally.connected, "who is gone, and when"
+    (there,) = whole_run(seen, tally)[1].connections.values()
+    assert median(there) == 2, "who was dropped is there no more, and who came back is"
 
 
 @on_uvloop
