@@ -50,6 +50,7 @@ svg { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif
 .p50 { stroke: #2463c4; stroke-width: 1.6; fill: none; } .p99 { stroke: #b85a0a; fill: none; }
 .worst { fill: #a32a6a; fill-opacity: .16; stroke: #a32a6a; stroke-width: .7; }
 .fault { fill: #c62828; } .bad { fill: #c62828; font-weight: 600; } .good { fill: #17693f; }
+rect { shape-rendering: crispEdges; }
 .v0 { fill: #2f6db5; } .v1 { fill: #1f7a5c; } .v2 { fill: #936511; }
 .v3 { fill: #7350b8; } .v4 { fill: #3c7583; } .v5 { fill: #9a4f67; }
 @media (prefers-color-scheme: dark) {
