@@ -1,7 +1,8 @@
 """The report as one file for a browser: nothing is loaded from anywhere, it opens offline.
 
 - ``drawing``   the data of the charts, embedded as JSON
-- ``sections``  all that can be read without them: verdict, figures, events, tables
+- ``sections``  all that can be read without them: verdict, figures, tables
+- ``happenings``  the events, each with its window
 - ``file``      puts them together with ``report.css``, ``report.js`` and uPlot (``vendor/``)
 
 The text is whole without JavaScript; the script only draws. A policy in the page lets no script
