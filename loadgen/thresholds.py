@@ -139,10 +139,13 @@ def _why_not_stale(report: Report) -> str:
     if not report.tally.by_version:
         return ", answers name no version"
     silent = next(event for event in pushes if event.settled.stale is None)
-    return (
-        f", the push at {silent.start_s:.2f} s brought no version that an answer named and that "
-        "was not there before, or was not alone"
-    )
+    before, after, _ = silent.settled
+    why = (
+        "has no answer before it, since the last event, that names a version" if not before
+        else "brought no version that was not there before" if {*after} <= {*before}
+        else "was under way beside something that is no push or has failed"
+    )  # fmt: skip
+    return f", the push at {silent.start_s:.2f} s {why}"
 
 
 def _failed(events: list[EventReport]) -> int:

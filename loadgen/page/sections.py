@@ -78,7 +78,8 @@ def _figures(report: Report) -> Element:
 
 def _amounts(report: Report) -> Iterator[tuple[str, str, str, str]]:
     tally = report.tally
-    yield "answered", f"{tally.answered:,}", f"of {tally.issued:,} asked", ""
+    unsent = f", {report.unsent:,} were not" if report.unsent else ""
+    yield "answered", f"{tally.answered:,}", f"of {tally.issued:,} asked{unsent}", ""
     yield "a second", f"{report.rate.achieved:,.0f}", _asked(report), ""
     yield "p50", time_words(report.latency["p50"]), "half were faster", ""
     yield "p99", time_words(report.latency["p99"]), "1 of 100 was slower", ""

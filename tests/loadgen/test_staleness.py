@@ -101,19 +101,27 @@ def test_it_is_told_everywhere_and_a_fault_for_who_says_so() -> None:
     assert judge(good, [parse_threshold("stale>0")]).exit_code == 0
 
 
+def beside(seen: Observation) -> Observation:
+    """The same with a command that was under way at the time."""
+    (other,) = observed([], "run").events
+    seen.events.append(other)
+    return seen
+
+
 @pytest.mark.parametrize(
     ("seen", "why"),
     [
         (observed([1] * 7), "the push at 0.00 s brought no version"),
         (observed([-1] * 7), "answers name no version"),
+        (observed([-1] * 4 + [2] * 3), "the push at 0.00 s has no answer before it"),
+        (beside(observed(STALE)), "the push at 0.00 s was under way beside something"),
         (observed(STALE, "run"), "there was no push that is done"),
         (observed(STALE, "push", 20), "there was no push that is done"),
     ],
 )
 def test_what_can_not_be_said_is_not_passed(seen: Observation, why: str) -> None:
     """A limit on nothing is missed, and it is said why there is nothing."""
-    if -1 in seen.samples.version:
-        seen.tally.by_version.clear()
+    seen.tally.by_version.pop(-1, None)
     verdict = judge(build_report(seen), [parse_threshold("stale>0")])
     assert why in verdict.reasons[-1]
 
