@@ -116,6 +116,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     ),
 }  # fmt: skip
 
+_RATE_MOST = 1_000_000_000
 _WANTED: Final[dict[Asking, str]] = {
     "rate": "needs --rate",
     "rates": "needs --rates with two rates or more, and no --rate",
@@ -142,6 +143,8 @@ def complete(plan: Plan, payload: int | None, depth: int | None) -> Plan:
             f"--scenario {name} carries at most {carried:g} a second with so many connections and "
             "so long a hold: use a lower --rate, more --connections or a shorter --hold"
         )
+    if max(plan.rate or 0.0, *plan.rates, 0.0) > _RATE_MOST:
+        raise PlanError(f"a rate above {_RATE_MOST:,} a second has no distances: write a lower one")
     if scenario.line.holds and plan.hold_ns >= plan.duration_ns:
         raise PlanError(f"--scenario {name} needs a --duration longer than its --hold")
     return msgspec.structs.replace(

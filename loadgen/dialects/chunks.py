@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 __all__ = ["Chunked", "read_chunked"]
 
-_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(;.*)?")
+_SIZE = re.compile(rb"0*([0-9a-fA-F]{1,8})[ \t]*(;.*)?")
 _LINE_LIMIT = 16_384
 
 

@@ -17,7 +17,7 @@ from loadgen.dialects.conversation import Conversation, Opening
 __all__ = ["SharedCounter"]
 
 _DIGITS = 18
-_FAREWELLS = (b":0", b":1")
+_GONE, _KEPT = b":0", b":1"
 _KEPT_S = 3600  # others count on when this connection leaves: the key goes by itself, later
 
 
@@ -80,10 +80,7 @@ class SharedCounter(Conversation):
         several = len(pending) > 1
         again = several and good and int(number) == self._last
         if again or not pending:
-            bye = self._leaving and not self._left and line in _FAREWELLS
-            self._left = self._left or bye
-            if not bye:
-                self.continuity.fault("duplicated", -1, f"nothing was asked: {line[:40]!r}")
+            self._judge_farewell(line)
             return None
         operation = self.continuity.settle(pending[0].sequence)
         if good:
@@ -91,6 +88,16 @@ class SharedCounter(Conversation):
         else:
             self.continuity.fault("corrupted", self.continuity.answered - 1, f"{line[:40]!r}")
         return operation
+
+    def _judge_farewell(self, line: bytes) -> None:
+        """An error may answer it: that a server has EXPIRE is not asked of it."""
+        bye = line in (_GONE, _KEPT) or line.startswith(b"-")
+        if not bye or self._left or not self._leaving:
+            self.continuity.fault("duplicated", -1, f"nothing was asked: {line[:40]!r}")
+            return
+        self._left = True
+        if line == _GONE and self.continuity.answered:
+            self.continuity.fault("not_carried", -1, "the counter's key is gone")
 
     def _take(self, value: int, sequence: int, several: bool) -> None:
         self._values.append(value - 1)

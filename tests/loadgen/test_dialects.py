@@ -388,6 +388,25 @@ def test_the_values_of_a_counter_are_kept_from_zero() -> None:
     assert faults(opening.tally) == {}
 
 
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        (b":1\r\n", {}),
+        (b":0\r\n", {"not_carried": 1}),
+        (b"-ERR unknown command\r\n", {}),
+        (b":1\r\n:1\r\n", {"duplicated": 1}),
+        (b":7\r\n", {"duplicated": 1}),
+    ],
+)
+def test_the_last_word_to_a_counter(last: bytes, found: dict[str, int]) -> None:
+    """Its answer says whether the key is still there; a server need not know it."""
+    talk, answers = converse("counter", 1)
+    talk.receive(answers[0])
+    talk.farewell()
+    talk.receive(last)
+    assert faults(talk.continuity.tally) == found
+
+
 HEARD: dict[str, tuple[Change, dict[str, int]]] = {
     "faithful": (list, {}),
     "from the middle": (lambda a: a[4:], {}),

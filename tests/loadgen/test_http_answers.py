@@ -37,6 +37,17 @@ def test_what_is_said_in_between_answers_nothing(cuts: list[int]) -> None:
     assert faults(talk.continuity.tally) == {}
 
 
+@pytest.mark.parametrize("size", [b"%x", b"%X", b"%012x", b"%x ;a=b", b"%x\t"])
+def test_the_size_of_a_chunk_has_many_forms(size: bytes) -> None:
+    """RFC 9112, 7.1: any number of digits of either case, and what an extension says."""
+    talk, answers = converse("http", 1)
+    body = answers[0].partition(b"\r\n\r\n")[2]
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = size % len(body) + b"\r\n" + body + b"\r\n000\r\n\r\n"
+    assert [operation.sequence for operation in talk.receive(head + chunks)] == [0]
+    assert faults(talk.continuity.tally) == {}
+
+
 @pytest.mark.parametrize("said", [INTERIM, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
 def test_nothing_is_to_be_said_in_between_when_nothing_is_open(said: bytes) -> None:
     """Nobody asked, and nobody asked for another protocol: each is a fault."""

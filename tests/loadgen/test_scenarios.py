@@ -382,6 +382,14 @@ def test_rates_that_are_none(text: str) -> None:
         parse_rates(text)
 
 
+@pytest.mark.parametrize("asked", [{"rate": 1e300}, {"scenario": "ramp", "rates": (1e-300, 1e300)}])
+def test_a_rate_has_distances(asked: dict[str, Any]) -> None:
+    """Of a billion a second at most, one a nanosecond: with more a pace would reckon for ever."""
+    plan = Plan(protocol="echo", host="h", port=1, connections=1, duration_ns=SECOND, **asked)
+    with pytest.raises(PlanError, match="1,000,000,000"):
+        complete(plan, None, None)
+
+
 RATES = st.lists(st.floats(0, 5000), min_size=2, max_size=5).filter(any)
 
 
