@@ -75,7 +75,7 @@ CONNECTION_FAULTS: Final[tuple[FaultName, ...]] = ("refused", "dropped")
 FAULTS: Final = OPERATION_FAULTS + CONNECTION_FAULTS
 _KIND: Final = {name: kind for kind, name in enumerate(FAULTS)}
 _EXAMPLES_OF_A_KIND = 3
-_TIMES_KEPT = 100_000
+_TIMES_KEPT = 1_000_000
 STRIDES = 256
 
 
@@ -105,7 +105,7 @@ class Tally(msgspec.Struct):
     """The counts of many connections; tallies of several processes add up exactly.
 
     ``now`` is set by who has a clock before it asks for a judgement (ns, CLOCK_MONOTONIC): the
-    ``fault_times`` are of it, in no order, 0 when nobody said; kept up to a hundred thousand.
+    ``fault_times`` are of it, in no order, 0 when nobody said; kept up to a million.
     ``fault_kinds`` stand beside them: the place of the name in ``FAULTS``. ``short`` are connects
     that failed for want of something of our own, no fault, by what the system said.
     """
