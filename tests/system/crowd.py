@@ -1,13 +1,18 @@
-"""Many clients that each ask again as soon as they are answered, and note what was wrong."""
+"""Many clients that each ask again as soon as they are answered, and note what was wrong.
+
+They can rest: what a push does before the workers hear of it takes longer than its swap, and has no
+use for them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.system.harness import PATIENCE, Server, until
+from tests.system.harness import PATIENCE, Answer, Server, until
 
 __all__ = ["Crowd", "crowd"]
 
@@ -23,9 +28,35 @@ class Crowd(threading.Thread):
         self.answered: dict[str, int] = {"v1": 0, "v2": 0}
         self.faults: list[str] = []
         self.enough = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._awake = asyncio.Event()
+        self._awake.set()
 
     def run(self) -> None:
-        asyncio.run(self._all())
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._all())
+
+    def rest(self) -> None:
+        """Ask no more, for now, when answered."""
+        self._loop.call_soon_threadsafe(self._awake.clear)
+
+    def go_on(self) -> None:
+        """Ask again."""
+        self._loop.call_soon_threadsafe(self._awake.set)
+
+    def through(self, server: Server, *words: object) -> Answer:
+        """How a push or rollback ends that they ask through, from its first word to the workers."""
+        self.rest()
+        with server.starts(*words) as command:
+            assert command.stderr is not None
+            told = []
+            for line in command.stderr:
+                told.append(line)
+                if "preparing" in line:
+                    break
+            self.go_on()
+            out, rest = command.communicate(timeout=PATIENCE)
+        return Answer(command.returncode, json.loads(out.splitlines()[-1]), "".join(told) + rest)
 
     def wait_answered(self, version: str) -> None:
         """Return when that version has answered as many requests as there are clients."""
@@ -40,6 +71,7 @@ class Crowd(threading.Thread):
     async def _one(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while not self.enough.is_set():
+            await self._awake.wait()
             writer.write(b"1\n")
             try:
                 async with asyncio.timeout(self.patience):
@@ -64,4 +96,5 @@ def crowd(
         yield asking
     finally:
         asking.enough.set()
+        asking.go_on()
         asking.join(2 * PATIENCE)

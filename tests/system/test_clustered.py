@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.system.crowd import crowd
+from tests.system.crowd import Crowd, crowd
 from tests.system.harness import PATIENCE, PUSHED, Server
 
 pytestmark = pytest.mark.timeout(180)
 
 V1, V2 = PUSHED / "tally_v1.py", PUSHED / "tally_v2.py"
-PUSHES = 5
+PUSHES = 3
 ATTEMPTS = 20
 Make = Callable[..., Server]
 
@@ -27,19 +27,21 @@ def server(make_server: Make) -> Iterator[Server]:
     made.stop()
 
 
-def swaps(server: Server, *options: str) -> Iterator[dict[str, Any]]:
-    """Push, roll back, push: the result of each."""
-    while True:
-        for words in (("push", V2), ("rollback",)):
-            done = server.netswap(*words, *options)
-            assert done.code == 0, done
-            yield done.page
+SWAPS = (("push", V2), ("rollback",))
+
+
+def swapped(server: Server, asking: Crowd, number: int, *options: str) -> dict[str, Any]:
+    """Push, roll back, push: the result of this one."""
+    done = asking.through(server, *SWAPS[number % 2], *options)
+    assert done.code == 0, done
+    return done.page
 
 
 def test_no_part_is_asked_in_words_of_another_version(server: Server) -> None:
     """With no option given: each push holds all workers by itself, and says why."""
     with crowd(server, "tally") as asking:
-        for number, page in zip(range(2 * PUSHES), swaps(server), strict=False):
+        for number in range(2 * PUSHES):
+            page = swapped(server, asking, number)
             assert page["atomic"]
             assert page["receipt"]["held_us"] > 0
             assert page["remarks"] == [
@@ -57,10 +59,9 @@ def test_no_part_is_asked_in_words_of_another_version(server: Server) -> None:
 def test_rolling_is_passed_through_and_mixes_them(server: Server) -> None:
     """Nothing is held, the result says what that means, and the test above could fail."""
     assert server.netswap("push", V2, "--rolling", "--atomic").code == 2
-    swapping = swaps(server, "--rolling")
-    for _ in range(ATTEMPTS):
+    for number in range(ATTEMPTS):
         with crowd(server, "tally", patience=1.0) as asking:  # some are never answered
-            page = next(swapping)
+            page = swapped(server, asking, number, "--rolling")
         assert not page["atomic"]
         assert page["receipt"]["held_us"] == 0
         assert "parts of two versions ask each other until all have swapped" in page["remarks"][0]

@@ -33,7 +33,7 @@ def test_old_code_never_asks_new_code(server: Server) -> None:
     with crowd(server, "pair", MANY) as asking:
         for _ in range(PUSHES):
             for words, version in ((("push", V2), "v2"), (("rollback",), "v1")):
-                done = server.netswap(*words)
+                done = asking.through(server, *words)
                 assert done.code == 0, done
                 assert done.page["receipt"]["slices"] > 1
                 assert (done.page["atomic"], done.page["remarks"]) == (False, [])
@@ -49,7 +49,7 @@ def test_rolling_lets_them(server: Server) -> None:
     for number in range(ATTEMPTS):
         with crowd(server, "pair", MANY) as asking:
             words = ("rollback",) if number % 2 else ("push", V2)
-            page = server.netswap(*words, "--rolling").page
+            page = asking.through(server, *words, "--rolling").page
         assert page["remarks"] == [
             "pair.connection uses pair.store, and both change: objects of two versions ask each "
             "other until all have swapped, which was asked for"
@@ -64,7 +64,7 @@ def test_what_can_not_be_one_stroke_is_held(server: Server) -> None:
     with crowd(server, "pair") as asking:
         for _ in range(PUSHES):
             for words, version in ((("push", SESSION), "v2"), (("rollback",), "v1")):
-                done = server.netswap(*words, "--allow-lossy")
+                done = asking.through(server, *words, "--allow-lossy")
                 assert done.code == 0, done
                 assert done.page["atomic"]
                 assert done.page["receipt"]["held_us"] > 0
