@@ -15,6 +15,7 @@ from netswap.http.channel import Channel
 from netswap.http.exchange import Exchange
 from netswap.http.frames import Arrival, Frames
 from netswap.http.limits import Limits
+from netswap.http.lines import status_line
 from netswap.http.message import (
     Body,
     Request,
@@ -22,7 +23,6 @@ from netswap.http.message import (
     Upgrade,
     date_line,
     refusal,
-    status_line,
 )
 from netswap.http.sending import OpenFile, Sending
 from netswap.http.sockets import websocket

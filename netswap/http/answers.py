@@ -8,18 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from netswap.http.message import (
-    NO_BODY,
-    Request,
-    Response,
-    date_line,
-    header_lines,
-    status_line,
-)
+from netswap.http.lines import NO_BODY, final_line, header_lines, length_of, status_line
+from netswap.http.message import Request, Response, date_line
 
 if TYPE_CHECKING:
     from netswap.http.exchange import Exchange
-    from netswap.http.message import Headers
+    from netswap.http.lines import Headers
 
 __all__ = ["Outline"]
 
@@ -63,12 +57,12 @@ def interim(status: int, headers: Headers) -> bytes:
 def whole(request: Request, response: Response) -> Whole:
     """What goes around the body of a whole answer. Raises ValueError."""
     rows, says_last = _rows(response.headers)
-    said, length = _length(rows), len(response.body)
+    said, length = length_of(rows), len(response.body)
     empty = request.method == "HEAD" or response.status in NO_BODY
     if said is not None and said != length and not (empty and not length):
         raise ValueError(f"the answer has {length} bytes and says that it has {said}")
     rows = [row for row in rows if row[0].lower() != b"content-length"]
-    lines = _status(response.status) + header_lines(rows) + _dated(rows)
+    lines = final_line(response.status) + header_lines(rows) + _dated(rows)
     if response.status == 204 or (response.status == 304 and said is None):
         return Whole(lines, says_last)
     lines += b"content-length: %d\r\n" % (length if said is None else said)
@@ -111,12 +105,12 @@ _starts: dict[tuple[Any, ...], _Start] = {}
 
 def _made(request: Request, status: int, headers: Rows) -> _Start:
     rows, says_last = _rows(headers)
-    framing, line = _framing(request, status, _length(rows))
+    framing, line = _framing(request, status, length_of(rows))
     if status == 204:
         rows = [row for row in rows if row[0].lower() != b"content-length"]
     noted = framing | {"status": status, "sent": 0}
     last = says_last or framing["how"] == TO_THE_END
-    return _Start(_status(status) + header_lines(rows), _is_dated(rows), line, noted, last)
+    return _Start(final_line(status) + header_lines(rows), _is_dated(rows), line, noted, last)
 
 
 def _remember(key: tuple[Any, ...], known: _Start) -> None:
@@ -161,22 +155,6 @@ def _rows(headers: Headers) -> tuple[Rows, bool]:
     rows = [row for row in given if row[0].lower() not in _OWN]
     values = [value.lower() for name, value in given if name.lower() == b"connection"]
     return rows, any(b"close" in map(bytes.strip, value.split(b",")) for value in values)
-
-
-def _status(status: int) -> bytes:
-    if not 200 <= status <= 999:
-        raise ValueError(f"{status} is not the status of an answer")
-    return status_line(status)
-
-
-def _length(rows: Rows) -> int | None:
-    """What an application says of the length of its answer."""
-    found = [value for name, value in rows if name.lower() == b"content-length"]
-    if not found:
-        return None
-    if len(found) > 1 or not found[0].isdigit():
-        raise ValueError(f"the answer says of its length {b', '.join(found)!r}")
-    return int(found[0])
 
 
 def _is_dated(rows: Rows) -> bool:

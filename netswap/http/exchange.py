@@ -30,12 +30,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from netswap.blame import mild
 from netswap.errors import HttpError, TransitionError
-from netswap.http.message import Request, Response, Upgrade, header_lines, refusal
+from netswap.http.lines import header_lines
+from netswap.http.message import Request, Response, Upgrade, refusal
 from netswap.mediator import present
 from netswap.ott import Entry
 
 if TYPE_CHECKING:
-    from netswap.http.message import Headers
+    from netswap.http.lines import Headers
 
 __all__ = ["TRANSITIONS", "Event", "Exchange", "Phase"]
 
@@ -287,7 +288,8 @@ class Exchange:
             self.lost()
 
     def inform(self, status: int, headers: Headers) -> None:
-        """An interim answer (1xx), before the answer."""
+        """An interim answer (1xx), before the answer. Raises ValueError for what can't be sent."""
+        header_lines(headers)
         if self.phase is _WAITING:
             self.entry.target.inform(self, status, headers)
 

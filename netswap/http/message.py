@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import operator
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from netswap.errors import HttpError
+from netswap.http.lines import NO_BODY, Headers, header_lines, status_line
 from netswap.mediator import present
 
 if TYPE_CHECKING:
@@ -24,73 +23,24 @@ __all__ = [
     "BODY_LIMIT",
     "CHUNKED",
     "EMPTY",
-    "NO_BODY",
     "NO_PARAMS",
     "Body",
     "Head",
-    "Headers",
     "Request",
     "Response",
     "Session",
     "Upgrade",
     "date_line",
-    "header_lines",
     "refusal",
-    "status_line",
-    "status_of",
 ]
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 BODY_LIMIT: Final = 1_048_576
 """Bytes that ``Body.read()`` collects, unless it is asked for more."""
 
-_STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
-}
-NO_BODY: Final = frozenset({204, 304})
 LENGTHS: Final = 256
 """Lengths of plain answers whose heads are remembered for the rest of the second."""
 _PLAIN_TEXT: Final = ((b"content-type", b"text/plain; charset=utf-8"),)
 _OK_PLAIN_TEXT: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n"
-
-
-class Status(int):
-    """A status with a phrase of its own."""
-
-    reason = b""
-
-
-def status_of(status: int, reason: bytes) -> int:
-    """A status that goes out with this phrase."""
-    if status_line(status) == b"HTTP/1.1 %d %b\r\n" % (status, reason):
-        return status
-    found = Status(status)
-    found.reason = reason
-    return found
-
-
-def status_line(status: int) -> bytes:
-    """The first line of an answer; a status that RFC 9110 does not know has no phrase."""
-    if type(status) is Status:
-        return b"HTTP/1.1 %d %b\r\n" % (status, status.reason)
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-
-
-_is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-
-
-def header_lines(headers: Headers) -> bytes:
-    """``name: value`` lines. Raises ValueError where a name or value would be more than that."""
-    rows = list(headers)
-    block = b"".join([b"%b: %b\r\n" % row for row in rows])
-    breaks = block.count(b"\n"), block.count(b"\r")
-    if breaks != (len(rows), len(rows)) or b"\0" in block:
-        raise ValueError("a header of the answer has a line break or NUL in it")
-    for name, _ in rows:
-        if not _is_token(name):
-            raise ValueError(f"a header of the answer has the name {name!r}")
-    return block
 
 
 def _by_the_second() -> tuple[Callable[[], bytes], Callable[[Response], bytes | None]]:

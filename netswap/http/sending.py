@@ -28,7 +28,8 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from netswap.errors import HttpError
-from netswap.http.message import Headers, Request
+from netswap.http.lines import Headers
+from netswap.http.message import Request
 
 __all__ = ["WINDOW", "OpenFile", "Sending"]
 

@@ -12,7 +12,7 @@ What is new since version 1:
   what still comes is dropped for a while, since a close over unread bytes resets the connection.
 - A body that nobody wanted is read to its end if it is short; else the answer is the last.
 - Limits are ``http.limits``: bodies have a time and a least rate, heads a time from the first byte.
-- A line break or NUL in a header, and what is no status or length, are an application's failures.
+- A control character in a header, and what is no status or length, are an application's failures.
 - A client that does not read is not answered further, and not read; one that takes nothing of an
   answer for ``idle_s`` is dropped.
 """

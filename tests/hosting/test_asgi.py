@@ -232,7 +232,7 @@ async def test_what_an_application_says_of_date_and_connection_is_kept() -> None
         ([start(200, (b"content-length", b"-3")), body()], "not one number"),
         ([start(200, (b"a", b"b\r\nc: d")), body()], "is none that HTTP has"),
         ([start(200, (b"a b", b"c")), body()], "is none that HTTP has"),
-        ([start(99), body()], "no status"),
+        ([start(99), body()], "not the status of an answer"),
         ([], "its answer has not begun"),
         ([start()], "its answer has not begun"),
         ([body(b"x")], "was sent where"),

@@ -6,7 +6,8 @@ import pytest
 
 from netswap.http import answers
 from netswap.http.answers import Outline
-from netswap.http.message import Head, Request, status_of
+from netswap.http.lines import status_of
+from netswap.http.message import Head, Request
 
 PLAIN = [(b"content-type", b"text/plain"), (b"Connection", b"keep-alive")]
 
@@ -69,7 +70,7 @@ def test_a_phrase_of_its_own_is_not_that_of_another():
 def test_what_is_wrong_is_wrong_each_time():
     """It is never remembered."""
     for _ in range(2):
-        with pytest.raises(ValueError, match="line break"):
+        with pytest.raises(ValueError, match="none that HTTP has"):
             Outline.start(asking(), 200, [(b"x", b"a\r\nb: c")])
         with pytest.raises(ValueError, match="length"):
             Outline.start(asking(), 200, [(b"content-length", b"x")])

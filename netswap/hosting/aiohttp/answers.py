@@ -26,7 +26,7 @@ from netswap.hosting.aiohttp.private import (
 )
 from netswap.http import Response
 from netswap.http.exchange import Phase
-from netswap.http.message import status_of
+from netswap.http.lines import status_of
 
 __all__ = ["Writer", "signed", "whole"]
 

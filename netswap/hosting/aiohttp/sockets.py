@@ -33,7 +33,7 @@ from netswap.hosting.aiohttp.line import Line, Transport, peer_of
 from netswap.hosting.aiohttp.private import EMPTY_PAYLOAD
 from netswap.hosting.aiohttp.requests import Asked, message_of
 from netswap.http import Channel, Request
-from netswap.http.message import Headers
+from netswap.http.lines import Headers
 
 __all__ = ["CARRY", "begun_of", "resumed_of", "spoken"]
 

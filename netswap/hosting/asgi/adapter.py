@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
@@ -30,10 +29,11 @@ from netswap.blame import describe
 from netswap.errors import HttpError
 from netswap.hosting.asgi.lifespan import Application, Lifespan
 from netswap.hosting.asgi.sockets import Conversation
-from netswap.http import Channel, Exchange, OpenFile, Request, Response, Sending, status_line
+from netswap.http import Channel, Exchange, OpenFile, Request, Response, Sending
 from netswap.http.exchange import Phase
 from netswap.http.handshake import is_asked_for
-from netswap.http.message import NO_BODY, Head
+from netswap.http.lines import NO_BODY, final_line, header_lines, length_of
+from netswap.http.message import Head
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Host
@@ -57,9 +57,6 @@ FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"keep-aliv
 """Headers that a connection says for itself when it knows the whole answer."""
 BY_THE_CONNECTION: Final = frozenset({b"date", b"connection"})
 """Headers of which the connection has to know."""
-
-_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_is_bad_value = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
 class AsgiAdapter:
@@ -232,20 +229,12 @@ def _head_of(status: int, headers: Iterable[Any]) -> _Head:
 
 
 def _made_head(status: int, headers: list[tuple[bytes, bytes]]) -> _Head:
-    if not 200 <= status <= 999:
-        raise ValueError(f"{status} is no status of an answer")
-    for name, value in headers:
-        if not _is_name(name) or _is_bad_value(value):
-            raise ValueError(f"the header {name!r}: {value!r} is none that HTTP has")
-    names = {name for name, _ in headers}
-    lengths = {value for name, value in headers if name == b"content-length"}
-    if len(lengths) > 1 or not all(value.isdigit() for value in lengths):
-        raise ValueError(f"content-length is {b', '.join(sorted(lengths))!r}, not one number")
-    length = int(lengths.pop()) if lengths else None
-    if status in NO_BODY or names & BY_THE_CONNECTION:
+    first = final_line(status)
+    lines = header_lines([row for row in headers if row[0] not in FRAMING])
+    length = length_of(set(headers))  # one that is said twice is one
+    if status in NO_BODY or any(name in BY_THE_CONNECTION for name, _ in headers):
         return _Head(status, headers, length, None)
-    rows = [b"%b: %b\r\n" % row for row in headers if row[0] not in FRAMING]
-    return _Head(status, headers, length, status_line(status) + b"".join(rows))
+    return _Head(status, headers, length, first + lines)
 
 
 class _Whole(Response):
@@ -355,10 +344,7 @@ class _Cycle:
     # sending
 
     def _hint(self, message: Message) -> None:
-        links = [(b"link", bytes(link)) for link in message["links"]]
-        if any(_is_bad_value(link) for _, link in links):
-            raise ValueError("a link has characters that no header may have")
-        self._exchange.inform(103, links)
+        self._exchange.inform(103, [(b"link", bytes(link)) for link in message["links"]])
 
     def _start(self, message: Message) -> None:
         self._head = _head_of(message["status"], message.get("headers", ()))
