@@ -236,6 +236,17 @@ def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
     before = threading.active_count()
     module = importlib.import_module(".".join(filter(None, (importer.package, entrance.module))))
     threads = threading.active_count() - before
+    cls = hosted(_application(importer, entrance, module), threads)
+    modules = {
+        unit.file: sys.modules[unit.module]
+        for unit in importer.units.values()
+        if unit.file and unit.module in sys.modules
+    }
+    return _Contents(MappingProxyType(modules), MappingProxyType({cls.kind: cls}), [])
+
+
+def _application(importer: Importer, entrance: Entrance, module: ModuleType) -> Application:
+    """What the entrance names, if it is one."""
     value: Any = module
     try:
         for part in entrance.name.split("."):
@@ -247,14 +258,7 @@ def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
         line = assigned_at(importer.get_source(module.__name__), entrance.name)
         refuse(reason, entrance.file, line, "--app MODULE:NAME names another")
     keep = tuple(map(str, vars(module).get(_KEEP, ())))
-    name = entrance.name.rpartition(".")[2]
-    cls = hosted(Application(module.__name__, name, value, sort, keep), threads)
-    modules = {
-        unit.file: sys.modules[unit.module]
-        for unit in importer.units.values()
-        if unit.file and unit.module in sys.modules
-    }
-    return _Contents(MappingProxyType(modules), MappingProxyType({cls.kind: cls}), [])
+    return Application(module.__name__, entrance.name.rpartition(".")[2], value, sort, keep)
 
 
 def _instead(module: ModuleType) -> str:

@@ -114,24 +114,35 @@ def check_source(bundle: Bundle) -> list[Refusal]:
         return [error.refusal]
     if entrance is not None:
         return _check_application(bundle, entrance)
-    refusals: list[Refusal] = []
+    files, refusals = _parsed(python)
+    refusals.extend(_kept_in(files))
+    refusals.extend(beyond_itself(files))
+    refusals.extend(misplaced(bundle, files))
+    return sorted(refusals, key=lambda refusal: (refusal.file or "", refusal.line or 0))
+
+
+def _parsed(python: Mapping[str, bytes]) -> tuple[list[File], list[Refusal]]:
+    """The files that parse, and why the others do not."""
     files: list[File] = []
+    refusals: list[Refusal] = []
     for name, content in python.items():
         try:
             files.append(File.parsed(name, content))
         except BundleError as error:
             refusals.append(error.refusal)
+    return files, refusals
+
+
+def _kept_in(files: list[File]) -> Iterator[Refusal]:
+    """What would be kept elsewhere than in a state, and states that can't keep it."""
     states = derived(files, _STATES)
     changing = frozenset(name for file in files for name in _changing_classes(file))
     for file in files:
-        refusals.extend(_kept_values(file, states))
-        refusals.extend(_written_globals(file))
-        refusals.extend(_bare_fields(file, states))
-        refusals.extend(_kept_defaults(file))
-        refusals.extend(_kept_objects(file, changing, states))
-    refusals.extend(beyond_itself(files))
-    refusals.extend(misplaced(bundle, files))
-    return sorted(refusals, key=lambda refusal: (refusal.file or "", refusal.line or 0))
+        yield from _kept_values(file, states)
+        yield from _written_globals(file)
+        yield from _bare_fields(file, states)
+        yield from _kept_defaults(file)
+        yield from _kept_objects(file, changing, states)
 
 
 def _check_application(bundle: Bundle, entrance: Entrance) -> list[Refusal]:

@@ -68,11 +68,22 @@ def read_files(files: TlsFiles, protocol: str) -> Read:
     if not matches(chain, key_of(key, key_file)):
         what = f"the key is not that of the certificate in {files.cert}"
         raise UsageError(what, str(key_file), "give the two that belong together")
+    both = chain if files.key is None else chain.rstrip() + b"\n" + key
+    terms = _terms(files, protocol, both, description.fingerprint)
+    try:
+        context_of(terms)
+    except UsageError as error:
+        raise UsageError(error.what, str(files.cert), error.advice) from error
+    return Read(terms, description)
+
+
+def _terms(files: TlsFiles, protocol: str, both: bytes, fingerprint: str) -> Terms:
+    """What workers are told; ``both`` are the chain and its key."""
     clients = b"" if files.client_ca is None else only_certificates(files.client_ca, _read)
     alpn = ALPN.get(protocol, ()) if files.alpn is None else files.alpn
-    terms = Terms(
-        chain if files.key is None else chain.rstrip() + b"\n" + key,
-        description.fingerprint,
+    return Terms(
+        both,
+        fingerprint,
         clients.decode("ascii"),
         files.asks,
         list(alpn),
@@ -80,11 +91,6 @@ def read_files(files: TlsFiles, protocol: str) -> Read:
         files.ciphers,
         files.handshake,
     )
-    try:
-        context_of(terms)
-    except UsageError as error:
-        raise UsageError(error.what, str(files.cert), error.advice) from error
-    return Read(terms, description)
 
 
 def _read(path: Path) -> bytes:

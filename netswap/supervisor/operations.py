@@ -159,15 +159,20 @@ class Operations:
             stored = {self._state.store.put(bundle): bundle.name for bundle in bundles}
         except OSError as error:
             return failure(Outcome.REFUSED, [_unwritable(error)])
-        changes = [
-            Change(kind, self._state.versions.active.get(kind), bundle.sha256, version)
-            for bundle, kinds in zip(bundles, probed.kinds, strict=True)
-            for kind, version in kinds.items()
-            if not self._state.versions.is_active(kind, bundle.sha256)
-        ]
+        changes = self._changes_of(bundles, probed)
         if not changes:
             return Result(Outcome.DONE, "already active", state="nothing had to change")
         return await self._run(self._plan(command, changes, options, stored), tell)
+
+    def _changes_of(self, bundles: Sequence[Bundle], probed: Probed) -> list[Change]:
+        """What they provide, but for what is active already."""
+        versions = self._state.versions
+        return [
+            Change(kind, versions.active.get(kind), bundle.sha256, version)
+            for bundle, kinds in zip(bundles, probed.kinds, strict=True)
+            for kind, version in kinds.items()
+            if not versions.is_active(kind, bundle.sha256)
+        ]
 
     def _as_before(self, bundle: Bundle) -> Bundle:
         """An application is where it was in the version before, if it does not say where."""

@@ -88,39 +88,38 @@ class Transaction:
             return self._refused(unable(error), [], Rehearsal())
 
     async def _prepared(self) -> messages.Prepared | messages.Refused:
-        rehearsed = Rehearsed(None)
         tape = await self._recorded()
-        stopped = self._stopped
-        if stopped is not None:
-            return self._refused(stopped, [], rehearsed.report)
         until = self._host.loop.time() + self.ask.timeout
-        refusal = await self._slowly.import_outside(until)
+        refusal = self._stopped or await self._slowly.import_outside(until)
         if refusal is not None:
             return self._refused(refusal, [], Rehearsal())
+        rehearsed = Rehearsed(None)
         if self.ask.rehearse:
             rehearsed = await rehearse(self._play, self._slowly.left(until))
-        report = rehearsed.report
-        self._stall_us = max(self._stall_us, report.fork_us)
-        if rehearsed.refusal is None:
-            self._limit_s = max(self._limit_s, 4 * report.slowest_us / 1e6)
-            self._library.use_compiled(rehearsed.compiled)
-            refusal = await self._slowly.load(until)
-            rehearsed = msgspec.structs.replace(rehearsed, refusal=refusal)
-        if rehearsed.refusal is None:
-            rehearsed = await self._take_steps(rehearsed)
-        if rehearsed.refusal is None and tape is not None:
-            rehearsed = await self._shadowed(rehearsed, tape)
-        if rehearsed.refusal is None:
-            refusal = await self._start(until)
-            rehearsed = msgspec.structs.replace(rehearsed, refusal=refusal)
+        self._stall_us = max(self._stall_us, rehearsed.report.fork_us)
+        for step in (
+            functools.partial(self._load_slowly, until),
+            self._take_steps,
+            functools.partial(self._shadowed, tape),
+            functools.partial(self._start, until),
+        ):
+            if rehearsed.refusal is None:
+                rehearsed = await step(rehearsed)
         report = self._expected(rehearsed.report)
         if rehearsed.refusal is not None:
             return self._refused(rehearsed.refusal, rehearsed.verdicts, report)
         return self._accepted(rehearsed, report)
 
-    async def _start(self, until: float) -> Refusal | None:
+    async def _load_slowly(self, until: float, rehearsed: Rehearsed) -> Rehearsed:
+        """What is slow of the loading; what was rehearsed says how long a step may take."""
+        self._limit_s = max(self._limit_s, 4 * rehearsed.report.slowest_us / 1e6)
+        self._library.use_compiled(rehearsed.compiled)
+        return msgspec.structs.replace(rehearsed, refusal=await self._slowly.load(until))
+
+    async def _start(self, until: float, rehearsed: Rehearsed) -> Rehearsed:
         """What the new code starts, unless the supervisor has given it up."""
-        return self._stopped or await self._slowly.start(self._changes, until)
+        refusal = self._stopped or await self._slowly.start(self._changes, until)
+        return msgspec.structs.replace(rehearsed, refusal=refusal)
 
     async def _recorded(self) -> Tape | None:
         """What some connections are asked in the time before, if a shadow run is wanted."""
@@ -136,8 +135,10 @@ class Transaction:
             everywhere.remove()
         return tape
 
-    async def _shadowed(self, rehearsed: Rehearsed, tape: Tape) -> Rehearsed:
+    async def _shadowed(self, tape: Tape | None, rehearsed: Rehearsed) -> Rehearsed:
         """Old and new code have been asked what is on the tape."""
+        if tape is None:
+            return rehearsed
         if (refusal := no_shadow(self._changes)) is not None:
             return msgspec.structs.replace(rehearsed, refusal=refusal)
         found, refusal = await shadow(self._host, self._changes, tape, self.ask)

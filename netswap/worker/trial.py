@@ -120,13 +120,7 @@ class Trial:
         large = _is_large(state)
         before = None if large else encode(state)
         forward = self._plan(type(state), new_class.state_type)
-        started, began = self._now(), perf_counter_ns()
-        new = forward.convert(state)
-        if self._build and new_class.scope == "connection":
-            new_class.successor(old, new).discard()
-        took = self._now() - started
-        if self._build and perf_counter_ns() - began - took > BLOCKED_S * 1e9:
-            _stands_still(forward, state)
+        new, took = self._taken(forward, old, new_class)
         self.keeps(old, new, new_class)
         back = self._plan(new_class.state_type, type(state))
         returned = back.convert(new if large else decode(encode(new), new_class.state_type))
@@ -134,12 +128,21 @@ class Trial:
             return Passed(took, large=True)
         after = encode(state)
         if after != before:
-            text = f"the steps of {entry.kind} from version {forward.source} to {forward.target} "
-            text += "changed the old state; a step returns a new dict and leaves what it was given"
-            raise _accused(TypeError(text), forward)
+            raise _accused(TypeError(_changed(forward, entry.kind)), forward)
         if encode(returned) == after:
             return Passed(took)
         return Passed(took, altered=self._altered(state, returned, forward, back))
+
+    def _taken(self, forward: Transfer, old: Any, new_class: Any) -> tuple[State, int]:
+        """The new state, and the nanoseconds of a processor that the way there took."""
+        started, began = self._now(), perf_counter_ns()
+        new = forward.convert(old.state)
+        if self._build and new_class.scope == "connection":
+            new_class.successor(old, new).discard()
+        took = self._now() - started
+        if self._build and perf_counter_ns() - began - took > BLOCKED_S * 1e9:
+            _stands_still(forward, old.state)
+        return new, took
 
     def keeps(self, old: Any, new: State, new_class: Any) -> None:
         """The invariants hold, and every armed timer finds its method."""
@@ -179,6 +182,13 @@ class Trial:
 
     def _plan_once(self, old: type[State], new: type[State]) -> Transfer:
         return plan_transfer(old, new, self._changes[new.__kind__].migrations)
+
+
+def _changed(way: Transfer, kind: str) -> str:
+    return (
+        f"the steps of {kind} from version {way.source} to {way.target} changed the old state; "
+        "a step returns a new dict and leaves what it was given"
+    )
 
 
 def _stands_still(way: Transfer, state: State) -> None:
