@@ -11,7 +11,7 @@ from loadgen.continuity import FAULTS
 from loadgen.report import build_report
 from loadgen.thresholds import parse_threshold
 from loadgen.verdict import judge
-from tests.loadgen.carried import event_at, served
+from tests.loadgen.carried import MS, event_at, served
 from tests.loadgen.faulty_server import PROTOCOLS, Counter, Server
 
 OPEN: dict[str, Any] = {"rate": 400.0}
@@ -87,6 +87,20 @@ async def test_each_fault_is_named_and_has_its_exit_code(row: Row) -> None:
     assert {name for name in FAULTS if getattr(report.tally, name)} - dropped == {row.found} - {""}
     assert verdict.exit_code == row.exit_code, verdict.reasons
     assert report.tally.answered >= 4
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_connection_that_stays_on_old_code_is_seen_by_who_asks() -> None:
+    """No answer is wrong and nobody goes back; yet a push that is done has not reached all."""
+    seen = await served(partial(Server, PROTOCOLS["verify"], "stay"), protocol="verify", **OPEN)
+    rows = zip(seen.samples.version, seen.samples.sent, strict=True)
+    seen.events.append(event_at(min(sent for version, sent in rows if version > 1) - 2 * MS))
+    report = build_report(seen)
+    assert judge(report).exit_code == 0
+    verdict = judge(report, [parse_threshold("stale>0")])
+    (reason,) = verdict.reasons
+    assert verdict.exit_code == 11
+    assert reason == f"stale>0: it is {report.events[0].settled.stale}"
 
 
 def test_the_table_has_every_fault() -> None:

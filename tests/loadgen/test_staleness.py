@@ -8,6 +8,7 @@ import pytest
 from loadgen.conductor import Observation
 from loadgen.continuity import Tally
 from loadgen.events import EventRecord
+from loadgen.page import render_page
 from loadgen.plan import Event, EventKind, Plan
 from loadgen.report import Report, build_report
 from loadgen.result import build_result
@@ -93,6 +94,7 @@ def test_it_is_told_everywhere_and_a_fault_for_who_says_so() -> None:
     verdict = judge(report)
     assert verdict.exit_code == 0
     assert "2 stale answers: asked after its end" in render(report, verdict)
+    assert "2 stale answers: asked after its end" in render_page(seen, report, verdict)
     (event,) = build_result(seen, report, verdict)["events"]
     assert (event["stale"], event["versions_before"], event["versions_after"]) == (2, [1], [1, 2])
     (reason,) = judge(report, [parse_threshold("stale>0")]).reasons
