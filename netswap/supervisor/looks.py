@@ -82,7 +82,7 @@ class Looks:
             "id": slot.number,
             "pid": slot.pid if alive else None,
             "connections": slot.connections if status is None else status.connections,
-            "state": slot.state.value,
+            "state": (WorkerState.STARTING if slot.pid is None else slot.state).value,
             "restarts": slot.restarts,
             "crash_loop": slot.backoff.crash_loop,
             "stuck": slot.silent,

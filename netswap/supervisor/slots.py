@@ -170,7 +170,8 @@ class Slot:
             self._reported = False
         match message:
             case messages.Hello():
-                self._watcher.on_hello(self)
+                if not self._stopping:  # it has its Drain, and the listeners are closed by now
+                    self._watcher.on_hello(self)
             case messages.Unbooted(refusal=refusal):
                 self.unbooted = refusal
             case messages.Ready():

@@ -214,8 +214,13 @@ class Supervisor:
         self.state.append(Record("commit", tx, now))
 
     async def stop(self) -> None:
-        """Let a running transaction end, drain every worker within the limit, release all."""
+        """Let a running transaction end, drain every worker within the limit, release all.
+
+        The listeners go first, each with the worker that stops to accept: whoever connects is
+        refused at once, and does not wait in a queue from which nobody takes.
+        """
         await self.operations.close()
+        self.listeners.close()
         await self.fleet.drain(self.config.drain)
         self._release.close()
 

@@ -71,6 +71,15 @@ def test_the_admin_socket_is_for_its_user_alone(shared: Server) -> None:
     assert stat.S_IMODE(mode) == 0o600
 
 
+def refused(server: Server) -> bool:
+    """Whether a new client is turned away."""
+    try:
+        Client(server.ports["counter"]).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_term_lets_what_was_written_arrive_and_takes_nobody_new(counter: Server) -> None:
     """A drain sends unsent output to the last byte, then exits with 0 and leaves no socket."""
     with counter.client("counter", receive_buffer=4096) as client:
@@ -78,6 +87,7 @@ def test_term_lets_what_was_written_arrive_and_takes_nobody_new(counter: Server)
         assert client.read(100).startswith(b"v1 00000000 ")
         counter.signal()
         until(lambda: any(row["event"] == "draining" for row in counter.log()), "it drains")
+        until(lambda: refused(counter), "nobody waits in a queue from which nobody takes")
         rest = client.rest()
         assert rest.endswith(b"\n")
         assert len(rest) + 100 == 8000 * len(b"v1 00000000 " + b"." * 1000 + b"\n")
@@ -240,7 +250,11 @@ def test_a_server_whose_log_nobody_reads_is_as_good_as_any(make_server: Make) ->
 def test_an_interrupted_transaction_counts_as_aborted(counter: Server, tmp_path: Path) -> None:
     """Killed between begin and commit: the old set is what it comes back with."""
     slow = tmp_path / "slow.py"
-    slow.write_text((PUSHED / "counter_v2.py").read_text() + SLOW_STEP)
+    step = "def up(old: dict[str, Any]) -> dict[str, Any]:\n"
+    swift = (
+        (PUSHED / "counter_v2.py").read_text().replace("from typing", "import time\nfrom typing")
+    )
+    slow.write_text(swift.replace(step, f"{step}    time.sleep(100)\n"))
     with counter.client("counter") as client:
         client.ask("add 1")
         with counter.starts("push", slow, "--timeout", "100s") as push:
@@ -258,18 +272,6 @@ def test_an_interrupted_transaction_counts_as_aborted(counter: Server, tmp_path:
     assert counter.look("history")["transactions"][0]["outcome"] == "interrupted"
     with counter.client("counter") as client:
         assert client.ask("add 1") == "v1 1 lines, total 1"
-
-
-SLOW_STEP = """
-
-import time
-
-
-@migration("counter.connection", 1, 2)
-def slowly(old: dict[str, Any]) -> dict[str, Any]:
-    time.sleep(100)
-    return up(old)
-"""
 
 
 def _begun(server: Server) -> bool:
