@@ -127,10 +127,11 @@ def _close_now(closing: Coroutine[Any, Any, None]) -> None:
     except StopIteration:
         return
     except Exception as error:
-        import structlog  # a tenth of a second, and most that import this never come here
+        # a tenth of a second, and most that import this never come here
+        from netswap.logs import get_logger
 
         message = "what an application has kept was not closed"
-        structlog.get_logger().error("loop_exception", message=message, error=describe(error))
+        get_logger().error("loop_exception", message=message, error=describe(error))
     finally:
         closing.close()
 
