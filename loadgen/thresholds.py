@@ -51,6 +51,23 @@ class Threshold(msgspec.Struct, frozen=True):
             return None
         return f"{self.text}: it is {value:g}{' us' if self.metric in _TIMES else ''}"
 
+    def missed_by_us(self, report: Report) -> str | None:
+        """Why it would fail the run although the server was in time: it holds from the send, and
+        what comes before that is our own lateness. Not where operations wait for the server, too.
+        """
+        scenario = SCENARIOS[report.plan.way]
+        if self.metric not in _SHARES or self.comparison not in (">", ">="):
+            return None
+        if scenario.waits or scenario.line.ahead or not self.missed(report):
+            return None
+        latency, service = report.latency[self.metric], report.service[self.metric]
+        if latency is None or service is None or _COMPARISONS[self.comparison](service, self.limit):
+            return None
+        return (
+            f"{self.text}: it is {latency:g} us, but {service:g} us from the send: the generator "
+            "was late, not the server; use a machine with time to spare, or more --processes"
+        )
+
     def _why(self, report: Report) -> str:
         if self.metric == "stale":
             return _why_not_stale(report)

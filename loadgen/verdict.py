@@ -103,11 +103,15 @@ def _find_our_own(case: Case) -> Iterator[str]:
             f"the generator was late, p99 {late / 1000:.1f} ms: most of the latency is its own; "
             "more --processes, a lower --rate or a machine with time to spare"
         )
+    ours = (threshold.missed_by_us(report) for threshold in case.thresholds)
+    yield from (reason for reason in ours if reason is not None)
 
 
 def _find_missed(case: Case) -> Iterator[str]:
-    reasons = (threshold.missed(case.report) for threshold in case.thresholds)
-    yield from (reason for reason in reasons if reason is not None)
+    for threshold in case.thresholds:
+        reason = threshold.missed(case.report)
+        if reason is not None and threshold.missed_by_us(case.report) is None:
+            yield reason
 
 
 PASS: Final = Rule("pass", 0)

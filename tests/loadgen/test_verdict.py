@@ -101,6 +101,27 @@ def test_visits_that_a_slow_server_keeps_waiting_are_not_our_saturation() -> Non
     assert judge(build_report(seen)).exit_code == 12
 
 
+@pytest.mark.parametrize(
+    ("limit", "changes", "code"),
+    [
+        ("p99>0.9ms", {}, 11),  # 1.00 ms, and 0.99 ms from the send
+        ("p99>0.9ms", {"late": 200_000}, 12),  # 0.80 ms from the send
+        ("p99>2ms", {"late": 200_000}, 0),
+        ("service_p99>0.7ms", {"late": 200_000}, 11),
+        ("p99<2ms", {"late": 200_000}, 11),
+    ],
+)
+def test_a_limit_that_only_our_lateness_misses_says_nothing_of_the_server(
+    limit: str, changes: dict[str, Any], code: int
+) -> None:
+    """An open loop is late by itself alone: who would be in time from the send is not convicted."""
+    verdict = judge(build_report(observed(**changes)), [parse_threshold(limit)])
+    assert verdict.exit_code == code
+    assert len(verdict.reasons) == bool(code)
+    if code == 12:
+        assert "it is 1000 us, but 800 us from the send" in verdict.reasons[0]
+
+
 def test_who_waited_until_the_end_is_slower_than_all_that_was_measured() -> None:
     """A server that keeps visits waiting for room is not fast because they never came in."""
     seen = observed(due=1011)
