@@ -22,6 +22,7 @@ __all__ = ["Alarm", "KernelAlarm", "LoopAlarm", "open_alarm"]
 _CLOCK_MONOTONIC = 1
 _ABSOLUTE = 1  # TFD_TIMER_ABSTIME
 _SPEC = struct.Struct("@llll")  # struct itimerspec: interval s and ns, value s and ns
+_SECONDS, _NANOSECONDS = 2, 3  # where the value stands in it
 _SECOND = 1_000_000_000
 
 
@@ -47,10 +48,10 @@ class KernelAlarm:
         self._loop = loop
         self._ring = ring
         libc = ctypes.CDLL(None, use_errno=True)
-        self._spec = ctypes.create_string_buffer(_SPEC.size)
-        self._set = libc.timerfd_settime
-        self._set.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-        self._address = ctypes.addressof(self._spec)
+        self._buffer = ctypes.create_string_buffer(_SPEC.size)
+        self._spec = memoryview(self._buffer).cast("B").cast("l")
+        self._address = ctypes.c_void_p(ctypes.addressof(self._buffer))
+        self._set = libc.timerfd_settime  # without argtypes: looking at each costs a third more
         self._deadline = 0
         self._armed = False
         self._descriptor = libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
@@ -60,7 +61,7 @@ class KernelAlarm:
 
     def ring_at(self, deadline: int) -> None:
         """Call back at this time. Setting it silences what rang before: that saves a read."""
-        _SPEC.pack_into(self._spec, 0, 0, 0, *divmod(max(deadline, 1), _SECOND))
+        self._spec[_SECONDS], self._spec[_NANOSECONDS] = divmod(max(deadline, 1), _SECOND)
         self._deadline, self._armed = deadline, True
         if self._set(self._descriptor, _ABSOLUTE, self._address, None) < 0:
             raise OSError(ctypes.get_errno(), "the timer descriptor can't be set")
