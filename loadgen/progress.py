@@ -6,7 +6,6 @@ processes only when somebody watches: some fifty nanoseconds an operation, some 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -63,8 +62,7 @@ class Recent:
         first, self._seen = self._seen, len(self._rows)
         if first == self._seen:
             return
-        recent = self._rows.since(first)
-        latencies = [*map(operator.sub, recent.done, recent.intended)]
+        latencies = self._rows.latencies(first)
         self._worst = max(self._worst, *latencies)
         every = -(-len(latencies) // _KEPT_A_SLICE)
         self._sample += latencies[::every]

@@ -6,7 +6,7 @@ A row is written once, when its answer was judged, and nothing is derived while 
 column     type    what
 ========== ======= ==============================================================================
 intended   int64   when it was due, ns on CLOCK_MONOTONIC: a closed loop's is when it was sent
-sent       int64   when its last byte was given to the kernel
+sent       int64   when its last byte was given to the loop: see below
 done       int64   when its whole answer was there
 version    int64   which version of the server's code answered; -1: the answer names none
 connection int32   the number of its connection; rows of one connection stand in order of arrival
@@ -17,6 +17,10 @@ our own (sent - intended; what is to be answered ``hold_ns`` later is to be sent
 it is due), windows around events (``windows``), changes of version (``versions``), histograms.
 Times are comparable with every other process of the machine, the server's too.
 
+uvloop gives the kernel what is written at the end of its iteration, when all answers that came at
+once have been judged and all that is due is written: some microseconds each after ``sent``. That
+is in the service time, and in the latency, as if the server's; it is never taken from them.
+
 Processes are merged by appending their rows: exact, because no row was ever rounded. Between
 processes the order of rows means nothing; a connection is of one process only.
 
@@ -25,6 +29,7 @@ The last two columns are as long as the others, or both empty: then nobody said.
 
 from __future__ import annotations
 
+import operator
 from array import array
 from struct import Struct
 from typing import Final, NamedTuple
@@ -81,9 +86,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self._cells) // _WIDTH
 
-    def since(self, first: int) -> Samples:
-        """The columns, from this row on."""
+    def columns(self) -> Samples:
+        """All of it."""
         intended, sent, done, version, connection = (
-            self._cells[column::_WIDTH] for column in range(first * _WIDTH, (first + 1) * _WIDTH)
+            self._cells[column::_WIDTH] for column in range(_WIDTH)
         )
         return Samples(intended, sent, done, version, array("i", connection))
+
+    def latencies(self, first: int) -> list[int]:
+        """Those of the rows from this one on (ns)."""
+        begin = first * _WIDTH
+        return [*map(operator.sub, self._cells[begin + 2 :: _WIDTH], self._cells[begin::_WIDTH])]

@@ -71,7 +71,7 @@ class Traffic:
     @property
     def samples(self) -> Samples:
         """What was written so far, as columns."""
-        return self.rows.since(0)
+        return self.rows.columns()
 
     async def dial(self) -> None:
         """Connect all lines, some at a time; a connect that fails is counted and not repeated."""
