@@ -68,6 +68,7 @@ class _Lazy(click.Group):
 
 
 def _say_usage(error: click.UsageError) -> NoReturn:
+    error.show()  # on stderr, in words, as without --json
     ending = importlib.import_module("netswap.commands.ending")
     path = error.ctx.command_path if error.ctx is not None else "netswap"
     ending.write_json(ending.usage(error.format_message(), f"`{path} --help` says what it takes"))
