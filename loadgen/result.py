@@ -30,13 +30,16 @@ _SECOND = 1_000_000_000
 
 
 class WindowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was open in a stretch of the run, its latency, and the faults of each kind."""
+    """What was open in a stretch of the run, its latency, the faults of each kind, and the service
+    time, which is from the send.
+    """
 
     opens_s: float
     closes_s: float
     operations: int
     latency_us: Spread
     faults: dict[str, int] = {}
+    service_us: Spread = {}
 
 
 class EventResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +212,7 @@ def _window(window: Window) -> dict[str, Any]:
         "operations": window.operations,
         "latency_us": window.latency,
         "faults": window.faults,
+        "service_us": window.service,
     }
 
 

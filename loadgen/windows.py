@@ -51,7 +51,7 @@ class Span(NamedTuple):
 
 class Window(msgspec.Struct, frozen=True):
     """What was open in a window: seconds of the run from its first to its last moment, how many
-    operations, their latency, and how many faults of each kind.
+    operations, their latency, how many faults of each kind, and the time from the send.
     """
 
     opens_s: float
@@ -59,6 +59,7 @@ class Window(msgspec.Struct, frozen=True):
     operations: int
     latency: Spread
     faults: dict[str, int] = {}
+    service: Spread = {}
 
 
 class Windows(NamedTuple):
@@ -139,30 +140,32 @@ def sort_out(
     """
     spans = [*([span] for span in events), *null_spans(events, run)]
     eventful = len(events)
-    durations, rest = _open_in(samples, spans, eventful)
+    rows, rest = _open_in(samples, spans, eventful)
     faulty, elsewhere = _faults_in(faults, spans, eventful)
     windows = [
-        _window(pieces, took, run.opens, wrong)
-        for pieces, took, wrong in zip(spans, durations, faulty, strict=True)
+        _window(pieces, samples, inside, (run.opens, wrong))
+        for pieces, inside, wrong in zip(spans, rows, faulty, strict=True)
     ]
-    return Windows(windows[:eventful], windows[eventful:], spread(rest), elsewhere)
+    far = spread(samples.done[row] - samples.intended[row] for row in rest)
+    return Windows(windows[:eventful], windows[eventful:], far, elsewhere)
 
 
 def _open_in(
     samples: Samples, spans: Sequence[Sequence[Span]], eventful: int
 ) -> tuple[list[list[int]], list[int]]:
-    """How long the operations of each window took; and all that are in no event's."""
+    """The rows of each window's operations; and of all that are in no event's."""
     found: list[list[int]] = [[] for _ in spans]
     rest: list[int] = []
     edges, labels = _segments(spans)
-    for intended, done in zip(samples.intended, samples.done, strict=True):
+    times = zip(samples.intended, samples.done, strict=True)
+    for row, (intended, done) in enumerate(times):
         first, last = bisect_right(edges, intended), bisect_right(edges, done)
         inside = labels[first] if first == last else sorted({*sum(labels[first : last + 1], ())})
         if not inside or inside[0] >= eventful:
-            rest.append(done - intended)
+            rest.append(row)
         for number in inside:
             if number < eventful or inside[0] >= eventful:
-                found[number].append(done - intended)
+                found[number].append(row)
     return found, rest
 
 
@@ -194,7 +197,14 @@ def _segments(spans: Sequence[Sequence[Span]]) -> tuple[list[int], list[tuple[in
 
 
 def _window(
-    pieces: Sequence[Span], durations: list[int], start: int, faults: dict[str, int]
+    pieces: Sequence[Span], samples: Samples, rows: list[int], told: tuple[int, dict[str, int]]
 ) -> Window:
+    """``told``: when the run began, and the faults in the window."""
+    start, faults = told
     opens, closes = (round((at - start) / _SECOND, 3) for at in (pieces[0][0], pieces[-1][1]))
-    return Window(opens, closes, len(durations), spread(durations), faults)
+    done = [samples.done[row] for row in rows]
+    latency, service = (
+        spread(at - column[row] for at, row in zip(done, rows, strict=True))
+        for column in (samples.intended, samples.sent)
+    )
+    return Window(opens, closes, len(rows), latency, faults, service)

@@ -122,6 +122,25 @@ def test_a_limit_that_only_our_lateness_misses_says_nothing_of_the_server(
         assert "it is 1000 us, but 800 us from the send" in verdict.reasons[0]
 
 
+@pytest.mark.parametrize(("row", "code"), [(450, 11), (4000, 12)])
+def test_a_window_is_judged_by_what_is_the_servers_in_it(row: int, code: int) -> None:
+    """An operation of 6 ms in a push's window, of which we were 5 ms late: unless another one of
+    7 ms was the server's.
+    """
+    seen = observed(events=pushed(0), seconds=6)
+    seen.samples.done[440] += 5 * MS
+    seen.samples.sent[440] += 5 * MS
+    seen.samples.done[row] += 6 * MS
+    report = build_report(seen)
+    (event,) = report.events
+    assert event.around is not None
+    assert (event.window["max"], event.around.service["max"]) == (
+        (7000.0, 6990.0) if code == 11 else (6000.0, 990.0)
+    )
+    verdict = judge(report, [parse_threshold("window.max>4ms")])
+    assert verdict.exit_code == code
+
+
 def test_who_waited_until_the_end_is_slower_than_all_that_was_measured() -> None:
     """A server that keeps visits waiting for room is not fast because they never came in."""
     seen = observed(due=1011)
