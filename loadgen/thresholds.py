@@ -26,6 +26,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 _EXPRESSION = re.compile(
     r"([a-z_]\w*(?:\.(?:max|p?\d\w*))*)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)"
 )
+_BUSY = 0.95  # of a core
 _OF_NULLS = ("null.", "excess.")
 _UNITS_US = {"us": 1.0, "": 1.0, "ms": 1e3, "s": 1e6}
 
@@ -56,6 +57,8 @@ class Threshold(msgspec.Struct, frozen=True):
         what comes before that is our own lateness. Not where operations wait for the server, too.
         """
         scenario, exceeds = SCENARIOS[report.plan.way], _COMPARISONS[self.comparison]
+        if self.metric == "rate":
+            return self._rate_missed_by_us(report)
         if self.comparison not in (">", ">=") or scenario.waits or scenario.line.ahead:
             return None
         over = [each for each in _both(self.metric, report) if exceeds(each[0], self.limit)]
@@ -65,6 +68,16 @@ class Threshold(msgspec.Struct, frozen=True):
         return (
             f"{self.text}: it is {latency:g} us, but {service:g} us from the send: the generator "
             "was late, not the server; use a machine with time to spare, or more --processes"
+        )
+
+    def _rate_missed_by_us(self, report: Report) -> str | None:
+        """A closed loop that never waits for the server shows how fast the generator is."""
+        busy = report.plan.rate is None and report.cpu_share > _BUSY
+        if not busy or self.comparison not in ("<", "<=") or self.missed(report) is None:
+            return None
+        return (
+            f"{self.text}: it is {report.rate.achieved:g}, with {report.cpu_share:.0%} of a core "
+            "in the generator, which was the limit, not the server; use more --processes"
         )
 
     def _why(self, report: Report) -> str:

@@ -122,6 +122,21 @@ def test_a_limit_that_only_our_lateness_misses_says_nothing_of_the_server(
         assert "it is 1000 us, but 800 us from the send" in verdict.reasons[0]
 
 
+@pytest.mark.parametrize(("busy", "code"), [(0.9, 11), (0.97, 12)])
+def test_a_closed_loop_without_a_rest_shows_how_fast_the_generator_is(
+    busy: float, code: int
+) -> None:
+    """A server that answers faster than we ask is not slow."""
+    seen = observed(rate=None, due=0, busy_ns=[round(busy * SECOND)])
+    report = build_report(seen)
+    verdict = judge(report, [parse_threshold("rate<2000")])
+    assert verdict.exit_code == code
+    assert ("the generator, which was the limit" in verdict.reasons[0]) == (code == 12)
+    assert judge(report, [parse_threshold("rate<900")]).exit_code == 0
+    seen.plan = msgspec.structs.replace(seen.plan, rate=1000.0)
+    assert judge(build_report(seen), [parse_threshold("rate<2000")]).exit_code == 11
+
+
 @pytest.mark.parametrize(("row", "code"), [(450, 11), (4000, 12)])
 def test_a_window_is_judged_by_what_is_the_servers_in_it(row: int, code: int) -> None:
     """An operation of 6 ms in a push's window, of which we were 5 ms late: unless another one of
