@@ -20,7 +20,7 @@ from netswap.errors import ChannelError
 from netswap.quiescence import Call, Generations, call_chain, is_awaited
 from netswap.stack import Host
 from netswap.stack import Reply as ReplyTo
-from netswap.worker.settling import Turns
+from netswap.worker.gate import Turns
 
 __all__ = ["Links"]
 

@@ -25,7 +25,7 @@ from netswap.stack import Host, Implementation
 from netswap.worker.canary import connections_of
 from netswap.worker.deadline import Deadline
 from netswap.worker.driver import SLICE_NS, Driver
-from netswap.worker.holding import Holding
+from netswap.worker.gate import Holding
 from netswap.worker.installation import Installation
 from netswap.worker.library import Library, classes_of
 from netswap.worker.play import try_all, try_sample

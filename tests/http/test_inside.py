@@ -18,7 +18,7 @@ from netswap.hotswap import Phase
 from netswap.http import App, Request, Response, route
 from netswap.mediator import present
 from netswap.worker.driver import Driver
-from netswap.worker.holding import Holding
+from netswap.worker.gate.holding import Holding
 from protocols.http import limits, v2
 from tests.protocols.conftest import serve, until
 

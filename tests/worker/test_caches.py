@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from netswap.worker.caches import forget_cached
-from netswap.worker.references import Owned
+from netswap.worker.retirement.caches import forget_cached
+from netswap.worker.retirement.references import Owned
 
 PACKAGE = "netswap_bundle_0123456789ab"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from netswap.worker.collection import collect_owned
-from netswap.worker.references import Owned
+from netswap.worker.retirement.collection import collect_owned
+from netswap.worker.retirement.references import Owned
 
 PACKAGE = "netswap_bundle_0123456789ab"
 

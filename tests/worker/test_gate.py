@@ -19,12 +19,12 @@ from netswap.channel.messages import Cast, Request
 from netswap.errors import TransitionError
 from netswap.events import Refusal, Stage
 from netswap.mediator import present
-from netswap.worker import gate as gate_module
-from netswap.worker.gate import TRANSITIONS, Event, Gate
-from netswap.worker.gate import Stage as GateStage
-from netswap.worker.held import HIGH_WATER
+from netswap.worker.gate import gate as gate_module
+from netswap.worker.gate.gate import TRANSITIONS, Event, Gate
+from netswap.worker.gate.gate import Stage as GateStage
+from netswap.worker.gate.held import HIGH_WATER
+from netswap.worker.gate.settling import Settling
 from netswap.worker.mesh import Links
-from netswap.worker.settling import Settling
 from protocols.timers import loop as loop_timers
 from protocols.timers import wheel
 from tests.interpose.conftest import World, until

@@ -29,8 +29,15 @@ from netswap.events import Retiring
 from netswap.modules import Bundle, Loaded, load_bundle
 from netswap.stack import Host, Service
 from netswap.transfer import State
-from netswap.worker import retirement as retirement_module
-from netswap.worker.retirement import TRANSITIONS, Event, Generation, Retirement, Standing, Timing
+from netswap.worker.retirement import retirement as retirement_module
+from netswap.worker.retirement.retirement import (
+    TRANSITIONS,
+    Event,
+    Generation,
+    Retirement,
+    Standing,
+    Timing,
+)
 
 PATIENCE = 20.0
 SOON = Timing(collect=0.01, search=0.05)

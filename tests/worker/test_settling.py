@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netswap.channel.messages import Quiet
-from netswap.worker.settling import Settling, Turns
+from netswap.worker.gate.settling import Settling, Turns
 
 HOPS = 6
 """So often a question leads to another one, at most."""

@@ -21,7 +21,7 @@ from netswap.interpose import Figures, Monitor, put_in, take_out
 from netswap.mediator import present
 from netswap.ott import Selector
 from netswap.worker import accepting
-from netswap.worker.gate import Gate
+from netswap.worker.gate.gate import Gate
 from tests.interpose.conftest import until
 from tests.worker.tls_world import RawClient, TlsWorld
 

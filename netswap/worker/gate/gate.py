@@ -70,11 +70,11 @@ from netswap.mediator import mediator_of, present
 from netswap.quiescence import suspended_at
 from netswap.stack import Connection, Host
 from netswap.worker.driver import SLICE_NS, blocked
-from netswap.worker.held import Held
+from netswap.worker.gate.held import Held
 
 if TYPE_CHECKING:
     from netswap.ott import Entry
-    from netswap.worker.settling import Settling
+    from netswap.worker.gate.settling import Settling
 
 __all__ = ["TRANSITIONS", "Event", "Gate", "Stage"]
 

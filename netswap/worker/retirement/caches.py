@@ -20,7 +20,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from netswap.worker.references import Owned
+from netswap.worker.retirement.references import Owned
 
 __all__ = ["forget_cached"]
 

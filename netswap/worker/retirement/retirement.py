@@ -51,11 +51,11 @@ from netswap.lifecycle import LifeCycle
 from netswap.modules import Loaded
 from netswap.modules.importer import forget_generic_aliases
 from netswap.stack import Host
-from netswap.worker.caches import forget_cached
-from netswap.worker.collection import collect_owned
 from netswap.worker.forked import in_fork
-from netswap.worker.holders import Ground, find_holders
-from netswap.worker.references import Owned
+from netswap.worker.retirement.caches import forget_cached
+from netswap.worker.retirement.collection import collect_owned
+from netswap.worker.retirement.holders import Ground, find_holders
+from netswap.worker.retirement.references import Owned
 
 __all__ = ["Retirement", "Timing"]
 

@@ -25,7 +25,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from netswap.worker.references import Owned
+from netswap.worker.retirement.references import Owned
 
 __all__ = ["collect_owned"]
 

@@ -11,8 +11,8 @@ from netswap.hotswap import Change
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Host
-from netswap.worker.gate import Gate
-from netswap.worker.settling import RETURN_S, Peers, Settling
+from netswap.worker.gate.gate import Gate
+from netswap.worker.gate.settling import RETURN_S, Peers, Settling
 from netswap.worker.unable import placed
 
 __all__ = ["Holding"]

@@ -40,7 +40,7 @@ from typing import Any
 from netswap.ott import Entry
 from netswap.quiescence import suspended_at
 from netswap.stack import Host
-from netswap.worker.references import Owned, describe_object, in_words, place
+from netswap.worker.retirement.references import Owned, describe_object, in_words, place
 
 __all__ = ["Ground", "find_holders"]
 
