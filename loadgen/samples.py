@@ -6,7 +6,7 @@ A row is written once, when its answer was judged, and nothing is derived while 
 column     type    what
 ========== ======= ==============================================================================
 intended   int64   when it was due, ns on CLOCK_MONOTONIC: a closed loop's is when it was sent
-sent       int64   when its last byte was given to the loop: see below
+sent       int64   when its last byte was given to the kernel
 done       int64   when its whole answer was there
 version    int64   which version of the server's code answered; -1: the answer names none
 connection int32   the number of its connection; rows of one connection stand in order of arrival
@@ -16,10 +16,6 @@ All else is derived afterwards: latency (done - intended), service time (done - 
 our own (sent - intended; what is to be answered ``hold_ns`` later is to be sent so long before
 it is due), windows around events (``windows``), changes of version (``versions``), histograms.
 Times are comparable with every other process of the machine, the server's too.
-
-uvloop gives the kernel what is written at the end of its iteration, when all answers that came at
-once have been judged and all that is due is written: some microseconds each after ``sent``. That
-is in the service time, and in the latency, as if the server's; it is never taken from them.
 
 Processes are merged by appending their rows: exact, because no row was ever rounded. Between
 processes the order of rows means nothing; a connection is of one process only.
