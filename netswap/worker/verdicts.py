@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from netswap.blame import defined_at
@@ -22,6 +23,7 @@ INTERFACES: Mapping[str, tuple[str, ...]] = {
     "buffer.send": ("write", "flush", "size"),
     "timer.service": ("arm", "cancel", "cancel_all", "remaining"),
     "connection.factory": ("admit", "released"),
+    "watch.policy": ("judge",),
     APP: ("answer",),
 }
 """What the stack itself calls on a kind; other kinds keep what they had."""
@@ -150,10 +152,41 @@ def _deaf(change: Change) -> Refusal | None:
 def _lacking(change: Change, interface: Iterable[str]) -> Refusal | None:
     new = change.new
     missing = [name for name in interface if not _has_method(new, name)]
-    if not missing:
-        return None
-    reason = f"{new.__name__} lacks {', '.join(missing)}, which clients of {change.kind} call"
-    return _refuse(change, new, reason, "keep the methods that clients use")
+    if missing:
+        reason = f"{new.__name__} lacks {', '.join(missing)}, which clients of {change.kind} call"
+        return _refuse(change, new, reason, "keep the methods that clients use")
+    before = change.before
+    for name in interface if before is not None else ():
+        was, becomes = getattr(before, name, None), getattr(new, name)
+        if inspect.isfunction(was) and inspect.isfunction(becomes) and not _takes(becomes, was):
+            reason = (
+                f"{new.__name__}.{name}{_parameters(becomes)} can't be called as clients of "
+                f"{change.kind} call it: {name}{_parameters(was)}"
+            )
+            return _refuse(change, new, reason, "keep the parameters, and give new ones a default")
+    return None
+
+
+def _parameters(method: Callable[..., Any]) -> inspect.Signature:
+    """The names of the parameters and which have a default."""
+    signature = inspect.signature(method)
+    bare = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
+    return signature.replace(parameters=bare, return_annotation=signature.empty)
+
+
+def _takes(becomes: Callable[..., Any], was: Callable[..., Any]) -> bool:
+    """Whether what ``was`` has to be given may be given in its place, by order or by name."""
+    needed = [
+        name
+        for name, one in inspect.signature(was).parameters.items()
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    signature = inspect.signature(becomes)
+    for ordered, named in ((needed, ()), (needed[:1], needed[1:])):
+        with suppress(TypeError):
+            signature.bind(*ordered, **dict.fromkeys(named))
+            return True
+    return False
 
 
 def _has_method(new: type[Implementation[Any]], name: str) -> bool:

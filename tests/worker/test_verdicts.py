@@ -229,6 +229,25 @@ def test_methods_that_clients_call_stay() -> None:
     assert "Silent lacks join, say, which clients of chat.rooms call" in refusal.reason
 
 
+class Narrow(Rooms1):
+    """Its ``join`` asks for what nobody gives, its ``say`` may be given more."""
+
+    def join(self, where: str) -> None:  # type: ignore[override]
+        """Clients call this with nothing."""
+
+    def say(self, *words: str, loud: bool = False) -> None:
+        """As before, and otherwise."""
+
+
+def test_methods_that_clients_call_take_what_they_give() -> None:
+    """More with a default is no obstacle."""
+    refusal = refused(verdicts(Change(KIND, Narrow, Rooms1, ())))
+    assert "Narrow.join(self, where) can't be called as clients" in refusal.reason
+    both = (Change(KIND, Narrow, Rooms1, ()), Change("chat.connection", Chat2, Chat, ()))
+    assert isinstance(verdicts(*both), list)
+    assert isinstance(verdicts(Change(KIND, Rooms1, Narrow, ())), list) is False
+
+
 def test_methods_may_go_when_all_clients_change_too() -> None:
     """In one transaction nobody is left who calls them."""
     outcome = verdicts(Change(KIND, Silent, Rooms1, ()), Change("chat.connection", Chat2, Chat, ()))
