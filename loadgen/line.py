@@ -186,7 +186,7 @@ class Line(asyncio.Protocol):
         """Once; the ``rest`` is of an open operation, or nobody asked for it."""
         self._counted = True
         if rest and not self.owed and not self._cut:
-            detail = f"{len(rest)} bytes at the end that nobody asked for: {rest[:40]!r}"
+            detail = f"{len(rest)} bytes at the end make no whole answer: {rest[:40]!r}"
             self._continuity.fault("corrupted", -1, detail)
         self._continuity.close(dropped=dropped)
 

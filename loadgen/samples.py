@@ -14,7 +14,8 @@ connection int32   the number of its connection; rows of one connection stand in
 
 All else is derived afterwards: latency (done - intended), service time (done - sent), lateness of
 our own (sent - intended; what is to be answered ``hold_ns`` later is to be sent so long before
-it is due), windows around events (``windows``), changes of version (``versions``), histograms.
+it is due; where operations wait for the server, too, ours is kept apart), windows around events
+(``windows``), changes of version (``versions``), histograms.
 Times are comparable with every other process of the machine, the server's too.
 
 Processes are merged by appending their rows: exact, because no row was ever rounded. Between
