@@ -77,26 +77,18 @@ class App(Service[S], Generic[S]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        exact: dict[tuple[str, str], Handler] = {}
-        templates: list[_Template] = []
-        for base in reversed(cls.__mro__):
-            for member in vars(base).values():
-                for method, path in getattr(member, _MARK, ()):
-                    handler = member if iscoroutinefunction(member) else _when_whole(member)
-                    if "{" in path:
-                        templates.append(_Template(method, _pattern(path), handler))
-                    else:
-                        exact[method, path] = handler
         sockets = _sockets_of(cls)
-        for path, socket in sockets.items():
-            if "{" in path:
-                templates.append(_Template("GET", _pattern(path), _by_socket(socket)))
-            else:
-                exact["GET", path] = _by_socket(socket)
+        by_socket = (("GET", path, _by_socket(socket)) for path, socket in sockets.items())
+        rows = [*_routes_of(cls), *by_socket]
+        exact = {(method, path): handler for method, path, handler in rows if "{" not in path}
         cls._routes = MappingProxyType(exact)
-        cls._templates = tuple(templates)
+        cls._templates = tuple(
+            _Template(method, _pattern(path), handler)
+            for method, path, handler in rows
+            if "{" in path
+        )
         cls._sockets = MappingProxyType(sockets)
-        handlers = (*exact.values(), *(row.handler for row in templates))
+        handlers = (*exact.values(), *(row.handler for row in cls._templates))
         cls._askable = _askable(cls.answer, handlers)
 
     def answer(self, request: Request) -> Answer:
@@ -245,6 +237,15 @@ class App(Service[S], Generic[S]):
     def _methods_at(self, path: str) -> set[str]:
         exact = {method for method, place in self._routes if place == path}
         return exact | {row.method for row in self._templates if row.pattern.fullmatch(path)}
+
+
+def _routes_of(cls: type) -> Iterator[tuple[str, str, Handler]]:
+    """Method, path and handler of what the methods of a class are marked with."""
+    for base in reversed(cls.__mro__):
+        for member in vars(base).values():
+            for method, path in getattr(member, _MARK, ()):
+                handler = member if iscoroutinefunction(member) else _when_whole(member)
+                yield method, path, handler
 
 
 def _sockets_of(cls: type) -> dict[str, Socket]:

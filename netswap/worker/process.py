@@ -181,6 +181,25 @@ class Worker:
 
     async def _boot(self, message: messages.Boot) -> None:
         gc.freeze()  # netswap itself lives as long as the worker; bundles, loaded below, do not
+        self._furnish(message)
+        host = self._host
+        for kind, sha256 in message.active.items():
+            host.present[kind] = self._library.implementation(kind, sha256)
+        self._library.active = dict(message.active)
+        refusal = await self._startups.start(list(host.present.values()), BOOT_S)
+        if refusal is not None:
+            self._log.error("start_failed", reason=refusal.reason, at=refusal.where)
+            self._link.send(messages.Unbooted(self._slot, refusal))
+            self._end()
+            return
+        for cls in sorted(host.present.values(), key=lambda cls: cls.kind != "timer.service"):
+            host.install(cls)
+        await self._links.start(self._mesh_socket)
+        await self._listen()
+        self._link.send(messages.Ready(self._slot))
+
+    def _furnish(self, message: messages.Boot) -> None:
+        """All that a worker has before it has code."""
         host = self._host
         host.slots = tuple(sorted(message.slots))
         host.settings = message.settings
@@ -196,20 +215,6 @@ class Worker:
         self._specs = message.listeners
         for spec in message.listeners:
             host.add_listener(spec.name)
-        for kind, sha256 in message.active.items():
-            host.present[kind] = self._library.implementation(kind, sha256)
-        self._library.active = dict(message.active)
-        refusal = await self._startups.start(list(host.present.values()), BOOT_S)
-        if refusal is not None:
-            self._log.error("start_failed", reason=refusal.reason, at=refusal.where)
-            self._link.send(messages.Unbooted(self._slot, refusal))
-            self._end()
-            return
-        for cls in sorted(host.present.values(), key=lambda cls: cls.kind != "timer.service"):
-            host.install(cls)
-        await self._links.start(self._mesh_socket)
-        await self._listen()
-        self._link.send(messages.Ready(self._slot))
 
     async def _listen(self) -> None:
         """Accept on every listener whose protocol is there; a push may bring one later."""
