@@ -1,8 +1,9 @@
 """A server that answers late and keeps when: ``python -m benchmarks.witness.recorder PORT``.
 
 POST gives the body back, 2 ms and an exponential time (mean 6 ms) after it came, drawn from a fixed
-sequence. Of each it keeps the body's first words, when the last byte of the request was read, and
-when the answer was given to the kernel: nanoseconds on CLOCK_MONOTONIC, the client's clock, too.
+sequence. Of each it keeps which question it is, as the body says, when the last byte of the request
+was read, and when the answer was given to the kernel: nanoseconds on CLOCK_MONOTONIC, which is the
+client's clock, too.
 ``GET /stamps`` says them, and forgets them. One request at a time on a connection.
 """
 
@@ -18,12 +19,12 @@ from typing import Final, NamedTuple, cast
 
 import uvloop
 
-__all__ = ["Stamp", "delay_s", "take"]
+__all__ = ["Stamp", "delay_s", "name_of", "take"]
 
 _LEAST_S: Final = 0.002
 _MEAN_S: Final = 0.006
 _GOLDEN: Final = 0.6180339887498949  # its multiples fill the interval from 0 to 1 evenly
-_NAMED: Final = 2
+_NAMED: Final = slice(1, 3)  # words of the body: the run, the connection, the number
 _ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 
 
@@ -38,6 +39,11 @@ class Stamp(NamedTuple):
 def delay_s(number: int) -> float:
     """How late the answer to this request of the run is meant to be."""
     return _LEAST_S - _MEAN_S * math.log(1 - number * _GOLDEN % 1)
+
+
+def name_of(body: bytes) -> str:
+    """``connection:number``, as the load generator writes it into a body; empty for others'."""
+    return ":".join(body.decode("latin-1").split(":")[_NAMED])
 
 
 def take(port: int) -> list[Stamp]:
@@ -74,8 +80,7 @@ class Recorder(asyncio.Protocol):
         loop.call_later(delay_s(len(self._stamps)), self._answer, now, body)
 
     def _answer(self, received: int, body: bytes) -> None:
-        name = ":".join(body.decode("latin-1").split(":")[:_NAMED])
-        self._stamps.append(Stamp(name, received, time.monotonic_ns()))
+        self._stamps.append(Stamp(name_of(body), received, time.monotonic_ns()))
         self._transport.write(_ANSWER % (len(body), body))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.witness.agreement import apart, exact, little, medians, noise, server_side
-from benchmarks.witness.recorder import Stamp
+from benchmarks.witness.recorder import Stamp, name_of
 from benchmarks.witness.tools import SHARES, Run, percentiles
+from loadgen.continuity import Tally
+from loadgen.dialects import DIALECTS, Opening
 from loadgen.samples import Samples
 
 US = 1_000
@@ -108,3 +110,12 @@ def test_the_servers_side_is_from_received_to_answered():
     told = server_side(stamps)
     assert (told["p50"], told["p99"], told["max"]) == (50.0, 99.0, 100.0)
     assert set(percentiles([]).values()) == {0.0}
+
+
+def test_the_recorder_finds_the_name_of_a_question():
+    """Where the load generator's http has written it; another tool's question has none."""
+    talk = DIALECTS["http"](Opening(3, 32, "a0f1", Tally()))
+    for number in range(2):
+        body = talk.request(0, 0).partition(b"\r\n\r\n")[2]
+        assert name_of(body) == f"3:{number}"
+    assert name_of(b"x" * 32) == ""
