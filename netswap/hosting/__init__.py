@@ -23,10 +23,33 @@ was begun. ``SORTS`` names the adapters; they are imported when an application o
 
 What an application is, is seen by its signature, since nothing but aiohttp has a class for it.
 What this does not know: sockets, how bundles are imported, when anything is flipped.
+
+The names are imported when they are first asked for: who only wants to know whether a file looks
+like an application, or is told of the kind, must not wait for all of HTTP.
 """
 
-from netswap.hosting.implementation import hosted
-from netswap.hosting.sorts import FACTORIES, Adapter, Application, Sort, sort_of
-from netswap.http.channel import APP
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from netswap.hosting.implementation import hosted
+    from netswap.hosting.sorts import Adapter, Application, Sort, sort_of
 
 __all__ = ["APP", "FACTORIES", "Adapter", "Application", "Sort", "hosted", "sort_of"]
+
+APP: Final = "http.app"
+"""The kind that an application becomes: that of ``netswap.http``."""
+FACTORIES: Final = ("create_app", "make_app")
+"""Names that are called for the application, at its start."""
+
+_HOMES = dict.fromkeys(("Adapter", "Application", "Sort", "sort_of"), "netswap.hosting.sorts") | {
+    "hosted": "netswap.hosting.implementation"
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value

@@ -9,12 +9,12 @@ from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from netswap.hosting import FACTORIES
 from netswap.http import Channel, Request, Response
 from netswap.stack import Host
 from netswap.steps import Around
 
 __all__ = [
-    "FACTORIES",
     "SORTS",
     "Adapter",
     "Answer",
@@ -24,9 +24,6 @@ __all__ = [
     "adapter_of",
     "sort_of",
 ]
-
-FACTORIES = ("create_app", "make_app")
-"""Names that are called for the application, at its start."""
 
 Answer = Response | Coroutine[Any, Any, Response | None]
 Resume = Callable[[Channel], Coroutine[Any, Any, Any]]

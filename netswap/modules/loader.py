@@ -34,11 +34,11 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from netswap import hosting
 from netswap.blame import describe
 from netswap.confine import leave_room
 from netswap.errors import AuthorError, BundleError
 from netswap.events import Refusal, Stage
-from netswap.hosting import Application, hosted, sort_of
 from netswap.modules.application import NAMES, Entrance
 from netswap.modules.bundle import Bundle
 from netswap.modules.effects import Lookout, import_others
@@ -236,7 +236,7 @@ def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
     before = threading.active_count()
     module = importlib.import_module(".".join(filter(None, (importer.package, entrance.module))))
     threads = threading.active_count() - before
-    cls = hosted(_application(importer, entrance, module), threads)
+    cls = hosting.hosted(_application(importer, entrance, module), threads)
     modules = {
         unit.file: sys.modules[unit.module]
         for unit in importer.units.values()
@@ -245,20 +245,21 @@ def _import_application(importer: Importer, entrance: Entrance) -> _Contents:
     return _Contents(MappingProxyType(modules), MappingProxyType({cls.kind: cls}), [])
 
 
-def _application(importer: Importer, entrance: Entrance, module: ModuleType) -> Application:
+def _application(importer: Importer, entrance: Entrance, module: ModuleType) -> hosting.Application:
     """What the entrance names, if it is one."""
     value: Any = module
     try:
         for part in entrance.name.split("."):
             value = getattr(value, part)
-        sort = sort_of(value, entrance.name)
+        sort = hosting.sort_of(value, entrance.name)
     except (AttributeError, TypeError) as error:
         lacks = isinstance(error, AttributeError)
         reason = f"there is no '{entrance.name}' in it{_instead(module)}" if lacks else f"{error}"
         line = assigned_at(importer.get_source(module.__name__), entrance.name)
         refuse(reason, entrance.file, line, "--app MODULE:NAME names another")
     keep = tuple(map(str, vars(module).get(_KEEP, ())))
-    return Application(module.__name__, entrance.name.rpartition(".")[2], value, sort, keep)
+    name = entrance.name.rpartition(".")[2]
+    return hosting.Application(module.__name__, name, value, sort, keep)
 
 
 def _instead(module: ModuleType) -> str:

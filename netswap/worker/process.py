@@ -17,6 +17,7 @@ from netswap.channel import FrameError, Link, messages
 from netswap.channel.messages import Message
 from netswap.errors import NetswapError
 from netswap.events import Refusal, Stage, WatchRow
+from netswap.hosting import hosted  # noqa: F401 - so that no push holds the loop to import it
 from netswap.http.accesslog import AccessLog
 from netswap.logs import get_logger
 from netswap.mediator import present

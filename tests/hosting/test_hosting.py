@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from netswap.hosting import Application, Sort, hosted, sort_of
+from netswap.hosting import APP, Application, Sort, hosted, sort_of
 from netswap.hosting.implementation import Hosting
 from netswap.hosting.sorts import SORTS
-from netswap.http import Request, Response
+from netswap.http import Request, Response, channel
 from netswap.http.message import Body, Head
 from netswap.mediator import Mediator
 from netswap.stack import Host
 
+ROOT = Path(__file__).parents[2]
 HEAD = Head("POST", b"/", "/", b"", "1.1", ())
 
 
@@ -47,6 +50,19 @@ def wsgi(environ: Any, start_response: Any) -> None: ...
 
 def make() -> Any:
     return one
+
+
+def test_who_hosts_nothing_does_not_wait_for_http() -> None:
+    """A supervisor and the child that tries a push know the kind by its name; a worker has all."""
+    assert APP == channel.APP
+    for names, there in (
+        ("netswap.commands.serve", False),
+        ("netswap.probe, netswap.modules", False),
+        ("netswap.worker.__main__", True),
+    ):
+        code = f"import sys, {names}; print('netswap.hosting.implementation' in sys.modules)"
+        said = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+        assert said == f"{there}\n", names
 
 
 @pytest.mark.parametrize(
