@@ -351,7 +351,7 @@ class Swap:
         """Undo what building ``new`` did; an object that fails there may not be whole any more."""
         try:
             with self._guard():
-                new.discard()
+                new.undo_building()
         except BaseException as error:  # authors' code, which may call sys.exit()
             self.stuck.append(refusal_of(error, entry, new, present(entry)))
         _settle(entry)

@@ -196,11 +196,11 @@ class Connection(Implementation[S], Generic[S]):
         """Begin, as an object of whatever is present by now."""
         present: Any = self.host.maker(self.kind) or type(self)
         if present is type(self):
-            self.begin(cast("asyncio.Transport", transport))
+            self.begin_on(cast("asyncio.Transport", transport))
         else:
             follower = present.accepted(self.host, self.listener, self.peername)
             cast("asyncio.Transport", transport).set_protocol(follower)
-            follower.begin(transport)
+            follower.begin_on(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: the last call of the transport."""
@@ -252,7 +252,7 @@ class Connection(Implementation[S], Generic[S]):
         new.peername = peername
         return new
 
-    def begin(self, transport: asyncio.Transport) -> bool:
+    def begin_on(self, transport: asyncio.Transport) -> bool:
         """Enter the table and serve ``transport``, if the factory admits it; says whether."""
         self._open(transport)
         refused = self.host.guarded(self.host.factories[self.listener], "admit", self.peer)
@@ -299,9 +299,9 @@ class Connection(Implementation[S], Generic[S]):
     def bury(self) -> None:
         """The end of the object and of its connection."""
         self.host.guarded(self.host.factories[self.listener], "released", self.peer)
-        self.leave()
+        self.leave_table()
 
-    def leave(self) -> None:
+    def leave_table(self) -> None:
         """The end of the object: its timers, its parts and its row."""
         if self._timers is not None:
             self._timers.cancel_all()
@@ -395,7 +395,7 @@ class Connection(Implementation[S], Generic[S]):
             if not self.transport.is_closing():
                 raise
 
-    def discard(self) -> None:
+    def undo_building(self) -> None:
         """Remove the parts that were made for this successor and its predecessor had not."""
         had = present(self.entry)._part_entries()
         for name, entry in self._part_entries().items():
@@ -450,7 +450,7 @@ class Connection(Implementation[S], Generic[S]):
                 setattr(self, f"_use_{name}", self._used(name, kind, had.get(name)))
             self._wire()
         except BaseException:
-            self.discard()
+            self.undo_building()
             raise
 
     def _used(self, name: str, kind: str, had: Entry | None) -> Entry:

@@ -46,7 +46,7 @@ def hand_over(host: Host, entry: Entry, kind: str, fields: Mapping[str, Any]) ->
     except Exception as error:
         host.failed(old, error, f"become {kind}")
         return
-    old.leave()
+    old.leave_table()
     new.begin_after(kept)
 
 

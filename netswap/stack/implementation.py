@@ -143,7 +143,7 @@ class Implementation(Generic[S], metaclass=ImplementationMeta):
     def point_here(self) -> None:
         """Whoever holds the object itself is pointed to what the entry has now. Can't fail."""
 
-    def discard(self) -> None:
+    def undo_building(self) -> None:
         """This successor will not take over: undo what building it did."""
 
     def must_rest(self, new: type[Implementation[Any]]) -> bool:  # noqa: ARG002

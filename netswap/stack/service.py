@@ -124,7 +124,7 @@ class Service(Implementation[S], Generic[S]):
             raise
         return new
 
-    def discard(self) -> None:
+    def undo_building(self) -> None:
         """The follower will not take over: it stops and the old one starts again."""
         try:
             self.on_stop()

@@ -161,9 +161,9 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     # what the stack and a swap call
 
-    def begin(self, transport: asyncio.Transport) -> bool:
+    def begin_on(self, transport: asyncio.Transport) -> bool:
         """The socket is accepted: the conversation begins."""
-        admitted = super().begin(transport)
+        admitted = super().begin_on(transport)
         if admitted:
             self._start()
         return admitted

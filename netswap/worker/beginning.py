@@ -134,7 +134,7 @@ class Beginnings:
 
     def _follow(self, old: Any, change: Change) -> None:
         way = plan_transfer(type(old.state), change.new.state_type, change.migrations)
-        change.new.successor(old, way.convert(old.state)).discard()
+        change.new.successor(old, way.convert(old.state)).undo_building()
 
     def _begun(self, begin: Callable[[], None], change: Change, seconds: float) -> bool:
         """Whether it can be begun, or nobody knows."""

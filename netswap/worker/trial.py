@@ -138,7 +138,7 @@ class Trial:
         started, began = self._now(), perf_counter_ns()
         new = forward.convert(old.state)
         if self._build and new_class.scope == "connection":
-            new_class.successor(old, new).discard()
+            new_class.successor(old, new).undo_building()
         took = self._now() - started
         if self._build and perf_counter_ns() - began - took > BLOCKED_S * 1e9:
             _stands_still(forward, old.state)

@@ -27,6 +27,7 @@ class Mixin:
 
 OURS = ("take_over", "data_received", "connection_lost", "attributes", "blockers", "state", "_wire")
 THEIRS = ("on_data", "on_close", "close", "greet", "names", "__repr__", "expected_diff")
+USUAL = ("begin", "discard", "join", "leave", "quit", "reset", "start", "stop", "send", "next")
 
 
 def define(base: Any, name: str, **options: Any) -> Any:
@@ -41,7 +42,7 @@ def test_what_transports_swaps_and_looks_call_can_not_be_replaced(name: str) -> 
         define(Connection, name)
 
 
-@pytest.mark.parametrize("name", THEIRS)
+@pytest.mark.parametrize("name", [*THEIRS, *USUAL])
 def test_hooks_and_names_of_their_own_are_the_authors(name: str) -> None:
     """Also what only an author calls, which may have something put around it."""
     assert issubclass(define(Connection, name), Implementation)
@@ -64,6 +65,6 @@ def test_a_mixin_replaces_nothing_either() -> None:
 
 def test_a_handle_has_no_name_of_ours_but_may_exchange_a_part() -> None:
     """``input`` is what a session uses; another buffer may stand there."""
-    with pytest.raises(TypeError, match=r"Mine\.discard"):
-        define(Service, "x", uses={"discard": "named.hall"})
+    with pytest.raises(TypeError, match=r"Mine\.undo_building"):
+        define(Service, "x", uses={"undo_building": "named.hall"})
     assert define(Session, "x", uses={"input": "buffer.other"}).uses["input"] == "buffer.other"

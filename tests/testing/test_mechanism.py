@@ -90,15 +90,15 @@ OMISSIONS: dict[str, tuple[Callable[..., None], type, str, Any]] = {
     "the transport keeps the old object": (lines, Connection, "take_over", no_protocol),
     "a follower writes to its client by itself": (lines, Connection, "take_over", greeting),
     "the owner of a send buffer keeps the old one": (output, Part, "take_over", nothing),
-    "parts that were made for nothing stay": (rooms, Connection, "discard", nothing),
+    "parts that were made for nothing stay": (rooms, Connection, "undo_building", nothing),
     "a retired conversation runs on": (session, Session, "retire", nothing),
     "held conversations are not let go on": (session, Session, "carry_on", nothing),
-    "a service that is given up does not start again": (timers, Service, "discard", nothing),
+    "a service that is given up does not start again": (timers, Service, "undo_building", nothing),
     "who was accepted before a swap begins as old code after it": (
         lines,
         Connection,
         "connection_made",
-        lambda self, transport: self.begin(transport),
+        lambda self, transport: self.begin_on(transport),
     ),
     "objects born during a swap stay new when it is taken back": (
         lines,
