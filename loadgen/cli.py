@@ -206,9 +206,9 @@ def main() -> None:
 )  # fmt: skip
 @click.option(
     "--netswap", "pusher", type=_Parsed("command", parse_command), metavar="COMMAND",
-    help="The netswap command of --push-at.",
+    help="The netswap command of --push-at and --push.",
 )  # fmt: skip
-@click.option("--socket", metavar="PATH", help="The server's admin socket, for --push-at.")
+@click.option("--socket", metavar="PATH", help="The server's admin socket, for --push-at and --push.")
 @click.option(
     "--fail-on", "thresholds", multiple=True, metavar="EXPRESSION",
     type=_Parsed("threshold", parse_threshold),

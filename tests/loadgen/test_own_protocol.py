@@ -1,4 +1,4 @@
-"""A protocol of one's own, as docs/load.md shows it."""
+"""A server and a protocol of one's own, as docs/load.md shows them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from loadgen.dialects import dialect
 from loadgen.report import build_report
 from loadgen.verdict import judge
-from tests.loadgen.carried import served
+from tests.loadgen.carried import carried, served
 
 PAGE = Path(__file__).parents[2] / "docs" / "load.md"
+
+
+def shown(name: str) -> str:
+    """The page's module of this name."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (code,) = (block for block in blocks if block.startswith(f'"""{name}:'))
+    return str(code)
 
 
 @pytest.fixture
 def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The module of the page, where it can be imported; its name and its class's."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (tmp_path / "lines.py").write_text(code)
+    (tmp_path / "lines.py").write_text(shown("lines.py"))
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "lines:Lines"
     sys.modules.pop("lines", None)
@@ -50,6 +57,19 @@ async def test_the_documented_protocol(documented: str, spoilt: bytes, exit_code
     assert judge(build_report(seen)).exit_code == exit_code
     assert seen.tally.issued == 60
     assert seen.tally.lost == bool(spoilt)
+
+
+async def test_the_documented_server() -> None:
+    """It does all that the load generator asks of one."""
+    names: dict[str, web.Application] = {}
+    exec(compile(shown("app.py"), "app.py", "exec"), names)
+    runner = web.AppRunner(names["app"])
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    seen = await carried(runner.addresses[0][1], protocol="http", rate=200.0)
+    await runner.cleanup()
+    assert judge(build_report(seen)).exit_code == 0
+    assert seen.tally.answered == 60
 
 
 @pytest.mark.parametrize(
