@@ -151,10 +151,25 @@ def _both(metric: str, report: Report) -> list[tuple[float, float]]:
     elif metric in _OF_EVENTS:
         name = _OF_EVENTS[metric]
         spreads = [(each.window, each.around.service) for each in report.events if each.around]
+    elif metric in _EXCESSES:
+        return _both_excesses(_EXCESSES[metric], report)
     else:
         return []
     both = ((latency.get(name), service.get(name)) for latency, service in spreads)
     return [(one, other) for one, other in both if one is not None and other is not None]
+
+
+def _both_excesses(name: str, report: Report) -> list[tuple[float, float]]:
+    """The excess of the latency, and that of the time from the send, when both can be said."""
+    latency = _excess(name)(report)
+    events = [each.around.service.get(name) for each in report.events if each.around]
+    nulls = [null.service.get(name) for null in report.nulls]
+    event, null = (
+        max((us for us in column if us is not None), default=None) for column in (events, nulls)
+    )
+    if latency is None or event is None or null is None:
+        return []
+    return [(latency, max(0.0, round(event - null, 1)))]
 
 
 def _kept_waiting(report: Report, metric: str) -> bool:
@@ -196,6 +211,7 @@ def _failed(events: list[EventReport]) -> int:
 
 _NAMES = [name for name, _ in PERCENTILES]
 _SHARES = dict(PERCENTILES)
+_EXCESSES = {f"excess.{name}": name for name in _NAMES}
 _OF_EVENTS = {f"{word}{name}": name for word in ("event_", "window.") for name in _NAMES}
 _TIMES: dict[str, _Metric] = {
     **{name: _time("latency", name) for name in _NAMES},
@@ -203,7 +219,7 @@ _TIMES: dict[str, _Metric] = {
     **{f"late_{name}": _time("late", name) for name in _NAMES},
     **{metric: _worst_event(name) for metric, name in _OF_EVENTS.items()},
     **{f"null.{name}": _worst_null(name) for name in _NAMES},
-    **{f"excess.{name}": _excess(name) for name in _NAMES},
+    **{metric: _excess(name) for metric, name in _EXCESSES.items()},
 }
 METRICS: dict[str, _Metric] = {
     **{name: _count(name) for name in ("issued", "answered", "connected", *FAULTS)},
