@@ -208,7 +208,9 @@ def main() -> None:
     "--netswap", "pusher", type=_Parsed("command", parse_command), metavar="COMMAND",
     help="The netswap command of --push-at and --push.",
 )  # fmt: skip
-@click.option("--socket", metavar="PATH", help="The server's admin socket, for --push-at and --push.")
+@click.option(
+    "--socket", metavar="PATH", help="The server's admin socket, for --push-at and --push."
+)
 @click.option(
     "--fail-on", "thresholds", multiple=True, metavar="EXPRESSION",
     type=_Parsed("threshold", parse_threshold),
