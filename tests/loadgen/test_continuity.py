@@ -52,6 +52,16 @@ def test_open_operations_of_a_dropped_connection_have_an_unknown_outcome() -> No
     assert faults(line) == {"lost": 1, "unknown": 2}
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+def test_what_never_came_went_wrong_when_it_was_due(dropped: bool) -> None:
+    """Overtaken or open at the end, lost or unknown: not when the connection was over."""
+    line = opened(4)
+    line.settle(1)
+    line.tally.now = 99
+    line.close(dropped=dropped)
+    assert line.tally.fault_times == [0, 2, 3]
+
+
 @given(st.integers(0, 12), st.lists(st.integers(0, 15)), st.booleans())
 def test_every_operation_has_one_outcome(issued: int, answers: list[int], dropped: bool) -> None:
     """Whatever the server answers: issued = answered + lost + unknown, and no answer vanishes."""
@@ -86,6 +96,16 @@ def test_tallies_of_processes_add_up() -> None:
     assert (one.issued, one.lost, one.corrupted, one.dropped) == (7, 1, 2, 1)
     assert one.by_version == {1: 2, 2: 6}
     assert [fault.what for fault in one.examples] == ["dropped"]
+
+
+def test_of_each_kind_a_few_examples_are_kept() -> None:
+    """Also of many processes: a report has room for some."""
+    one, other = Tally(), Tally()
+    for tally in (one, other):
+        for number in range(5):
+            tally.fault("lost", number, -1, "gone")
+    one.add(other)
+    assert (one.lost, len(other.examples), len(one.examples)) == (10, 3, 3)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers(1, 600))

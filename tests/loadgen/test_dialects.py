@@ -252,6 +252,22 @@ def test_kv_knows_an_older_value_of_its_own() -> None:
     assert faults(talk.continuity.tally) == {"not_carried": 1}
 
 
+def test_kv_counts_on_from_what_the_server_says() -> None:
+    """A count that began anew is one mistake, not one at each INCR that follows."""
+    talk, answers = converse("kv", 12)
+    answers[5::3] = [b":1\r\n", b":2\r\n", b":3\r\n"]
+    talk.receive(b"".join(answers))
+    assert faults(talk.continuity.tally) == {"not_carried": 1}
+
+
+def test_kv_takes_a_late_answer_for_a_missing_one_before_one_that_comes_twice() -> None:
+    """The first GET is answered after the second one: in the wrong order, and neither twice."""
+    talk, answers = converse("kv", 6)
+    talk.receive(b"".join(answers[k] for k in (0, 2, 3, 4, 1, 5)))
+    talk.continuity.close(dropped=False)
+    assert faults(talk.continuity.tally) == {"reordered": 1}
+
+
 def test_kv_leaves_no_key_behind() -> None:
     """The last words delete the keys, and their answer is no operation."""
     talk, answers = converse("kv", 6)
@@ -364,6 +380,9 @@ def test_http_takes_nothing_but_200(status: bytes) -> None:
         pytest.param(lambda a: [*a, a[-1]], {"duplicated": 1}, id="last one twice"),
         pytest.param(lambda a: [*a[:4], a[5], a[4], *a[6:]], {"reordered": 1}, id="reorder"),
         pytest.param(lambda a: [*a[:4], b":1\r\n", *a[5:]], {"not_carried": 1}, id="anew"),
+        pytest.param(lambda a: a[:6] * 2, {"not_carried": 1}, id="anew from its first value"),
+        pytest.param(lambda a: [*a[:4], *a[5:7], a[4], *a[7:]], {"reordered": 1}, id="late"),
+        pytest.param(lambda a: [*a[:4], a[6], *a[4:6], *a[7:]], {"reordered": 2}, id="too soon"),
         pytest.param(lambda a: [*a[:4], b"-ERR\r\n", *a[5:]], {"corrupted": 1}, id="an error"),
     ],
 )
@@ -389,19 +408,20 @@ def test_the_values_of_a_counter_are_kept_from_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "found"),
+    ("operations", "last", "found"),
     [
-        (b":1\r\n", {}),
-        (b":0\r\n", {"not_carried": 1}),
-        (b"-ERR unknown command\r\n", {}),
-        (b":1\r\n:1\r\n", {"duplicated": 1}),
-        (b":7\r\n", {"duplicated": 1}),
+        (1, b":1\r\n", {}),
+        (1, b":0\r\n", {"not_carried": 1}),
+        (0, b":0\r\n", {}),
+        (1, b"-ERR unknown command\r\n", {}),
+        (1, b":1\r\n:1\r\n", {"duplicated": 1}),
+        (1, b":7\r\n", {"duplicated": 1}),
     ],
 )
-def test_the_last_word_to_a_counter(last: bytes, found: dict[str, int]) -> None:
-    """Its answer says whether the key is still there; a server need not know it."""
-    talk, answers = converse("counter", 1)
-    talk.receive(answers[0])
+def test_the_last_word_to_a_counter(operations: int, last: bytes, found: dict[str, int]) -> None:
+    """Its answer says whether the key is still there, if it was; a server need not know it."""
+    talk, answers = converse("counter", operations)
+    talk.receive(b"".join(answers))
     talk.farewell()
     talk.receive(last)
     assert faults(talk.continuity.tally) == found
@@ -416,6 +436,7 @@ HEARD: dict[str, tuple[Change, dict[str, int]]] = {
     "reorder": (lambda a: [*a[:4], a[5], a[4], *a[6:]], {"reordered": 1}),
     "corrupt": (lambda a: [*a[:4], spoil(a[4], 30), *a[5:]], {"corrupted": 1}),
     "the last corrupt": (lambda a: [*a[:-1], spoil(a[-1], 30)], {"corrupted": 1}),
+    "the last torn, which is judged at the end": (lambda a: [*a[:-1], a[-1][:-5]], {}),
     "another run's": (
         lambda a: [*a[:4], a[4].replace(b"load-n-", b"load-m-"), *a[5:]],
         {"corrupted": 1},
@@ -443,6 +464,7 @@ def in_a_room(change: Change, lost_on_the_way: int = 0) -> tuple[list[Operation]
     heard = hearer.receive(b"".join([b"* load-n-3 joined\n", *change(answers)]))
     hearer.continuity.tally.now = 21
     hearer.farewell()
+    hearer.leftover()
     report = build_report(Observation(PLAN, 0, hearer.continuity.tally, members=members))
     return [*heard], report.tally
 

@@ -43,6 +43,13 @@ def test_two_messages_made_one() -> None:
     assert faults(talk.continuity.tally) == {"corrupted": 1}
 
 
+def test_a_message_of_garbage_is_one_fault() -> None:
+    """That it is too long as well is the same mistake."""
+    talk, answers = converse("websocket", 3)
+    talk.receive(answers[0] + framed(0x82, b"!" * 50) + answers[2])
+    assert faults(talk.continuity.tally) == {"corrupted": 1}
+
+
 def test_a_message_without_its_end_is_left_over() -> None:
     """Also when its frames are whole."""
     talk, answers = converse("websocket", 1)
