@@ -9,7 +9,14 @@ from typing import Any
 import click
 import msgspec
 
-from netswap.admin import AdminClient, PromoteRequest, PushRequest, RollbackRequest, SwapRequest
+from netswap.admin import (
+    AdminClient,
+    Interrupted,
+    PromoteRequest,
+    PushRequest,
+    RollbackRequest,
+    SwapRequest,
+)
 from netswap.commands import render
 from netswap.commands.ending import fail, failing, write_json
 from netswap.commands.options import SECONDS, Link, for_all
@@ -131,11 +138,14 @@ def change(link: Link, resource: str, request: msgspec.Struct) -> None:
     with failing(link):
         if isinstance(request, Options):
             request.check()
-        for line in client.post(resource, request):
-            if "outcome" in line:
-                result = line
-            else:
-                _show(line)
+        try:
+            for line in client.post(resource, request):
+                if "outcome" in line:
+                    result = line
+                else:
+                    _show(line)
+        except KeyboardInterrupt:
+            raise Interrupted(link.socket, "nobody waits for it now, and it goes on") from None
     if result["outcome"] != Outcome.DONE:
         fail(result, link.as_json)
     elif link.as_json:

@@ -87,7 +87,9 @@ def _of_unreachable(error: Unreachable) -> dict[str, Any]:
 
 
 def _of_interrupted(error: Interrupted) -> dict[str, Any]:
-    advice = "`netswap history` says whether it was committed"
+    advice = (
+        "`netswap history` says whether it was committed, `netswap status` whether it still runs"
+    )
     return _result(Outcome.UNKNOWN, str(error), str(error.path), advice)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from netswap.admin import PushRequest
 from netswap.commands import change as commands
 from netswap.commands.options import Link
+from netswap.outcome import EXIT_CODES, Outcome
 
 RESULT = {
     "outcome": "done", "what": "done", "verdicts": [], "changes": [], "receipt": None,
@@ -38,3 +42,26 @@ def test_a_shadow_run_takes_its_recording_and_a_second_time_out(
     link = Link(tmp_path / "s", 60.0, as_json=True)
     commands.change(link, "push", PushRequest(bundles=[], shadow=shadow))
     assert waits == [silent + commands.PATIENCE]
+
+
+def test_who_stops_waiting_is_told_that_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C ends the wait and not the transaction: unknown, and where to look."""
+
+    class Client:
+        def __init__(self, _path: Path, _timeout: float) -> None:
+            """There is a server."""
+
+        def post(self, _resource: str, _request: Any) -> Iterator[dict[str, Any]]:
+            yield {"phase": "prepare", "text": "preparing in 2 workers"}
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "AdminClient", Client)
+    with pytest.raises(click.exceptions.Exit) as ended:
+        commands.change(Link(tmp_path / "s", 60.0, as_json=True), "push", PushRequest(bundles=[]))
+    assert ended.value.exit_code == EXIT_CODES[Outcome.UNKNOWN]
+    page = json.loads(capsys.readouterr().out)
+    assert page["outcome"] == "unknown"
+    assert "nobody waits for it now, and it goes on" in page["what"]
+    assert "`netswap status` whether it still runs" in page["advice"]
