@@ -18,11 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["PUSHED", "ROOT", "Answer", "Client", "Process", "Server", "until"]
+__all__ = ["PUSHED", "ROOT", "Answer", "Client", "Process", "Server", "still_runs", "until"]
 
 ROOT = Path(__file__).parents[2]
 PUSHED = Path(__file__).with_name("pushed")
@@ -41,6 +41,13 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -
             raise AssertionError(f"not within {patience:g} s: {what}")
         pause.wait(INTERVAL)
     return found
+
+
+def still_runs(process: subprocess.Popen[str]) -> bool:
+    """Whether it does, a moment later: who asks its server without a pause takes a core from it."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(INTERVAL)
+    return process.returncode is None
 
 
 class Process:

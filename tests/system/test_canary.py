@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import ROOT, Client, Server, until
+from tests.system.harness import ROOT, Client, Server, still_runs, until
 from tests.system.test_watch import FAILS, SET, V1, WELL, changed, ended, on_probation, on_watch
 
 pytestmark = pytest.mark.timeout(180)
@@ -111,7 +111,7 @@ def test_a_canary_passes_by_itself_and_then_all_are_watched(
     path = changed(tmp_path, "well.py", WELL)
     with on_probation(server, path, "--canary", "10%", "--watch", "2s") as push:
         seen = set()
-        while push.poll() is None:
+        while still_runs(push):
             seen.add(answers(clients)["new"])
         code, page = ended(push)
     assert code == 0

@@ -49,7 +49,7 @@ def talking(server: Server, clients: int = 8) -> Iterator[None]:
 
     def talk(client: Client, number: int) -> None:
         said = 0
-        while not ended.is_set():
+        while not ended.wait(0.005):
             word = f"word{number}-{said}"
             answer = client.ask(word)
             if answer not in (word, word.upper()):

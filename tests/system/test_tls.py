@@ -97,7 +97,7 @@ def test_checked_load_over_tls_with_pushes_and_new_certificates(
 def _shake_hands(port: int, authority: Authority, over: threading.Event) -> int:
     """One new session after the other; how many."""
     context, count = authority.client(), 0
-    while not over.is_set():
+    while not over.wait(0.005):
         with (
             socket.create_connection(("127.0.0.1", port), timeout=20) as sock,
             context.wrap_socket(sock, server_hostname="localhost") as session,

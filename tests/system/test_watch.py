@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.harness import PATIENCE, PUSHED, ROOT, Client, Process, Server, until
+from tests.system.harness import PATIENCE, PUSHED, ROOT, Client, Process, Server, still_runs, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -80,7 +80,7 @@ def test_a_good_version_is_committed_after_its_watch(server: Server, tmp_path: P
     with server.clients("counter", pid_of) as clients:
         with on_probation(server, changed(tmp_path, "well.py", WELL), "--watch", "2s") as push:
             asked = 0
-            while push.poll() is None:
+            while still_runs(push):
                 assert [client.ask("mark x") for client in clients] == ["new", "new"]
                 asked += 1
             code, page = ended(push)
