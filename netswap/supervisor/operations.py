@@ -254,15 +254,11 @@ class Operations:
         return self._last_tx
 
     async def _run(self, plan: Plan, tell: Tell) -> Result:
-        if not await self._fleet.wait_booted(plan.timeout):
-            reason = f"workers {self._fleet.booting()} are still starting"
-            return _no_fleet(reason)
+        booted = await self._fleet.wait_booted(plan.timeout)
         live = [slot.number for slot in self._fleet.serving()]
-        if not live:
-            return _no_fleet("no worker serves at the moment")
-        refusal = self._no_probation(plan, live)
-        if refusal is not None:
-            return failure(Outcome.REFUSED, [refusal])
+        unable = self._unable(plan, live, booted)
+        if unable is not None:
+            return unable
         dry_run, is_partial = plan.options.dry_run, plan.options.only is not None
         agreement = Agreement(self.new_tx(), live, dry_run, is_partial, plan.probation)
         before = self._lines(plan)
@@ -278,6 +274,15 @@ class Operations:
             outcome=agreement.outcome.value,
         )
         return self._result(transaction, before)
+
+    def _unable(self, plan: Plan, live: Sequence[int], booted: bool) -> Result | None:
+        """Why these workers can't begin with it, if they can't."""
+        if not booted:
+            return _no_fleet(f"workers {self._fleet.booting()} are still starting")
+        if not live:
+            return _no_fleet("no worker serves at the moment")
+        refusal = self._no_probation(plan, live)
+        return None if refusal is None else failure(Outcome.REFUSED, [refusal])
 
     def _no_probation(self, plan: Plan, live: Sequence[int]) -> Refusal | None:
         """A worker that is not there could not boot before a probation has ended."""
