@@ -159,7 +159,7 @@ def at(name: str, line: int) -> str:
 
 
 def test_every_room_has_a_layer():
-    """A new room is put into the table of layers before it is imported; one that is gone is not there."""
+    """A new room is put there before it is imported anywhere, and one that is gone is not there."""
     assert {room(name) for name in of("netswap")} == LAYER.keys()
 
 
