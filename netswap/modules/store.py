@@ -131,6 +131,9 @@ def _locked(folder: Path) -> Iterator[int]:
 
 
 def _refuse(reason: str, path: Path | None) -> NoReturn:
-    advice = "push the same files again: that stores them anew"
+    advice = (
+        "push the same files again, that stores them anew; a server that can't start for it needs "
+        "its state directory back, or another --state-dir"
+    )
     file = None if path is None else str(path)
     raise BundleError(Refusal(Stage.LOAD, reason, file, advice=advice))

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import msgspec
 from netswap.blame import describe
 from netswap.channel import FrameError, Link, messages
 from netswap.channel.messages import Message
-from netswap.errors import NetswapError
+from netswap.errors import BundleError, NetswapError
 from netswap.events import Refusal, Stage, WatchRow
 from netswap.hosting import hosted  # noqa: F401 - so that no push holds the loop to import it
 from netswap.http.accesslog import AccessLog
@@ -180,14 +180,23 @@ class Worker:
 
     # work, one at a time
 
+    def _load(self, active: Mapping[str, str]) -> Refusal | None:
+        """Load the committed set; why it can't be, when a bundle or a library of it has gone."""
+        try:
+            for kind, sha256 in active.items():
+                self._host.present[kind] = self._library.implementation(kind, sha256)
+        except BundleError as error:
+            return error.refusal
+        self._library.active = dict(active)
+        return None
+
     async def _boot(self, message: messages.Boot) -> None:
         gc.freeze()  # netswap itself lives as long as the worker; bundles, loaded below, do not
         self._furnish(message)
         host = self._host
-        for kind, sha256 in message.active.items():
-            host.present[kind] = self._library.implementation(kind, sha256)
-        self._library.active = dict(message.active)
-        refusal = await self._startups.start(list(host.present.values()), BOOT_S)
+        refusal = self._load(message.active)
+        if refusal is None:
+            refusal = await self._startups.start(list(host.present.values()), BOOT_S)
         if refusal is not None:
             self._log.error("start_failed", reason=refusal.reason, at=refusal.where)
             self._link.send(messages.Unbooted(self._slot, refusal))

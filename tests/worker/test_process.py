@@ -197,11 +197,14 @@ def test_a_worker_whose_supervisor_ends_before_boot_ends_too(worker: OneWorker) 
 
 
 def test_a_worker_that_can_not_boot_ends_and_says_why(worker: OneWorker) -> None:
-    """The supervisor sees that it is gone, and the reason is in the log."""
-    worker.boot(talk_connection="0" * 64)
-    assert worker.control.recv(65536) == b""
-    worker.wait_ended()
-    assert "worker_failed" in worker.log
+    """A bundle has gone from the disk: the supervisor hears it, and the log has it."""
+    gone = "ab" * 32
+    worker.boot(talk_connection=gone)
+    refusal = worker.expect(messages.Unbooted).refusal
+    assert refusal.reason == f"bundle {gone} is not in the store"
+    assert "its state directory back" in refusal.advice
+    assert worker.wait_ended() == 0
+    assert "start_failed" in worker.log
 
 
 def test_connections_are_told_of_the_end_in_batches(worker: OneWorker) -> None:
