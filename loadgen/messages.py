@@ -78,7 +78,8 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     window in which was sent; ``counted`` are int64: the values that a shared counter gave;
     ``paused_ns`` is the longest time in which the process did nothing although it had to;
     ``members`` are those of rooms; ``left`` are int64 in pairs: who is gone, and when; ``late`` are
-    int64: how late we were ourselves (ns), where that is not sent minus intended.
+    int64: how late we were ourselves (ns), where that is not sent minus intended. ``waited_ns`` is
+    for how long there was no processor, in the same window as ``busy_ns``.
     """
 
     tally: Tally
@@ -90,6 +91,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     members: list[Member] = []
     left: bytes = b""
     late: bytes = b""
+    waited_ns: int = 0
 
 
 Message = Assignment | Start | Stop | Ready | Progress | Outcome

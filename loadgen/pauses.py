@@ -2,19 +2,30 @@
 
 A closed loop asks nothing while it is not running, so it can't be late; and an answer that waited
 for us looks like one that was slow. So a timer rings all the time, and how late it is at most tells
-how long nothing was sent and nothing heard.
+how long nothing was sent and nothing heard. And Linux counts for how long a process could have run
+and had no processor: many short waits make every operation slow, and no single one of them shows.
 """
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from loadgen.line import now_ns
 
-__all__ = ["Pauses"]
+__all__ = ["Pauses", "waited_ns"]
 
 _PERIOD_NS = 20_000_000
 _SECOND = 1_000_000_000
+_SCHEDULED = Path("/proc/self/schedstat")  # of the thread that runs the loop; ns: ran, waited
+
+
+def waited_ns() -> int:
+    """For how long we were ready and others ran, since the process began; 0 where nobody counts."""
+    try:
+        return int(_SCHEDULED.read_bytes().split()[1])
+    except FileNotFoundError:
+        return 0
 
 
 class Pauses:

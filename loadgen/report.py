@@ -69,7 +69,8 @@ class EventReport(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """A run, told. ``due`` is what an open loop had to send; ``cpu_s`` seconds by process;
     ``paused_s`` the longest that one of them stood still; ``elsewhere`` the faults in no event's
-    window, when there are events; ``asked_s`` the time before which the run was ended, else 0.
+    window, when there are events; ``asked_s`` the time before which the run was ended, else 0;
+    ``waited_s`` for how long each process had no processor.
     """
 
     plan: Plan
@@ -87,6 +88,7 @@ class Report(msgspec.Struct, frozen=True):
     paused_s: float = 0.0
     elsewhere: dict[str, int] = {}
     asked_s: float = 0.0
+    waited_s: list[float] = []
 
     @property
     def unsent(self) -> int:
@@ -112,6 +114,17 @@ class Report(msgspec.Struct, frozen=True):
         """The processor time of the busiest process, as a share of the duration."""
         return max(self.cpu_s, default=0.0) / (self.plan.duration_ns / _SECOND)
 
+    @property
+    def waited_share(self) -> float:
+        """For how long one of them had no processor at most, as a share of the duration."""
+        return max(self.waited_s, default=0.0) / (self.plan.duration_ns / _SECOND)
+
+    @property
+    def wanted_share(self) -> float:
+        """For how long one of them had or wanted a processor at most."""
+        wanted = map(operator.add, self.cpu_s, self.waited_s)
+        return max(wanted, default=0.0) / (self.plan.duration_ns / _SECOND)
+
 
 def build_report(seen: Observation) -> Report:
     """Derive all figures of a run."""
@@ -127,6 +140,7 @@ def build_report(seen: Observation) -> Report:
         rate=_rate(seen),
         due=seen.due,
         cpu_s=[round(busy / _SECOND, 3) for busy in seen.busy_ns],
+        waited_s=[round(waited / _SECOND, 3) for waited in seen.waited_ns],
         trouble=seen.trouble,
         paused_s=round(seen.paused_ns / _SECOND, 3),
         asked_s=seen.asked_ns / _SECOND,

@@ -89,7 +89,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     those of events. ``timeline`` has columns, one value a bucket. ``paused_s`` is the longest
     time that the generator stood still. ``faults_elsewhere`` came in no event's window, in a run
     that has events. ``asked_s`` is the duration before which a run was ended, else null. ``unsent``
-    operations were due, and nobody could ask them until the end.
+    operations were due, and nobody could ask them until the end. ``waited_s`` is for how long each
+    process of the generator had no processor.
     """
 
     schema: Literal["netswap/1"]
@@ -122,6 +123,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     unsent: int = 0
     faults_elsewhere: dict[str, int] = {}
     asked_s: float | None = None
+    waited_s: list[float] = []
 
 
 def build_result(seen: Observation, report: Report, verdict: Verdict) -> dict[str, Any]:
@@ -180,6 +182,7 @@ def _measured(report: Report) -> dict[str, Any]:
         "cpu_s": report.cpu_s,
         "cpu_share": round(report.cpu_share, 3),
         "paused_s": report.paused_s,
+        "waited_s": report.waited_s,
         "unsent": report.unsent,
     }
 

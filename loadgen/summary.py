@@ -24,6 +24,7 @@ __all__ = ["EVENTS_SHOWN", "render"]
 
 EVENTS_SHOWN = 12
 _LABEL, _CELL = 13, 10
+_WAITED_SHOWN = 0.05
 _NEXT: Final = {
     10: "docs/load.md explains each kind; --report FILE draws when they came",
     11: "--report FILE draws when it was slow, and how it is when nothing happens",
@@ -59,6 +60,8 @@ def _traffic(report: Report) -> Iterator[str]:
     if tally.by_version:
         yield _line("versions", version_words(tally.by_version))
     own = f"{report.cpu_share:.0%} of a core in the busiest process, "
+    if report.waited_share >= _WAITED_SHOWN:
+        own += f"{report.waited_share:.0%} of the time without one, "
     yield _line("generator", own + f"longest pause {time_words(report.paused_s * 1e6)}")
 
 

@@ -27,6 +27,7 @@ _EXPRESSION = re.compile(
     r"([a-z_]\w*(?:\.(?:max|p?\d\w*))*)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)"
 )
 _BUSY = 0.95  # of a core
+_WAITED = 0.25  # of the run without one
 _OF_NULLS = ("null.", "excess.")
 _UNITS_US = {"us": 1.0, "": 1.0, "ms": 1e3, "s": 1e6}
 
@@ -57,6 +58,8 @@ class Threshold(msgspec.Struct, frozen=True):
         what comes before that is our own lateness. Not where operations wait for the server, too.
         """
         scenario, exceeds = SCENARIOS[report.plan.way], _COMPARISONS[self.comparison]
+        if self._is_uncertain(report):
+            return self._missed_without_processor(report)
         if self.metric == "rate":
             return self._rate_missed_by_us(report)
         if self.comparison not in (">", ">=") or scenario.waits or scenario.line.ahead:
@@ -68,6 +71,29 @@ class Threshold(msgspec.Struct, frozen=True):
         return (
             f"{self.text}: it is {latency:g} us, but {service:g} us from the send: the generator "
             "was late, not the server; use a machine with time to spare, or more --processes"
+        )
+
+    def _is_uncertain(self, report: Report) -> bool:
+        """Whether we have waited for a processor so much that we can't tell how fast the server is:
+        there was no rest, or the limit holds without two of the longest waits, which one operation
+        may have met when it was sent and when it was answered.
+        """
+        value = METRICS[self.metric](report)
+        if value is None or report.waited_share < _WAITED:
+            return False
+        if self.metric not in _TIMES:
+            return self.metric == "rate" and report.wanted_share > _BUSY
+        own_us = 2e6 * report.paused_s if self.comparison in (">", ">=") else 0.0
+        holds = not _COMPARISONS[self.comparison](value - own_us, self.limit)
+        return holds or report.wanted_share > _BUSY
+
+    def _missed_without_processor(self, report: Report) -> str | None:
+        missed = self.missed(report)
+        if missed is None:
+            return None
+        return (
+            f"{missed}, and for {report.waited_share:.0%} of the run the generator "
+            "had no processor, though it wanted one: use a machine with time to spare"
         )
 
     def _rate_missed_by_us(self, report: Report) -> str | None:

@@ -15,7 +15,7 @@ from loadgen.dialects import Opening, dialect
 from loadgen.fanout import Member
 from loadgen.hints import what_is_short, why_refused
 from loadgen.line import Line, Passing, now_ns
-from loadgen.pauses import Pauses
+from loadgen.pauses import Pauses, waited_ns
 from loadgen.plan import Plan
 from loadgen.returning import Returning
 from loadgen.rounds import Rounds, Sender
@@ -33,9 +33,9 @@ _LATE_END = 50_000_000  # ns in which what was due before the end may still be s
 
 class Traffic:
     """All lines of one process. ``due`` is what an open loop had to send; ``busy_ns`` is the
-    processor time of the window in which was sent; ``paused_ns`` the longest that we stood still;
-    ``left`` has who is gone, and when (ns), in pairs; ``late`` how late we were ourselves (ns)
-    where the server makes operations late, too.
+    processor time of the window in which was sent; ``waited_ns`` for how long we had no processor
+    in it; ``paused_ns`` the longest that we stood still; ``left`` has who is gone, and when (ns),
+    in pairs; ``late`` how late we were ourselves (ns) where the server makes operations late, too.
     """
 
     def __init__(self, plan: Plan, index: int, nonce: str) -> None:
@@ -50,6 +50,7 @@ class Traffic:
         self.end = self._last = 0
         self.due = 0
         self.busy_ns = 0
+        self.waited_ns = 0
         self.paused_ns = 0
         self._nonce = nonce
         self._index = index
@@ -86,9 +87,10 @@ class Traffic:
         while (left := start - now_ns()) > 0:  # uvloop's timers may be a millisecond early
             await asyncio.sleep(left / _SECOND)
         self.end = self._last  # only now: who is answered to a greeting has nothing to ask before
-        busy, pauses = time.process_time_ns(), Pauses()
+        busy, waited, pauses = time.process_time_ns(), waited_ns(), Pauses()
         await self._send(start)
         self.busy_ns = time.process_time_ns() - busy
+        self.waited_ns = waited_ns() - waited
         await self._hear_out()
         self.paused_ns = pauses.stop()
         await self._leave()

@@ -100,6 +100,7 @@ async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
         Outcome(
             traffic.tally, columns, traffic.due, traffic.busy_ns, counted, traffic.paused_ns,
             traffic.members, traffic.left.tobytes(), traffic.late.tobytes(),
+            traffic.waited_ns,
         )
     )  # fmt: skip
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from loadgen import pauses
 from loadgen.line import now_ns
-from loadgen.pauses import Pauses
+from loadgen.pauses import Pauses, waited_ns
 from loadgen.report import build_report
 from loadgen.verdict import judge
 from tests.loadgen.carried import MS, served
@@ -60,3 +62,13 @@ async def test_a_short_pause_is_a_part_of_a_busy_machine() -> None:
     report = build_report(seen)
     assert judge(report).exit_code == 0
     assert 0.03 <= report.paused_s < 0.25
+
+
+def test_the_wait_for_a_processor_is_what_the_system_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second number of three; where there is none, we have not waited."""
+    monkeypatch.setattr(pauses, "_SCHEDULED", tmp_path / "schedstat")
+    assert waited_ns() == 0
+    (tmp_path / "schedstat").write_text("5000 7000 12\n")
+    assert waited_ns() == 7000

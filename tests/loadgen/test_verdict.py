@@ -137,6 +137,37 @@ def test_a_closed_loop_without_a_rest_shows_how_fast_the_generator_is(
     assert judge(build_report(seen), [parse_threshold("rate<2000")]).exit_code == 11
 
 
+@pytest.mark.parametrize(
+    ("busy", "waited", "limit", "code"),
+    [
+        (0.3, 0.7, "p99>0.5ms", 12),
+        (0.3, 0.7, "rate<2000", 12),
+        (0.3, 0.7, "p99>2ms", 0),
+        (0.3, 0.7, "connected<2", 11),
+        (0.3, 0.4, "rate<2000", 11),
+        (0.3, 0.4, "max>8.1ms", 12),
+        (0.3, 0.4, "max>7.9ms", 11),
+        (0.8, 0.2, "max>8.1ms", 11),
+    ],
+)
+@pytest.mark.parametrize("rate", [None, 1000.0])
+def test_who_waits_for_a_processor_blames_nobody_for_being_slow(
+    busy: float, waited: float, limit: str, code: int, rate: float | None
+) -> None:
+    """Of a limit that holds there is no doubt. Of one that is missed there is, where we waited for
+    a quarter of the time and never rested, or twice for 1 ms at once, which would explain it.
+    Counts say the same however slow we are.
+    """
+    times = {"busy_ns": [round(busy * SECOND)], "waited_ns": [round(waited * SECOND)]}
+    times["paused_ns"] = MS
+    seen = observed(rate=rate, due=1000 if rate else 0, late=0, **times)
+    seen.samples.done[500] += 9 * MS
+    report = build_report(seen)
+    verdict = judge(report, [parse_threshold(limit)])
+    assert verdict.exit_code == code, verdict.reasons
+    assert ("had no processor" in "".join(verdict.reasons)) == (code == 12)
+
+
 @pytest.mark.parametrize(("more_ms", "code"), [(6, 11), (0, 12)])
 def test_a_window_is_judged_by_what_is_the_servers_in_it(more_ms: int, code: int) -> None:
     """An operation of 6 ms in a push's window, of which we were 5 ms late: unless another one of
