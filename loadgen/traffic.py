@@ -170,6 +170,7 @@ class Traffic:
         self.tally.connected += 1
         if line.alive:  # it may be gone already, and has been counted then
             self._lines[line] = None
+            self._alone.clear()
         return line
 
     def _count_failed(self, number: int, error: OSError) -> None:

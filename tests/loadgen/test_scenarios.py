@@ -178,12 +178,59 @@ async def test_loyal_comes_back() -> None:
     seen = await served(make, scenario="loyal", rate=500.0)
     tally = seen.tally
     assert 4 <= tally.dropped <= 6, "150 operations on two lines, and each lasts for twenty"
-    assert tally.connected == 2 + tally.dropped
+    over = (seen.start or 0) + seen.plan.duration_ns
+    after = sum(at >= over for at, what in tally.timed() if what == "dropped")
+    assert tally.connected == 2 + tally.dropped - after, "who is dropped after the end stays away"
     assert tally.issued == tally.answered + tally.unknown == seen.due == 150
     assert {*seen.samples.connection} == {*range(tally.connected)}
     assert len(seen.left) == 2 * tally.connected, "who is gone, and when"
     (there,) = whole_run(seen, tally)[1].connections.values()
     assert median(there) == 2, "who was dropped is there no more, and who came back is"
+
+
+class Deliberate(Server):
+    """Takes its time for the last word of kv, and has forgotten the keys then."""
+
+    def data_received(self, data: bytes) -> None:
+        if b"DEL" not in data:
+            super().data_received(data)
+            return
+        self.inner.forget()
+        (answer,) = self.inner.feed(data)
+        asyncio.get_running_loop().call_later(0.05, self.transport.write, answer)
+
+    def eof_received(self) -> bool:
+        """The last word may still be answered."""
+        asyncio.get_running_loop().call_later(0.1, self.transport.close)
+        return True
+
+
+@on_uvloop
+async def test_who_came_back_when_nobody_was_there_is_heard_out() -> None:
+    """At the end the answer to the last word is waited for, whoever was away before."""
+    loop, kept = asyncio.get_running_loop(), list[Server]()
+
+    def make() -> Server:
+        kept.append(Deliberate(PROTOCOLS["kv"], "none"))
+        return kept[-1]
+
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    plan = Plan(
+        protocol="kv", host="127.0.0.1", port=server.sockets[0].getsockname()[1], connections=2,
+        duration_ns=400 * MS, rate=200.0, scenario="loyal",
+    )  # fmt: skip
+    traffic = Traffic(complete(plan, None, None), 0, "nonce")
+    await traffic.dial()
+    running = asyncio.create_task(traffic.run(time.monotonic_ns()))
+    server.close()
+    for number, each in enumerate(kept[:2], 1):
+        each.transport.abort()
+        while traffic.tally.dropped < number or traffic.tally.refused < number:
+            await asyncio.sleep(0.001)
+    server = await loop.create_server(make, "127.0.0.1", plan.port)
+    await running
+    server.close()
+    assert (traffic.tally.dropped, traffic.tally.not_carried) == (2, 2)
 
 
 @on_uvloop
