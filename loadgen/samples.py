@@ -34,9 +34,9 @@ from typing import Final, NamedTuple
 __all__ = ["UNVERSIONED", "Columns", "Rows", "Samples", "pack_row"]
 
 UNVERSIONED = -1
-_INT64 = "l" if array("l").itemsize == 8 else "q"  # an append to "l" costs a third less
+_INT64 = "l" if array("l").itemsize == 8 else "q"  # "l" is faster, to append and to pack
 
-_ROW: Final = Struct("5q")
+_ROW: Final = Struct(f"5{_INT64}")
 _WIDTH: Final = 5
 
 Columns = tuple[bytes, bytes, bytes, bytes, bytes]
