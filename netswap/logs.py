@@ -49,7 +49,11 @@ def configure_logs(level: str, format_: str) -> None:
     """Send what is at or above ``level`` to stderr, ``format_`` being console or json."""
     renderers: dict[str, list[Processor]] = {
         "json": [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()],
-        "console": [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())],
+        "console": [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ],
     }
     structlog.configure(
         processors=[

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.harness import PUSHED, Client, Server
+from tests.system.harness import PUSHED, Client, Server, until
 
 pytestmark = pytest.mark.timeout(120)
 Make = Callable[..., Server]
@@ -139,6 +139,7 @@ def test_a_library_that_has_changed_on_disk_owes_a_restart(server: Server) -> No
 def test_a_dry_run_says_what_a_push_would_and_changes_nothing(server: Server) -> None:
     """Verdicts, the rehearsal of each worker, and what is expected."""
     with server.clients("counter", lambda client: int(client.ask("pid"))) as clients:
+        until(lambda: server.kinds()["counter.connection"]["objects"] == 2, "the others are gone")
         before = server.kinds()
         page = server.netswap("push", PUSHED / "counter_v2.py", "--dry-run").page
         assert (page["outcome"], page["dry_run"]) == ("done", True)
