@@ -162,12 +162,9 @@ async def _run(
     telling = asyncio.create_task(_tell_progress(seen, workers, happening, on_progress))
     try:
         await _all(worker.hear(Outcome) for worker in workers)
-        reached = [
-            task
-            for event, task in zip(plan.events, happening, strict=True)
-            if event.at_ns < seen.plan.duration_ns
-        ]
-        records = await asyncio.gather(*reached)
+        each = zip(plan.events, happening, strict=True)
+        end = seen.plan.duration_ns  # it may have been ended before the end that was planned
+        records = await asyncio.gather(*(task for event, task in each if event.at_ns < end))
         seen.events.extend(record for record in records if record is not None)
     finally:
         for task in (telling, *happening):
@@ -240,21 +237,27 @@ async def _tell_progress(
     happening: Sequence[asyncio.Task[EventRecord | None]],
     on_progress: OnProgress | None,
 ) -> None:
-    events, start = seen.plan.events, seen.start or 0
     moment = Moment(seconds=0.0, duration_s=0.0, answered=0, faults=0)
     while on_progress is not None:
         await asyncio.sleep(1.0)
-        now = time.monotonic_ns() - start
+        now = time.monotonic_ns() - (seen.start or 0)
         told = merge_progress([worker.progress for worker in workers], _seconds(now), moment)
-        pairs = list(zip(events, happening, strict=True))
-        ended = [task.result() for _, task in pairs if task.done()]
-        moment = msgspec.structs.replace(
-            told,
-            duration_s=_seconds(seen.plan.duration_ns),
-            happened=tuple(record for record in ended if record is not None),
-            happening=tuple(e for e, task in pairs if e.at_ns <= now and not task.done()),
-        )
+        moment = _with_events(told, seen.plan, happening, now)
         on_progress(moment)
+
+
+def _with_events(
+    moment: Moment, plan: Plan, happening: Sequence[asyncio.Task[EventRecord | None]], now: int
+) -> Moment:
+    """``now``: ns since the start."""
+    pairs = list(zip(plan.events, happening, strict=True))
+    ended = [task.result() for _, task in pairs if task.done()]
+    return msgspec.structs.replace(
+        moment,
+        duration_s=_seconds(plan.duration_ns),
+        happened=tuple(record for record in ended if record is not None),
+        happening=tuple(e for e, task in pairs if e.at_ns <= now and not task.done()),
+    )
 
 
 async def _all(steps: Iterable[Awaitable[None]]) -> None:

@@ -105,7 +105,7 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def worst_null(self) -> Window | None:
-        """The worst null window, in the same order."""
+        """The null window with the highest p99, and of equal ones the highest maximum."""
         measured = [null for null in self.nulls if null.operations]
         return max(measured, key=lambda null: _badness(null.latency), default=None)
 
@@ -165,22 +165,22 @@ def _around(seen: Observation, records: list[EventRecord], tally: Tally) -> dict
     faults = [(at, what) for at, what in tally.timed() if at]
     gone = (at for at, what in faults if what in CONNECTION_FAULTS)
     traces = last_traces(deeds, seen.samples, gone)
-    settled = settle([(each.start, each.end, each.promises) for each in records], seen.samples,
-                     _held(seen))  # fmt: skip
     spans = event_spans(deeds, traces, seen.plan.settle_ns)
     windows = sort_out(seen.samples, spans, Span(start, start + seen.plan.duration_ns), faults)
+    each = zip(records, windows.events, traces, _settled(seen, records), strict=True)
     return {
         "events": [
-            msgspec.structs.replace(
-                _event_report(record, window, windows.rest, (start, over)), settled=told
-            )
-            for record, window, over, told in zip(
-                records, windows.events, traces, settled, strict=True
-            )
+            _event_report(record, window, windows.rest, (start, over), settled)
+            for record, window, over, settled in each
         ],
         "nulls": windows.nulls,
         "elsewhere": windows.elsewhere,
     }
+
+
+def _settled(seen: Observation, records: list[EventRecord]) -> list[Settled]:
+    events = [(record.start, record.end, record.promises) for record in records]
+    return settle(events, seen.samples, _held(seen))
 
 
 def _tally(seen: Observation, records: list[EventRecord]) -> Tally:
@@ -229,11 +229,11 @@ def _held(seen: Observation) -> int:
 
 
 def _event_report(
-    record: EventRecord, window: Window, rest: Spread, times: tuple[int, int]
+    record: EventRecord, window: Window, rest: Spread, times: tuple[int, int], settled: Settled
 ) -> EventReport:
     """``times`` (ns): of the start of the run, and of the event's last trace."""
     start, over = times
     began, ended, seen = (
         round((at - start) / _SECOND, 3) for at in (record.start, record.end, over)
     )
-    return EventReport(record, began, ended, window.latency, rest, window, seen)
+    return EventReport(record, began, ended, window.latency, rest, window, seen, settled)

@@ -7,7 +7,7 @@ of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -127,30 +127,37 @@ _WANTED: Final[dict[Asking, str]] = {
 
 def complete(plan: Plan, payload: int | None, depth: int | None) -> Plan:
     """The plan with what its scenario brings; PlanError when it asks for what that has not."""
-    name = plan.way
-    scenario = SCENARIOS[name]
-    given: tuple[Asking, ...] = (
-        ("rates",) if len(plan.rates) > 1 and plan.rate is None
-        else () if plan.rates
-        else ("none", "either") if plan.rate is None
-        else ("rate", "either")
-    )  # fmt: skip
-    if scenario.asking not in given:
-        raise PlanError(f"--scenario {name} {_WANTED[scenario.asking]}")
-    carried = plan.connections * 1_000_000_000 / max(1, plan.hold_ns)
-    if scenario.line.one_at_a_time and (plan.rate or 0.0) > carried:
-        raise PlanError(
-            f"--scenario {name} carries at most {carried:g} a second with so many connections and "
-            "so long a hold: use a lower --rate, more --connections or a shorter --hold"
-        )
-    if max(plan.rate or 0.0, *plan.rates, 0.0) > _RATE_MOST:
-        raise PlanError(f"a rate above {_RATE_MOST:,} a second has no distances: write a lower one")
-    if scenario.line.holds and plan.hold_ns >= plan.duration_ns:
-        raise PlanError(f"--scenario {name} needs a --duration longer than its --hold")
+    scenario = SCENARIOS[plan.way]
+    if why := next(_refusals(plan, scenario), None):
+        raise PlanError(why)
     return msgspec.structs.replace(
         plan,
-        scenario=name,
+        scenario=plan.way,
         rate=scenario.mean(plan) if scenario.mean else plan.rate,
         payload=scenario.payload if payload is None else payload,
         depth=scenario.depth if depth is None else depth,
     )
+
+
+def _refusals(plan: Plan, scenario: Scenario) -> Iterator[str]:
+    """Why a plan can't be carried out, each with what to write instead."""
+    name, rate = plan.way, plan.rate or 0.0
+    if scenario.asking not in _askings(plan):
+        yield f"--scenario {name} {_WANTED[scenario.asking]}"
+    carried = plan.connections * 1_000_000_000 / max(1, plan.hold_ns)
+    if scenario.line.one_at_a_time and rate > carried:
+        yield (
+            f"--scenario {name} carries at most {carried:g} a second with so many connections and "
+            "so long a hold: use a lower --rate, more --connections or a shorter --hold"
+        )
+    if max(rate, *plan.rates, 0.0) > _RATE_MOST:
+        yield f"a rate above {_RATE_MOST:,} a second has no distances: write a lower one"
+    if scenario.line.holds and plan.hold_ns >= plan.duration_ns:
+        yield f"--scenario {name} needs a --duration longer than its --hold"
+
+
+def _askings(plan: Plan) -> tuple[Asking, ...]:
+    """The ways of asking that a plan's rates are of; none of one rate alone, or of both kinds."""
+    if plan.rates:
+        return ("rates",) if len(plan.rates) > 1 and plan.rate is None else ()
+    return ("none", "either") if plan.rate is None else ("rate", "either")

@@ -74,28 +74,46 @@ def _find_failed_pushes(case: Case) -> Iterator[str]:
 
 
 def _find_our_own(case: Case) -> Iterator[str]:
-    report, tally = case.report, case.report.tally
-    yield from report.trouble
-    if report.paused_s >= _PAUSE_S:
+    for find in _OUR_OWN:
+        yield from find(case)
+
+
+def _find_trouble(case: Case) -> Iterator[str]:
+    yield from case.report.trouble
+
+
+def _find_pause(case: Case) -> Iterator[str]:
+    if case.report.paused_s >= _PAUSE_S:
         yield (
-            f"the generator stood still for {report.paused_s:.2f} s: what it measured then is not "
-            "the server's; run it on a machine with time to spare"
+            f"the generator stood still for {case.report.paused_s:.2f} s: what it measured then is "
+            "not the server's; run it on a machine with time to spare"
         )
-    for want, count in tally.short.items():
+
+
+def _find_shortage(case: Case) -> Iterator[str]:
+    for want, count in case.report.tally.short.items():
         yield (
             f"{count:,} connections were not made, which is no fault of the server: {want}; raise "
             "the limit (ulimit -n, local ports), use more --processes or connect less often"
         )
+
+
+def _find_nothing_done(case: Case) -> Iterator[str]:
+    tally, target = case.report.tally, case.report.plan.target
     why = next((f" ({each.detail})" for each in tally.examples), "")
     if not tally.connected and not tally.short:
-        yield f"no connection to {report.plan.target} could be made{why}: is the server running?"
+        yield f"no connection to {target} could be made{why}: is the server running?"
     elif not tally.answered and tally.connected:
         yield f"no operation was answered{why}"
+
+
+def _find_lateness(case: Case) -> Iterator[str]:
+    report, issued = case.report, case.report.tally.issued
     late, cpu = report.late["p99"] or 0.0, report.cpu_share
-    behind = tally.issued < report.due * _SENT_AT_LEAST
+    behind = issued < report.due * _SENT_AT_LEAST
     if behind and (cpu > _CPU_SHARE or late > _LATE_US):
         yield (
-            f"the generator is saturated: {tally.issued:,} of {report.due:,} sent, p99 "
+            f"the generator is saturated: {issued:,} of {report.due:,} sent, p99 "
             f"{late / 1000:.1f} ms late, {cpu:.0%} of a core; more --processes or a lower --rate"
         )
     elif late > max(_OWN_US, (report.latency["p99"] or 0.0) * _OWN_PART):
@@ -103,8 +121,11 @@ def _find_our_own(case: Case) -> Iterator[str]:
             f"the generator was late, p99 {late / 1000:.1f} ms: most of the latency is its own; "
             "more --processes, a lower --rate or a machine with time to spare"
         )
-    ours = (threshold.missed_by_us(report) for threshold in case.thresholds)
-    yield from (reason for reason in ours if reason is not None)
+
+
+def _find_missed_by_us(case: Case) -> Iterator[str]:
+    reasons = (threshold.missed_by_us(case.report) for threshold in case.thresholds)
+    yield from (reason for reason in reasons if reason is not None)
 
 
 def _find_missed(case: Case) -> Iterator[str]:
@@ -114,6 +135,14 @@ def _find_missed(case: Case) -> Iterator[str]:
             yield reason
 
 
+_OUR_OWN: Final = (
+    _find_trouble,
+    _find_pause,
+    _find_shortage,
+    _find_nothing_done,
+    _find_lateness,
+    _find_missed_by_us,
+)
 PASS: Final = Rule("pass", 0)
 USAGE: Final = Rule("usage", 2)  # found before a run begins
 RULES: Final = (

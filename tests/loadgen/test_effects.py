@@ -40,7 +40,7 @@ def test_without_a_trace_an_event_ends_with_its_command() -> None:
 def test_a_drop_is_of_the_event_before_it() -> None:
     """The latest counts; one before all events is of none, and one much later neither."""
     late = 5010 + LOOKED_FOR // MS
-    assert ends(rows(), 10, 2500, 1700, 4999, 6000) == [4999, 6000]
+    assert ends(rows(), 10, 2500, 4999, 1700, 6000) == [4999, 6000]
     assert ends(rows(), late, late + 1) == [1010, late]
 
 

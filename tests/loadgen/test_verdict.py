@@ -79,7 +79,9 @@ def test_each_fault_alone_violates_correctness(fault: str) -> None:
     assert judge(build_report(observed(tally={fault: 1}))).exit_code == 10
 
 
-@pytest.mark.parametrize(("fault", "code"), [("lost", 12), ("dropped", 12), ("corrupted", 10)])
+@pytest.mark.parametrize(
+    ("fault", "code"), [("lost", 12), ("dropped", 12), ("refused", 12), ("corrupted", 10)]
+)
 def test_who_stood_still_can_not_accuse_of_silence(fault: str, code: int) -> None:
     """What is wrong in an answer that came is wrong all the same."""
     seen = observed(tally={fault: 1}, paused_ns=2 * SECOND)
@@ -211,6 +213,14 @@ def test_latency_that_is_our_own_is_invalid() -> None:
     assert judge(build_report(seen)).exit_code == 12
 
 
+def test_latency_of_which_little_is_our_own_is_the_servers() -> None:
+    """However late we were: what was measured is mostly how slow the server is."""
+    seen = observed(late=200 * MS)
+    for row, done in enumerate(seen.samples.done):
+        seen.samples.done[row] = done + 999 * MS
+    assert judge(build_report(seen)).exit_code == 0
+
+
 @pytest.mark.parametrize("scenario", ["churn", "loyal"])
 def test_what_waits_for_the_server_is_late_by_it_and_by_us(scenario: str) -> None:
     """How late we were is kept apart: that alone makes a run invalid, how long they waited not."""
@@ -336,3 +346,21 @@ def test_too_few_null_windows_say_nothing() -> None:
     verdict = judge(report, [parse_threshold("excess.max>1s")])
     assert verdict.exit_code == 11
     assert "there are 0 windows in which nothing happened, and it needs 5" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(("nulls", "code"), [(4, 11), (5, 0)])
+def test_five_null_windows_are_enough(nulls: int, code: int) -> None:
+    """One less says nothing."""
+    report = build_report(observed(events=pushed(0), seconds=6))
+    few = msgspec.structs.replace(report, nulls=report.nulls[:nulls])
+    assert judge(few, [parse_threshold("null.max>1s")]).exit_code == code
+
+
+def test_an_event_that_is_better_than_quiet_time_exceeds_nothing() -> None:
+    """The excess is 0, not below: a limit from below is of no use, and is told as it is."""
+    seen = observed(events=pushed(0), seconds=6)
+    seen.samples.done[4000] += 30 * MS
+    report = build_report(seen)
+    assert judge(report, [parse_threshold("excess.max==0")]).reasons == [
+        "excess.max==0: it is 0 us"
+    ]

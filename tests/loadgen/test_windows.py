@@ -58,6 +58,14 @@ def test_a_fault_belongs_to_the_window_in_which_it_came() -> None:
     assert found.elsewhere == {"lost": 2}
 
 
+def test_both_ends_are_within() -> None:
+    """What happens at the first or the last nanosecond of a window is in it."""
+    busy = [Span(1000 * MS, 1100 * MS)]
+    for at, inside in ((-1, 0), (0, 1), (100 * MS, 1), (100 * MS + 1, 0)):
+        (event,) = sort_out(Samples.empty(), busy, RUN, [(1000 * MS + at, "lost")]).events
+        assert event.faults.get("lost", 0) == inside, at
+
+
 def test_null_windows_are_as_long_as_those_of_events() -> None:
     """Twelve windows of 0.7 s fit beside one of them in ten seconds, at even distances."""
     busy = event_spans([Span(3000 * MS, 3100 * MS)])
