@@ -20,10 +20,10 @@ def miscounted(values: Iterable[int], excused: int) -> Iterator[tuple[int, str]]
     """
     ordered = sorted(values)
     for before, value in pairwise([-1, *ordered]):
-        if value == before:
-            yield value, "was given twice"
-        elif value < 0:
+        if value < 0:
             yield value, "is below the first"
+        elif value == before:
+            yield value, "was given twice"
         absent = max(0, value - max(before, -1) - 1)
         if absent > excused:
             more = f" (and {absent - excused - 1:,} after it)" if absent - excused > 1 else ""

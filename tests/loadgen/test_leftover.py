@@ -59,6 +59,15 @@ def test_half_an_answer_to_an_open_question_is_no_fault_besides(protocol: str) -
     assert settled_by(protocol, lambda a: [b"".join(a)[:-1]]) == {"lost": 1}
 
 
+def test_half_of_what_we_did_not_wait_for_is_no_fault() -> None:
+    """Over TLS a line hears on for the grace at most, and then it is we who cut."""
+    line, answers, tally = lined("kv")
+    line.data_received(b"".join([*answers, b":"]))
+    line._leaving = line._cut = True
+    line.connection_lost(None)
+    assert faults(tally) == {}
+
+
 @pytest.mark.parametrize("protocol", ["echo", "verify"])
 def test_what_is_counted_as_garbage_is_not_counted_again_at_the_end(protocol: str) -> None:
     """One mistake is one fault."""

@@ -49,6 +49,14 @@ def test_targets(text: str, expected: tuple[str, int, str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "us"), [("p99>5", 5.0), ("p99>5us", 5.0), ("p99 > 5ms", 5e3), ("p99>=0.5s", 5e5)]
+)
+def test_limits(text: str, us: float) -> None:
+    """A time is in microseconds, unless it says otherwise."""
+    assert parse_threshold(text).limit == us
+
+
+@pytest.mark.parametrize(
     ("parse", "text"),
     [
         (parse_duration, "fast"),

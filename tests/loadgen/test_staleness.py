@@ -51,6 +51,10 @@ def told(
         pytest.param([1, 1, 1, 2, 2, 1, 2], [(21, 40, True), (31, 36, True)], [0, 1], id="at once"),
         pytest.param([1, 1, 1, 2, 2, 1, 2], [(21, 40, True), (31, 36, False)], [None, None],
                      id="beside something else"),
+        pytest.param([1, 1, 1, 2, 2, 1, 2], [(21, 31, True), (31, 40, True)], [0, 1],
+                     id="one after the other, at once"),
+        pytest.param([1, 2, 1, 2, 2, 2, 2], PUSH, [None], id="one of two that were there stays"),
+        pytest.param([-1, -1, 1, 2, 2, 2], [(25, 30, True)], [0], id="answered as it began"),
         pytest.param([1, 1, 2, 2, 2, 2, 2, 1], [(21, 30, True), (72, 80, False)], [0, None],
                      id="answered while a rollback is under way"),
     ],
@@ -128,6 +132,16 @@ def test_what_can_not_be_said_is_not_passed(seen: Observation, why: str) -> None
     assert why in verdict.reasons[-1]
 
 
+def test_a_limit_needs_to_know_of_each_push() -> None:
+    """That one was good says nothing of the one that brought no version."""
+    seen = observed([1, 1, 1, 2, 2, 2, 2, 2, 2])
+    (first,) = seen.events
+    seen.events.append(msgspec.structs.replace(first, start=61, end=65))
+    assert [event.settled.stale for event in build_report(seen).events] == [0, None]
+    (reason,) = judge(build_report(seen), [parse_threshold("stale>0")]).reasons
+    assert "brought no version" in reason
+
+
 def test_a_push_that_changed_nothing_to_be_seen_is_told_as_such() -> None:
     """Its command said that all went well, and the same version answers."""
     report: Report = build_report(observed([1] * 7))
@@ -141,6 +155,15 @@ def test_halves_are_judged_from_when_they_may_have_begun() -> None:
         seen.plan = msgspec.structs.replace(seen.plan, scenario="slow", hold_ns=hold)
         (event,) = build_report(seen).events
         assert event.settled.stale == stale, hold
+
+
+def test_halves_may_have_begun_before_a_pause_of_ours() -> None:
+    """Then the other one is sent so much later than a hold after it."""
+    seen = two_connections(observed(STALE))
+    seen.plan = msgspec.structs.replace(seen.plan, scenario="slow", hold_ns=9)
+    seen.paused_ns = 1
+    (event,) = build_report(seen).events
+    assert event.settled.stale == 1
 
 
 def test_no_events_and_no_samples() -> None:

@@ -289,6 +289,14 @@ def test_latency_counts_from_the_intended_time() -> None:
     assert report.rate.achieved == 1000.0
 
 
+def test_what_was_answered_after_the_end_is_not_in_the_rate() -> None:
+    """It was answered, but not in the time that the rate is of."""
+    seen = observed()
+    for row in range(990, 1000):
+        seen.samples.done[row] = SECOND + 1
+    assert build_report(seen).rate.achieved == 990.0
+
+
 def test_an_event_is_set_beside_the_rest() -> None:
     """What was open from 0.1 s before an event to 0.5 s after it is told apart."""
     seen = observed(events=pushed(0))

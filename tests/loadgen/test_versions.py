@@ -54,6 +54,9 @@ def test_connections_change_by_themselves() -> None:
         pytest.param([1, 1, 1, 2], [(5, 6, False)], 0, id="long after a command that set it going"),
         pytest.param([1, 2, 2, 2], [(25, 26, False)], 1, id="before its event"),
         pytest.param([1, 1, 2, 1], [(5, 6, False), (7, 8, False)], 1, id="one too many"),
+        pytest.param([1, 1, 2, 2], [(25, 26, False)], 0, id="as the new answer came"),
+        pytest.param([1, 1, 2, 1], [(5, 6, False), (10, 11, False)], 0, id="as the next one began"),
+        pytest.param([1, 1, 2, 1], [(5, 30, False), (8, 9, False)], 0, id="one within another"),
         pytest.param([1, 2, 1, 2], [], 0, id="nobody knows why"),
     ],
 )  # fmt: skip
@@ -74,6 +77,7 @@ def test_each_change_needs_a_reason(
         ([0, 2], 0, [1]),
         ([0, 2], 1, []),
         ([2, 3], 1, [1]),
+        ([0, 2, 4], 1, [3]),
         ([-1, 0], 0, [-1]),
         ([1, 1], 1, [1]),
         ([0, 10**17], 1, [2]),
@@ -84,6 +88,15 @@ def test_the_shared_counter(values: list[int], excused: int, wrong: list[int]) -
     one mistake, however wide.
     """
     assert [value for value, _ in miscounted(values, excused)] == wrong
+
+
+def test_what_is_wrong_with_a_value_is_said() -> None:
+    """One below the first came once, and yet it is wrong."""
+    assert list(miscounted([-1, 0, 0, 3], 0)) == [
+        (-1, "is below the first"),
+        (0, "was given twice"),
+        (1, "was given to nobody (and 1 after it), and a later one was"),
+    ]
 
 
 def observed(**changes: Any) -> Observation:
@@ -102,6 +115,22 @@ def test_a_run_is_convicted_of_what_only_all_rows_show() -> None:
     twice = build_report(observed(counted=[0, 1, 1]))
     assert (judge(twice).exit_code, twice.tally.miscounted) == (10, 1)
     assert judge(build_report(observed(counted=[0, 1, 2]))).exit_code == 0
+
+
+@pytest.mark.parametrize("fault", ["unknown", "lost", "corrupted"])
+def test_a_value_may_be_missing_where_an_answer_is(fault: str) -> None:
+    """Whoever got it could not say so: that is counted once, where it was."""
+    seen = observed(counted=[0, 2])
+    assert build_report(seen).tally.miscounted == 1
+    setattr(seen.tally, fault, 1)
+    assert build_report(seen).tally.miscounted == 0
+
+
+def test_what_only_a_comparison_shows_has_no_time() -> None:
+    """A change of version has that of its answer; a value that came twice is of no moment."""
+    push = EventRecord(Event("push", 0, ("v2.py",)), ["netswap"], 5, 20, 0, "", "")
+    seen = observed(samples=answered([1, 2, 1, 1]), events=[push], counted=[0, 1, 1])
+    assert list(build_report(seen).tally.timed()) == [(25, "not_monotone"), (0, "miscounted")]
 
 
 def test_parts_of_an_answer_that_disagree() -> None:

@@ -62,7 +62,7 @@ def test_both_ends_are_within() -> None:
     """What happens at the first or the last nanosecond of a window is in it."""
     busy = [Span(1000 * MS, 1100 * MS)]
     for at, inside in ((-1, 0), (0, 1), (100 * MS, 1), (100 * MS + 1, 0)):
-        (event,) = sort_out(Samples.empty(), busy, RUN, [(1000 * MS + at, "lost")]).events
+        (event,) = sort_out(Samples.empty(), busy, busy[0], [(1000 * MS + at, "lost")]).events
         assert event.faults.get("lost", 0) == inside, at
 
 
