@@ -97,7 +97,10 @@ def _print_alone(connections: int, seconds: int) -> None:
             seen = observe(work, "kv", depth)
             busy = sum(seen.busy_ns) / seen.plan.duration_ns
             rate = seen.tally.answered / seconds
-            print(f"  {depth:>2} open on each: {rate:>9,.0f} a second, the core {busy:.0%} busy")
+            print(
+                f"  {depth:>2} open on each: {rate:>9,.0f} a second, the core {busy:.0%} busy: "
+                f"{rate / busy:,.0f} if it never waited"
+            )
 
 
 if __name__ == "__main__":
