@@ -81,6 +81,14 @@ def test_the_rest_of_an_error_is_no_other_fault_and_the_next_mistake_is_one() ->
     assert faults(talk.continuity.tally) == {"corrupted": 2}
 
 
+def test_what_is_left_over_of_a_mistake_is_no_other_one() -> None:
+    """Though it looks like the beginning of an answer."""
+    talk, answers = converse("http", 2)
+    talk.receive(answers[0] + b"garbage\r\n\r\nHTTP")
+    assert faults(talk.continuity.tally) == {"corrupted": 1}
+    assert talk.leftover() == b""
+
+
 @pytest.mark.parametrize(("other", "found"), [(b"3", {"corrupted": 1}), (b"%d", {})])
 def test_two_lengths_have_to_agree(other: bytes, found: dict[str, int]) -> None:
     """RFC 9110, 8.6: which one to believe nobody knows."""

@@ -118,6 +118,22 @@ async def test_the_last_word_of_kv_is_answered_over_tls(authority: Authority) ->
     assert faults(seen.tally) == {"not_carried": 2}
 
 
+@on_uvloop
+async def test_an_answer_too_many_is_heard_over_tls(authority: Authority) -> None:
+    """Nothing is expected any more, and yet a line hears on for a moment before it closes."""
+
+    class Tardy(Server):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.answered == 5:  # the last
+                asyncio.get_running_loop().call_later(0.07, self.transport.write, data[-52:])
+
+    make = partial(Tardy, PROTOCOLS["echo"], "none")
+    seen = await over_tls(authority, make, protocol="echo", rate=100.0, ms=50, connections=1)
+    assert seen.tally.issued == 5
+    assert faults(seen.tally) == {"duplicated": 1}
+
+
 @pytest.mark.parametrize(("tls", "hint"), [(False, "ask with --tls"), (True, "Without --tls")])
 @on_uvloop
 async def test_who_asks_the_wrong_way_is_told_so(
