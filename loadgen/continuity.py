@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -59,19 +59,10 @@ FaultName = Literal[
     "miscounted",
     "early",
 ]
-OPERATION_FAULTS: Final[tuple[FaultName, ...]] = (
-    "lost",
-    "duplicated",
-    "reordered",
-    "corrupted",
-    "not_carried",
-    "unknown",
-    "not_monotone",
-    "mixed_version",
-    "miscounted",
-    "early",
-)
 CONNECTION_FAULTS: Final[tuple[FaultName, ...]] = ("refused", "dropped")
+OPERATION_FAULTS: Final[tuple[FaultName, ...]] = tuple(
+    name for name in get_args(FaultName) if name not in CONNECTION_FAULTS
+)
 FAULTS: Final = OPERATION_FAULTS + CONNECTION_FAULTS
 _KIND: Final = {name: kind for kind, name in enumerate(FAULTS)}
 _EXAMPLES_OF_A_KIND = 3

@@ -74,7 +74,6 @@ class Report(msgspec.Struct, frozen=True):
     """
 
     plan: Plan
-    started: bool
     tally: Tally
     latency: Spread
     service: Spread
@@ -132,7 +131,6 @@ def build_report(seen: Observation) -> Report:
     tally = _tally(seen, records)
     return Report(
         plan=seen.plan,
-        started=seen.start is not None,
         tally=tally,
         latency=spread(_differences(samples.done, samples.intended)),
         service=spread(_differences(samples.done, samples.sent)),

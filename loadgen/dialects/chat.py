@@ -93,9 +93,8 @@ class Chat(Conversation):
             self.continuity.fault("corrupted", -1, f"nobody said {line[:60]!r}")
             self._member.spoiled += 1
             return None
-        name, sender, sequence, intended, sent = map(int, said.group(2, 4, 5, 6, 7))
-        named = said[1] == self._name and name == sender
-        whole = named and said[8] == b"%08x" % crc32(said[3])
+        sender, sequence, intended, sent = map(int, said.group(4, 5, 6, 7))
+        whole = self._is_ours(said)
         if not whole:
             self.continuity.fault("corrupted", sequence, f"nobody said {line[:60]!r}")
         elif sender // _ROOM != self._member.room:
@@ -109,6 +108,11 @@ class Chat(Conversation):
             return self._hear(sender, Operation(sequence, intended, sent, b""))
         self._member.spoiled += 1
         return None
+
+    def _is_ours(self, said: re.Match[bytes]) -> bool:
+        """Whether it is of this run, of who is named in front of it, and whole."""
+        named = said[1] == self._name and int(said[2]) == int(said[4])
+        return named and said[8] == b"%08x" % crc32(said[3])
 
     def _hear_myself(self, operation: Operation | None) -> Operation | None:
         member = self._member

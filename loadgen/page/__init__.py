@@ -9,6 +9,6 @@ The text is whole without JavaScript; the script only draws. A policy in the pag
 run but the two that it came with, and nothing be fetched.
 """
 
-from loadgen.page.file import render_page, write_page
+from loadgen.page.file import render_page
 
-__all__ = ["render_page", "write_page"]
+__all__ = ["render_page"]

@@ -17,7 +17,7 @@ from loadgen.page.sections import body, title
 from loadgen.report import Report
 from loadgen.verdict import Verdict
 
-__all__ = ["render_page", "write_page"]
+__all__ = ["render_page"]
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
@@ -39,11 +39,6 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-
-
-def write_page(path: Path, seen: Observation, report: Report, verdict: Verdict) -> None:
-    """Write the page of a run. Raises OSError."""
-    path.write_text(render_page(seen, report, verdict), encoding="utf-8")
 
 
 def render_page(seen: Observation, report: Report, verdict: Verdict) -> str:

@@ -52,6 +52,15 @@ def test_open_operations_of_a_dropped_connection_have_an_unknown_outcome() -> No
     assert faults(line) == {"lost": 1, "unknown": 2}
 
 
+def test_what_was_overtaken_is_owed_still() -> None:
+    """Its answer may come late: the end of a run waits for that, too."""
+    line = opened(3)
+    line.settle(1)
+    assert line.outstanding() == 2
+    line.settle(0)
+    assert line.outstanding() == 1
+
+
 @pytest.mark.parametrize("dropped", [False, True])
 def test_what_never_came_went_wrong_when_it_was_due(dropped: bool) -> None:
     """Overtaken or open at the end, lost or unknown: not when the connection was over."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.page import write_page
+from loadgen.page import render_page
 from loadgen.report import build_report
 from loadgen.verdict import judge
 from tests.loadgen.chromium import Tab, browsing
@@ -57,7 +57,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = steady_run(6, pushed_at(2000), pushed_at(4000, 20), slow={2100: 77})
     report = build_report(seen)
     written = tmp_path_factory.mktemp("page") / "report.html"
-    write_page(written, seen, report, judge(report))
+    written.write_text(render_page(seen, report, judge(report)), encoding="utf-8")
     return written
 
 
