@@ -287,7 +287,8 @@ def unmasked(frame: bytes) -> bytes:
 
 def test_a_websocket_answers_pings_at_once_and_says_farewell() -> None:
     """Between two messages, whether another one is asked or not; nothing after the farewell."""
-    assert converse("websocket", 2)[0].farewell() == b""
+    silent, _ = converse("websocket", 2)
+    assert (silent.farewell(), silent.expects()) == (b"", False)
     talk, answers = converse("websocket", 2)
     said: list[bytes] = []
     talk.opened(said.append)

@@ -48,6 +48,15 @@ def test_the_size_of_a_chunk_has_many_forms(size: bytes) -> None:
     assert faults(talk.continuity.tally) == {}
 
 
+def test_a_chunk_ends_where_its_size_says() -> None:
+    """RFC 9112, 7.1: there the line ends, and whatever else stands there is no end."""
+    talk, answers = converse("http", 1)
+    body = answers[0].partition(b"\r\n\r\n")[2]
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    talk.receive(b"%b%x\r\n%b!!0\r\n\r\n" % (head, len(body), body))
+    assert faults(talk.continuity.tally) == {"corrupted": 1}
+
+
 @pytest.mark.parametrize("said", [INTERIM, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
 def test_nothing_is_to_be_said_in_between_when_nothing_is_open(said: bytes) -> None:
     """Nobody asked, and nobody asked for another protocol: each is a fault."""

@@ -96,7 +96,7 @@ async def test_churn_connects_anew(rate: float | None) -> None:
     seen, chunks = await watched(scenario="churn", requests=4, rate=rate)
     asked = [len([*rows]) for _, rows in groupby(sorted(seen.samples.connection))]
     assert max(asked) == 4
-    assert len(asked) == seen.tally.connected - sum(not each for each in chunks) > 10
+    assert len(asked) == seen.tally.connected - sum(not each for each in chunks) > 2
     if rate:
         assert seen.due == seen.tally.issued == 120
 

@@ -75,6 +75,13 @@ def test_null_windows_are_as_long_as_those_of_events() -> None:
     assert {*sizes} == {700 * MS}
 
 
+def test_of_windows_that_differ_the_one_in_the_middle_is_the_measure() -> None:
+    """Neither the shortest nor the longest."""
+    busy = [Span(at * MS, (at + long) * MS) for at, long in ((0, 1), (1000, 500), (3000, 4000))]
+    nulls = null_spans(busy, RUN)
+    assert {sum(piece.closes - piece.opens for piece in null) for null in nulls} == {500 * MS}
+
+
 def test_frequent_events_leave_null_windows_in_pieces() -> None:
     """An event a second leaves 0.4 s each time, of which windows of 0.6 s are put together."""
     busy = event_spans([Span(second * 1000 * MS, second * 1000 * MS) for second in range(1, 10)])
