@@ -307,7 +307,7 @@ async def test_a_swap_that_is_given_up_leaves_the_timers_as_they_were(world, fir
     old = one.timers
     way = plan_transfer(type(old.state), CLASSES[second].state_type, ())
     follower = CLASSES[second].successor(old, way.convert(old.state))
-    follower.discard()
+    follower.undo_building()
     assert one.timers is old
     assert old.remaining(entry, "wake") == pytest.approx(0.05)
     clock.pass_(1)
