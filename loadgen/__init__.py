@@ -12,7 +12,7 @@ In reading order:
 - ``hints``      why a connection failed, and what to write instead
 - ``scenarios``   the table: which way, and when
 - ``rounds``      the open loop; ``visits`` are connections that come and go
-- ``pauses``      whether the generator itself stood still
+- ``pauses``      whether the generator itself stood still, or had no processor
 - ``traffic``     the lines of one process, from the connect to the end
 - ``worker``      a process that carries a share of the lines; it speaks ``messages``
 - ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly
