@@ -9,7 +9,8 @@ Rules. Operations of a connection are numbered from 0 and are answered in that o
 - at the end, what is missing is *lost*: a later answer came. What is open is *lost* when the
   connection still lives, and of *unknown* outcome when it was dropped: it may have been done.
 
-So at the end ``issued == answered + lost + unknown``, whatever the server did.
+So at the end ``issued == answered + lost + unknown``, whatever the server did. When it
+announces that it ends a connection, what is open there is *withdrawn*: that is issued elsewhere.
 What an answer holds is judged by the dialects, with ``Tally.fault``. One mistake of the server is
 counted once: after a fault the model goes on from what the server says.
 
@@ -98,7 +99,9 @@ class Tally(msgspec.Struct):
     ``now`` is set by who has a clock before it asks for a judgement (ns, CLOCK_MONOTONIC): the
     ``fault_times`` are of it, in no order, 0 when nobody said; kept up to a million.
     ``fault_kinds`` stand beside them: the place of the name in ``FAULTS``. ``short`` are connects
-    that failed for want of something of our own, no fault, by what the system said.
+    that failed for want of something of our own, no fault, by what the system said. ``closed`` are
+    connections that the server ended in order, as it had announced, which is no fault;
+    ``closed_times`` when it did (ns), up to a million.
     """
 
     issued: int = 0
@@ -122,6 +125,8 @@ class Tally(msgspec.Struct):
     fault_times: list[int] = msgspec.field(default_factory=list)
     fault_kinds: list[int] = msgspec.field(default_factory=list)
     short: dict[str, int] = msgspec.field(default_factory=dict)
+    closed: int = 0
+    closed_times: list[int] = msgspec.field(default_factory=list)
 
     def fault(self, what: FaultName, connection: int, sequence: int, detail: str) -> None:
         """Count one fault; the first few of a kind are kept as examples."""
@@ -132,13 +137,19 @@ class Tally(msgspec.Struct):
         if sum(each.what == what for each in self.examples) < _EXAMPLES_OF_A_KIND:
             self.examples.append(Fault(what, connection, sequence, detail))
 
+    def close(self) -> None:
+        """Count a connection that ended in order, ``now``."""
+        self.closed += 1
+        if len(self.closed_times) < _TIMES_KEPT:
+            self.closed_times.append(self.now)
+
     def faults(self) -> int:
         """All faults together."""
         return sum(getattr(self, name) for name in FAULTS)
 
     def add(self, other: Tally) -> None:
         """Take in another process's counts."""
-        for name in ("issued", "answered", "connected", *FAULTS):
+        for name in ("issued", "answered", "connected", "closed", *FAULTS):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for version, count in other.by_version.items():
             self.by_version[version] = self.by_version.get(version, 0) + count
@@ -147,6 +158,7 @@ class Tally(msgspec.Struct):
         self.examples = _some_of_each(self.examples + other.examples)
         self.fault_times = (self.fault_times + other.fault_times)[:_TIMES_KEPT]
         self.fault_kinds = (self.fault_kinds + other.fault_kinds)[:_TIMES_KEPT]
+        self.closed_times = (self.closed_times + other.closed_times)[:_TIMES_KEPT]
 
     def timed(self) -> Iterator[tuple[int, FaultName]]:
         """The faults whose times are kept, each with its time (ns), in no order."""
@@ -208,6 +220,13 @@ class Continuity:
     def outstanding(self) -> int:
         """Operations without an answer so far."""
         return len(self.pending) + len(self.missing)
+
+    def withdraw(self) -> list[Operation]:
+        """Take back what is open: the server has said that it does none of it."""
+        taken = [*self.pending]
+        self.pending.clear()
+        self.issued -= len(taken)
+        return taken
 
     def fault(self, what: FaultName, sequence: int, detail: str) -> None:
         """Count a fault of this connection."""

@@ -4,7 +4,8 @@ A command that tells a server to take new code may return long before the server
 ``kill -HUP`` ends at once, and connections are dropped seconds later. So the end of an event is not
 the end of its command but of the last *trace* that it leaves. A trace is
 
-- a connection that was dropped or refused, at its time;
+- a connection that was dropped or refused, at its time; one that the server closed in order, too,
+  unless it had closed some before the first event already, as after every thousand answers;
 - a question that old code answered, at the time when it was sent, where the next one of the same
   connection was answered by another version. Who comes and goes has only one version; so the first
   questions of all connections, in their order, count as one more connection.
@@ -36,7 +37,7 @@ def last_traces(
     """When each event was over: its last trace, its own end where that is later (ns).
 
     ``deeds`` are starts and ends, ordered by start; ``gone`` are the times at which connections
-    were dropped or refused.
+    were dropped, refused or closed.
     """
     last = [closes for _, closes in deeds]
     starts = [opens for opens, _ in deeds]

@@ -3,7 +3,9 @@
 A line is open after its connect. At the end of the run it *leaves*: when all is answered it says
 its last words, closes its half, and hears the server out, so that an answer too many is still seen;
 over TLS, which has no halves, it hears on until what it expects has come, at most the grace. When
-answers are owed it is cut. A close that the line did not ask for is a drop.
+answers are owed it is cut. A close that the line did not ask for is a drop, unless the server has
+announced it behind an answer: then the line is *ended*, in order. It says nothing more, closes its
+half, and is followed by another line, which asks again what was sent behind that answer.
 
 Closed loop: a line keeps ``depth`` operations open (``fill``). Open loop: it is told what is due
 (``send``), and sends it whatever the server does. Nothing here waits for the server's flow control:
@@ -49,6 +51,9 @@ class Crowd(Protocol):
     def closed(self, line: Line) -> None:
         """A line is gone."""
 
+    def ended(self, line: Line, again: Sequence[Operation]) -> None:
+        """The server has announced the end of a line: another one asks this again, and goes on."""
+
     def passed(self, line: Line) -> None:
         """A line has asked all that it was to ask, and leaves."""
 
@@ -80,6 +85,8 @@ class Line(asyncio.Protocol):
         self._leaving = False
         self._counted = False
         self._cut = False
+        self.ended = False
+        """Whether the server has announced its end, and another line follows."""
 
     @property
     def alive(self) -> bool:
@@ -96,6 +103,7 @@ class Line(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's derives from nothing
         self._write: Callable[[bytes], None] = self._transport.write
         self._conversation.opened(self._say)
+        self._conversation.ends(self._end_in_order)
         greeting = self._conversation.greeting()
         if greeting:
             self._write(greeting)
@@ -139,6 +147,27 @@ class Line(asyncio.Protocol):
         else:
             self._write(b"".join([self._request(due, now) for due in intended]))
 
+    def follow(self, line: Line, again: Sequence[Operation]) -> None:
+        """Go on where this one was ended."""
+        if again:
+            self._write(b"".join([self._request(each.intended, each.sent) for each in again]))
+        now = now_ns()
+        if now < self._crowd.end:
+            self.fill(now)
+
+    def _end_in_order(self) -> None:
+        """Between two answers: nothing behind this one is done."""
+        if not self._leaving:
+            again = self._withdraw()
+            self._leaving = self.ended = True
+            self._depth = 0
+            self._crowd.ended(self, again)
+            self._close_half()
+
+    def _withdraw(self) -> list[Operation]:
+        """What is to be asked again."""
+        return self._continuity.withdraw()
+
     def leave(self) -> None:
         """End in good order, or at once when answers are owed."""
         transport = self._transport
@@ -150,10 +179,14 @@ class Line(asyncio.Protocol):
             transport.abort()
         else:
             self._write(self._conversation.farewell())
-            if transport.can_write_eof():
-                transport.write_eof()
-            else:
-                self._hear_on(0)
+            self._close_half()
+
+    def _close_half(self) -> None:
+        transport = self._transport
+        if transport is not None and transport.can_write_eof():
+            transport.write_eof()
+        else:
+            self._hear_on(0)
 
     def _hear_on(self, looks: int) -> None:
         """TLS: nothing is heard after one's own end, so that waits for what is still to come.
@@ -223,7 +256,8 @@ class Halves(Line):
 
     def fill(self, now: int) -> None:
         """Closed loop: the next one when the last is answered."""
-        if self._depth and not self._pending and now + self._crowd.plan.hold_ns < self._crowd.end:
+        idle = not self._pending and not self._waiting
+        if self._depth and idle and now + self._crowd.plan.hold_ns < self._crowd.end:
             self._waiting.append(now + self._crowd.plan.hold_ns)
         self._begin()
 
@@ -231,6 +265,17 @@ class Halves(Line):
         """Open loop: each becomes due after its own time of waiting."""
         self._waiting.extend(due + self._crowd.plan.hold_ns for due in intended)
         self._begin()
+
+    def follow(self, line: Line, again: Sequence[Operation]) -> None:
+        """All halves anew; what was due already is not held again."""
+        self._waiting.extend(each.intended for each in again)
+        super().follow(line, ())
+        self._begin()
+
+    def _withdraw(self) -> list[Operation]:
+        waiting = [Operation(-1, due, due, b"") for due in self._waiting]
+        self._waiting.clear()
+        return [*super()._withdraw(), *waiting]
 
     def _say(self, words: bytes) -> None:
         if self._other_half:  # in the middle of a request nothing else can be said
@@ -283,8 +328,9 @@ class Unread(Line):
     def fill(self, now: int) -> None:
         """The next ones when all of the last are answered."""
         hold = self._crowd.plan.hold_ns
-        if self._pending or now + hold >= self._crowd.end or self._transport is None:
+        if self._pending or now + hold >= self._crowd.end or not self.alive:
             return
+        assert self._transport is not None
         self._transport.pause_reading()
         due = now + hold
         self._write(b"".join([self._request(due, due) for _ in range(self._depth)]))
@@ -343,11 +389,32 @@ class Passing(Line):
 
     waits = True
     due: int = 0
+    before: int = 0
+    """What those that it follows have asked of its visit."""
+
+    @property
+    def asked(self) -> int:
+        """How much of its visit is done or under way."""
+        return self.before + self._continuity.issued
+
+    def follow(self, line: Line, again: Sequence[Operation]) -> None:
+        """The rest of the visit."""
+        self.before = cast(Passing, line).asked
+        super().follow(line, again)
+
+    def _end_in_order(self) -> None:
+        if self.asked < self._crowd.plan.requests or self._pending:
+            super()._end_in_order()
+        else:
+            self.leave()  # as it was going to
+            self._crowd.passed(self)
 
     def fill(self, now: int) -> None:
         """The next ones, or farewell."""
         plan = self._crowd.plan
-        left = plan.requests - self._continuity.issued
+        if self._leaving:
+            return
+        left = plan.requests - self.before - self._continuity.issued
         free = min(plan.depth - len(self._pending), left)
         if free > 0:
             due, self.due = self.due or now, 0

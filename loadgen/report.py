@@ -43,7 +43,8 @@ class EventReport(msgspec.Struct, frozen=True):
 
     Times are seconds of the run; ``over_s`` is that of its last trace. ``around`` is the window
     itself: from when to when, how many operations, and faults; ``window`` is its latency.
-    ``settled`` says which versions answered before it and after it.
+    ``settled`` says which versions answered before it and after it, ``closed`` how many connections
+    the server ended in order in its window.
     """
 
     record: EventRecord
@@ -54,6 +55,7 @@ class EventReport(msgspec.Struct, frozen=True):
     around: Window | None = None
     over_s: float = 0.0
     settled: Settled = Settled()
+    closed: int = 0
 
     @property
     def faults(self) -> dict[str, int]:
@@ -161,19 +163,27 @@ def _around(seen: Observation, records: list[EventRecord], tally: Tally) -> dict
     start = seen.start or 0
     deeds = [Span(record.start, record.end) for record in records]
     faults = [(at, what) for at, what in tally.timed() if at]
-    gone = (at for at, what in faults if what in CONNECTION_FAULTS)
-    traces = last_traces(deeds, seen.samples, gone)
+    gone = [at for at, what in faults if what in CONNECTION_FAULTS]
+    traces = last_traces(deeds, seen.samples, gone + _caused(tally.closed_times, deeds[0].opens))
     spans = event_spans(deeds, traces, seen.plan.settle_ns)
     windows = sort_out(seen.samples, spans, Span(start, start + seen.plan.duration_ns), faults)
     each = zip(records, windows.events, traces, _settled(seen, records), strict=True)
     return {
         "events": [
-            _event_report(record, window, windows.rest, (start, over), settled)
-            for record, window, over, settled in each
+            msgspec.structs.replace(
+                _event_report(record, window, windows.rest, (start, over), settled),
+                closed=sum(span.opens <= at <= span.closes for at in tally.closed_times),
+            )
+            for (record, window, over, settled), span in zip(each, spans, strict=True)
         ],
         "nulls": windows.nulls,
         "elsewhere": windows.elsewhere,
     }
+
+
+def _caused(closed: list[int], first_event: int) -> list[int]:
+    """The times of closes in order, unless the server makes them without any event, too."""
+    return closed if closed and min(closed) >= first_event else []
 
 
 def _settled(seen: Observation, records: list[EventRecord]) -> list[Settled]:

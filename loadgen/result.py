@@ -50,7 +50,7 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True):
     that was dropped or refused, or an answer of old code. ``versions_before`` answered between the
     event before it and this one, ``versions_after`` from its end to the next one's start. ``stale``
     answers were asked after the end of a push that is done, and are of a version from before it;
-    null when that can't be said.
+    null when that can't be said. ``closed`` connections the server ended in order in the window.
     """
 
     kind: Literal["push", "run"]
@@ -68,6 +68,7 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True):
     versions_before: list[int] = []
     versions_after: list[int] = []
     stale: int | None = None
+    closed: int = 0
 
 
 class ExampleResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,15 +83,16 @@ class ExampleResult(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run.
 
-    ``connections`` has those asked, connected, refused and dropped; ``counts`` the operations
-    issued and answered, and every fault by name. Latency counts from the intended time, service
-    time from the send; late is how late we sent. ``latency_curve`` has pairs of a share and the us
-    that they were within. ``null_windows`` are stretches in which nothing happened, as long as
-    those of events. ``timeline`` has columns, one value a bucket. ``paused_s`` is the longest
-    time that the generator stood still. ``faults_elsewhere`` came in no event's window, in a run
-    that has events. ``asked_s`` is the duration before which a run was ended, else null. ``unsent``
-    operations were due, and nobody could ask them until the end. ``waited_s`` is for how long each
-    process of the generator had no processor.
+    ``connections`` has those asked, connected, refused, dropped, and closed in order, as the server
+    had announced; ``counts`` the operations issued and answered, and every fault by name. Latency
+    counts from the intended time, service time from the send; late is how late we sent.
+    ``latency_curve`` has pairs of a share and the us that they were within. ``null_windows`` are
+    stretches in which nothing happened, as long as those of events. ``timeline`` has columns, one
+    value a bucket. ``paused_s`` is the longest time that the generator stood still.
+    ``faults_elsewhere`` came in no event's window, in a run that has events. ``asked_s`` is the
+    duration before which a run was ended, else null. ``unsent`` operations were due, and nobody
+    could ask them until the end. ``waited_s`` is for how long each process of the generator had no
+    processor.
     """
 
     schema: Literal["netswap/1"]
@@ -161,7 +163,7 @@ def _asked(report: Report) -> dict[str, Any]:
 
 def _counted(report: Report) -> dict[str, Any]:
     tally = report.tally
-    lines = {name: getattr(tally, name) for name in ("connected", *CONNECTION_FAULTS)}
+    lines = {name: getattr(tally, name) for name in ("connected", *CONNECTION_FAULTS, "closed")}
     return {
         "connections": {"asked": report.plan.connections, **lines},
         "counts": {name: getattr(tally, name) for name in ("issued", "answered", *FAULTS)},
@@ -204,6 +206,7 @@ def _event(event: EventReport) -> dict[str, Any]:
         "versions_before": [*event.settled.before],
         "versions_after": [*event.settled.after],
         "stale": event.settled.stale,
+        "closed": event.closed,
         **({"window": _window(event.around)} if event.around else {}),
     }
 

@@ -55,6 +55,13 @@ class Returning:
         for k in range(min(len(intended), width)):
             lines[(first + k) % width].send(intended[k::width])
 
+    def look(self) -> None:
+        """Others are there than before; what waits goes out."""
+        self._lines = self._find()
+        if self._lines and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._hand_on(0, waiting)
+
     def gone(self) -> None:
         """One was dropped: it is dialled again."""
         self._lines = self._find()
@@ -78,7 +85,4 @@ class Returning:
     async def _come_back(self) -> None:
         while await self._dial() is None:
             await asyncio.sleep(_AGAIN_S)
-        self._lines = self._find()
-        if self._lines and self._waiting:
-            waiting, self._waiting = self._waiting, []
-            self._hand_on(0, waiting)
+        self.look()

@@ -55,8 +55,9 @@ def _traffic(report: Report) -> Iterator[str]:
     if report.unsent:
         yield _line("", f"{report.unsent:,} of {report.due:,} that were due could not be sent")
     yield _line("faults", _faults(report))
+    closed = f", closed in order {tally.closed:,}" if tally.closed else ""
     yield _line("connections", f"{tally.connected:,} connected, refused {tally.refused:,}, "
-                f"dropped {tally.dropped:,}")  # fmt: skip
+                f"dropped {tally.dropped:,}" + closed)  # fmt: skip
     if tally.by_version:
         yield _line("versions", version_words(tally.by_version))
     own = f"{report.cpu_share:.0%} of a core in the busiest process, "

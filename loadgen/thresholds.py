@@ -248,7 +248,7 @@ _TIMES: dict[str, _Metric] = {
     **{metric: _excess(name) for metric, name in _EXCESSES.items()},
 }
 METRICS: dict[str, _Metric] = {
-    **{name: _count(name) for name in ("issued", "answered", "connected", *FAULTS)},
+    **{name: _count(name) for name in ("issued", "answered", "connected", "closed", *FAULTS)},
     **_TIMES,
     "rate": lambda report: report.rate.achieved,
     "cpu": lambda report: report.cpu_share,

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Iterator, Sequence
 from itertools import count
 from typing import cast
 
-from loadgen.continuity import Tally
+from loadgen.continuity import Operation, Tally
 from loadgen.dialects import Opening, dialect
 from loadgen.fanout import Member
+from loadgen.following import Following
 from loadgen.hints import what_is_short, why_refused
 from loadgen.line import Line, Passing, now_ns
 from loadgen.pauses import Pauses, waited_ns
@@ -66,6 +67,7 @@ class Traffic:
         self._rounds: Rounds | None = None
         self._visits: Visits | None = None
         self._returning: Returning | None = None
+        self._following = Following(self._dial_next, self._followed)
         self._owing: set[Line] = set()
         self._paid = asyncio.Event()
 
@@ -97,6 +99,8 @@ class Traffic:
 
     async def _hear_out(self) -> None:
         """What is owed, for as long as the grace is."""
+        await _at_most(self.plan.grace_ns / _SECOND, self._following.wait_empty())
+        await self._following.stop()
         self.end = 0  # an open loop has sent its last before the end: its answers count as after it
         for coming in (self._visits, self._returning):
             if coming is not None:
@@ -125,14 +129,30 @@ class Traffic:
         if self._visits is not None:
             self._visits.gone(cast(Passing, line))
 
+    def ended(self, line: Line, again: Sequence[Operation]) -> None:
+        """The server has announced the end of a line: another one asks this again, and goes on."""
+        self.tally.close()
+        self._gone += 1
+        self._following.follow(line, again)
+        if self._returning is not None:
+            self._returning.look()
+
+    def _followed(self, line: Line, follower: Line) -> None:
+        self._gone += 1
+        if self._visits is not None:
+            self._visits.replaced(cast(Passing, line), cast(Passing, follower))
+        if self._returning is not None:
+            self._returning.look()
+
     def closed(self, line: Line) -> None:
-        """A line is gone."""
-        self.passed(line)
+        """A line is gone; one that was ended has its place until another one takes it."""
+        if not line.ended:
+            self.passed(line)
         self.forget(line)
         self.left.extend((line.connection, now_ns()))
         self._gone += 1
         self._lines.pop(line, None)
-        if self._returning is not None:
+        if self._returning is not None and not line.ended:
             self._returning.gone()
         self._look_round()
 
@@ -144,9 +164,13 @@ class Traffic:
         """How many are gone: when it changes, ``live_lines`` does."""
         return self._gone
 
+    def coming(self) -> Following:
+        """Those who follow lines that were ended."""
+        return self._following
+
     def _look_round(self) -> None:
         """Whether anybody is there, or may still come."""
-        if self._lines or self._dialling:
+        if self._lines or self._dialling or self._following.coming():
             self._alone.clear()
             return
         self._alone.set()
@@ -265,7 +289,9 @@ class Traffic:
 
 
 class _Turns:
-    """Operation ``k`` goes out on line ``k`` modulo their number, one write a line."""
+    """Operation ``k`` goes out on line ``k`` modulo their number, one write a line; while nobody is
+    there, it waits for who follows.
+    """
 
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
@@ -273,14 +299,16 @@ class _Turns:
         self._lines = traffic.live_lines()
 
     def senders(self) -> int:
-        """The lines that live."""
+        """The lines that live, or are to."""
         if self._lost != self._traffic.lost_lines():
             self._lost, self._lines = self._traffic.lost_lines(), self._traffic.live_lines()
-        return len(self._lines)
+        return len(self._lines) or self._traffic.coming().coming()
 
     def send(self, first: int, intended: Sequence[int]) -> None:
         """In turn."""
         lines, width = self._lines, len(self._lines)
+        if not lines:
+            self._traffic.coming().keep(intended)
         for k in range(min(len(intended), width)):
             lines[(first + k) % width].send(intended[k::width])
 

@@ -66,6 +66,12 @@ class Visits:
             self._here.discard(line)
             self._follow()
 
+    def replaced(self, line: Passing, follower: Passing) -> None:
+        """The visit of the one goes on as the other: it was ended by the server."""
+        if line in self._here:
+            self._here.discard(line)
+            self._here.add(follower)
+
     async def wait_empty(self) -> None:
         """Until all who were due have come and gone."""
         await self._empty.wait()

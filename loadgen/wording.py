@@ -119,6 +119,7 @@ def ending(event: EventReport) -> str:
     code = event.record.exit_code
     took, longer = event.end_s - event.start_s, event.over_s - event.end_s
     seen = f", seen for {longer:.2f} s more" if longer > _SEEN_LONGER_S else ""
+    seen += f", {event.closed:,} connections closed in order" if event.closed else ""
     how = f"{'no exit' if code is None else f'exit {code}'} after {took:.2f} s{seen}"
     return how + _settled_words(event)
 

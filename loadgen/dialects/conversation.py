@@ -52,6 +52,12 @@ class Conversation(Protocol):
         """
         return
 
+    def ends(self, tell: Callable[[], None]) -> None:
+        """Take a way to tell that the server has announced the end of the connection, and does
+        nothing of what is open: that is asked again on another one.
+        """
+        return
+
     def request(self, intended: int, sent: int) -> bytes:
         """Open the next operation and return its bytes."""
         raise NotImplementedError

@@ -4,7 +4,12 @@ The body begins with the name of the run, its connection and number (``5d0c11ae:
 answer says which question it answers, also when many are open on a connection (``--depth``), and
 one that was kept from another run is told. A head that can't be read, an error, or a body without
 its number, answers the oldest open operation, corrupted; the next answer is looked for behind it.
-What is said in between (100, 103: RFC 9110, 15.2) answers nothing.
+What is said in between (100, 103: RFC 9110, 15.2) answers nothing. A body is compared as it came:
+one with a ``Content-Encoding`` was asked for by nobody.
+
+An answer with ``Connection: close``, or one of HTTP/1.0 without ``keep-alive``, announces that the
+connection ends behind it, and that of what was sent behind its question nothing is done (RFC 9112,
+9.3 and 9.6).
 
 A header ``x-version`` with a number says which version has answered; several of them, or several
 numbers in one, are of the parts that made the answer together, and have to agree. In the trailer of
@@ -14,7 +19,7 @@ a chunked answer it says which version has ended what another may have begun.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -24,13 +29,14 @@ from loadgen.dialects.conversation import Conversation, Opening
 
 __all__ = ["Http"]
 
-_START = b"HTTP/1.1 "
-_OK = re.compile(rb"HTTP/1\.1 200(?: .*)?")  # the reason may be empty, as hypercorn's is
+_START = b"HTTP/1."
+_OK = re.compile(rb"HTTP/1\.[01] 200(?: .*)?")  # the reason may be empty, as hypercorn's is
 _INTERIM = re.compile(rb"HTTP/1\.1 1(?!01)\d\d(?: .*)?")  # 101 is the end of this protocol
-_ERROR = re.compile(rb"HTTP/1\.1 (?!200)[2-5]\d\d(?: .*)?")
-_BODILESS = re.compile(rb"HTTP/1\.1 (?:204|304)\b")
+_ERROR = re.compile(rb"HTTP/1\.[01] (?!200)[2-5]\d\d(?: .*)?")
+_BODILESS = re.compile(rb"HTTP/1\.[01] (?:204|304)\b")
 _HEAD_LIMIT = 16_384
 _CHUNKED = -1
+_OLD = b"HTTP/1.0 "
 _END_TELLERS = (b"transfer-encoding", b"content-length")
 _NUMBER = re.compile(rb"[0-9]{1,9}")
 _NUMBERED = re.compile(rb"([0-9]{1,18}):")
@@ -41,7 +47,7 @@ class Http(Conversation):
 
     __slots__ = (
         "_asked", "_asked_length", "_asks", "_astray", "_head", "_name", "_payload", "_pending",
-        "_rest", "_shift", "_size", "_stretch", "_versions", "continuity",
+        "_rest", "_shift", "_size", "_stretch", "_tell_end", "_versions", "continuity",
     )  # fmt: skip
 
     def __init__(self, opening: Opening) -> None:
@@ -58,6 +64,11 @@ class Http(Conversation):
         self._astray = -1  # how many were answered when the stream was lost, and not found since
         self._head, self._size = b"", 0  # of the last answer; its whole size
         self._versions: tuple[int, ...] = ()
+        self._tell_end: Callable[[], None] = _untold
+
+    def ends(self, tell: Callable[[], None]) -> None:
+        """Who hears of a close that is announced."""
+        self._tell_end = tell
 
     def request(self, intended: int, sent: int) -> bytes:
         """The next request."""
@@ -121,12 +132,13 @@ class Http(Conversation):
             return self._cut_bad(data, at, end)
         start = end + 4
         if read.length == _CHUNKED:
-            return self._cut_chunked(data, at, start, read.versions)
+            return self._cut_chunked(data, at, start, read)
         after = start + read.length
         if after > len(data):
             return at, None
-        self._head, self._size, self._versions = data[at:start], after - at, read.versions
-        return after, self._judge(data[start:after], read.versions)
+        if read.plain:
+            self._head, self._size, self._versions = data[at:start], after - at, read.versions
+        return after, self._judge_whole(read, data[start:after], read.versions)
 
     def _cut_bad(self, data: bytes, at: int, end: int) -> tuple[int, Operation | None]:
         """What is no answer with status 200: it is passed over whole, if it tells its end."""
@@ -137,7 +149,7 @@ class Http(Conversation):
         if end >= 0 and _ERROR.fullmatch(status):
             after = _end_of_error(data, head, end + 4)
             if after is not None:
-                return max(at, after), self._unreadable(head) if after > at else None
+                return max(at, after), self._judge_error(head) if after > at else None
         operation = None if self._counted(head) else self._unreadable(head)
         return self._find_start(data, at + 1), operation
 
@@ -155,7 +167,7 @@ class Http(Conversation):
         return len(data) - next(cut, 0)
 
     def _cut_chunked(
-        self, data: bytes, at: int, start: int, versions: tuple[int, ...]
+        self, data: bytes, at: int, start: int, head: _Head
     ) -> tuple[int, Operation | None]:
         try:
             read = read_chunked(data, start)
@@ -165,7 +177,7 @@ class Http(Conversation):
         if read is None:
             return at, None
         ended = _versions(_fields(read.trailer.split(b"\r\n")))
-        return read.after, self._judge(read.body, versions + ended)
+        return read.after, self._judge_whole(head, read.body, head.versions + ended)
 
     def _unreadable(self, head: bytes) -> Operation | None:
         line = self.continuity
@@ -174,6 +186,19 @@ class Http(Conversation):
             "corrupted", sequence, f"is no answer with status 200 and one end: {head[:60]!r}"
         )
         return line.settle(sequence) if line.pending else None
+
+    def _judge_error(self, head: bytes) -> Operation | None:
+        operation = self._unreadable(head)
+        if _closes(head.partition(b"\r\n")[0], _fields(head.split(b"\r\n")[1:])):
+            self._tell_end()
+        return operation
+
+    def _judge_whole(self, head: _Head, body: bytes, versions: tuple[int, ...]) -> Operation | None:
+        encoded = b"Content-Encoding: " + head.coding
+        operation = self._unreadable(encoded) if head.coding else self._judge(body, versions)
+        if head.closes:
+            self._tell_end()
+        return operation
 
     def _judge(self, body: bytes, versions: tuple[int, ...]) -> Operation | None:
         line = self.continuity
@@ -199,10 +224,19 @@ class Http(Conversation):
 
 
 class _Head(NamedTuple):
-    """What is needed of the head of an answer; the length may be ``_CHUNKED``."""
+    """What is needed of the head of an answer; the length may be ``_CHUNKED``. ``coding`` is that
+    of the body, when it has one; ``closes``: it announces the end of the connection.
+    """
 
     length: int
     versions: tuple[int, ...]
+    coding: bytes
+    closes: bool
+
+    @property
+    def plain(self) -> bool:
+        """Whether an answer with this very head may be followed by another one, and be right."""
+        return not self.coding and not self.closes
 
 
 @lru_cache(maxsize=256)  # heads differ by their date, if at all
@@ -214,14 +248,18 @@ def _read_head(head: bytes) -> _Head | None:
 
 def _read_fields(head: bytes) -> _Head | None:
     """None when there is not one way to tell the end of the body."""
-    fields = _fields(head.split(b"\r\n")[1:])
+    status, *lines = head.split(b"\r\n")
+    fields = _fields(lines)
     told = {(name, value.lower()) for name, value in fields if name in _END_TELLERS}
     if len(told) != 1:
         return None
     ((name, value),) = told
-    if name == b"transfer-encoding":
-        return _Head(_CHUNKED, _versions(fields)) if value == b"chunked" else None
-    return _Head(int(value), _versions(fields)) if _NUMBER.fullmatch(value) else None
+    chunked = name == b"transfer-encoding"
+    if value != b"chunked" if chunked else not _NUMBER.fullmatch(value):
+        return None
+    codings = b", ".join(sorted(_words(fields, b"content-encoding") - {b"identity"}))
+    length = _CHUNKED if chunked else int(value)
+    return _Head(length, _versions(fields), codings, _closes(status, fields))
 
 
 def _end_of_error(data: bytes, head: bytes, start: int) -> int | None:
@@ -246,10 +284,26 @@ def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
     return [(name.lower(), value.strip()) for name, _, value in map(_split, lines)]
 
 
+def _words(fields: list[tuple[bytes, bytes]], name: bytes) -> set[bytes]:
+    """What the fields of this name list."""
+    told = b",".join(value for each, value in fields if each == name)
+    return {word.strip().lower() for word in told.split(b",")} - {b""}
+
+
+def _closes(status: bytes, fields: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the connection ends behind this answer: RFC 9112, 9.3."""
+    options = _words(fields, b"connection")
+    return b"close" in options or (status.startswith(_OLD) and b"keep-alive" not in options)
+
+
 def _versions(fields: list[tuple[bytes, bytes]]) -> tuple[int, ...]:
     told = [value for name, value in fields if name == b"x-version"]
     words = (word.strip() for value in told for word in value.split(b","))
     return tuple(int(word) for word in words if _NUMBER.fullmatch(word))
+
+
+def _untold() -> None:
+    """Nobody wants to know."""
 
 
 def _split(line: bytes) -> tuple[bytes, bytes, bytes]:

@@ -211,7 +211,8 @@ def _versions(report: Report) -> Element:
         (f"version {number}", f"{count:,}", _meter(count / total))
         for number, count in sorted(tally.by_version.items())
     ] or [("no version told", f"{tally.answered:,}", "")]
-    lines = [(name, f"{getattr(tally, name):,}") for name in ("connected", *CONNECTION_FAULTS)]
+    told = ("connected", "closed", *CONNECTION_FAULTS)
+    lines = [(name, f"{getattr(tally, name):,}") for name in told]
     asked = f"{report.plan.connections:,} at once"
     return el(
         "section",
