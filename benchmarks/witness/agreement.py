@@ -68,8 +68,11 @@ def server_side(stamps: Sequence[Stamp]) -> dict[str, float]:
 
 
 def exact(samples: Samples, stamps: Sequence[Stamp]) -> Exact:
-    """Two witnesses of the same operations. One at a time on a connection: rows are in order."""
-    theirs = {stamp.name: stamp for stamp in stamps}
+    """Two witnesses of the same operations. One at a time on a connection: rows are in order.
+
+    A stamp without a name is of another client, whose last request was answered after its run.
+    """
+    theirs = {stamp.name: stamp for stamp in stamps if stamp.name}
     counts: dict[int, int] = {}
     pairs: list[tuple[int, int, Stamp]] = []
     for sent, done, connection in zip(samples.sent, samples.done, samples.connection, strict=True):

@@ -92,6 +92,13 @@ def test_an_operation_that_one_alone_has_seen_is_counted(stamps, alone):
     assert exact(seen((0, 100, 200), (0, 200, 300)), stamps).alone == alone
 
 
+def test_the_last_request_of_another_client_is_nobodys_to_have_seen():
+    """h2load ends with requests open: their answers are stamped in the next run."""
+    stamps = [stamp("", 10, 105), stamp("0:0", 110, 190)]
+    both = exact(seen((0, 100, 200)), stamps)
+    assert (both.both, both.alone) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("received", "answered"),
     [(90, 150), (110, 210), (160, 150)],
