@@ -84,7 +84,10 @@ async def test_each_fault_is_named_and_has_its_exit_code(row: Row) -> None:
     limits = [LIMITS[row.fault]] if row.fault in LIMITS else []
     verdict = judge(report, [parse_threshold(limit) for limit in limits])
     dropped = {"dropped"} if row.fault in ("disconnect", "tear") else set()
-    assert {name for name in FAULTS if getattr(report.tally, name)} - dropped == {row.found} - {""}
+    found = {name for name in FAULTS if getattr(report.tally, name)}
+    named = ", ".join(sorted(found)) or f"no fault {' '.join(limits)}"
+    print(f"{row.protocol:<9}{row.fault:<12}{named:<28}exit {verdict.exit_code}")
+    assert found - dropped == {row.found} - {""}
     assert verdict.exit_code == row.exit_code, verdict.reasons
     assert report.tally.answered >= 4
 
