@@ -14,6 +14,7 @@ import asyncio
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,10 @@ from hypothesis import HealthCheck, settings
 # Where it is set, each process of ours compiles all of netswap before it begins: half its start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Under nohup hangups are ignored, by the servers of the tests too; a handler is not inherited.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # Of make test, the same examples on every run; make fuzz looks for new ones.
 settings.register_profile("test", deadline=None, derandomize=True, print_blob=True)
