@@ -9,6 +9,12 @@ An error answers the oldest open operation, corrupted.
 GET must return what the SET before it wrote. INCR must count on by one: when it doesn't, state was
 not carried; that is counted once and the count goes on from what the server says. The last word
 deletes the keys, and its answer tells whether they were still there.
+
+Every answer with something in it names its connection, so that one which is given to another
+connection is seen: values hold its number, and counts are so far apart that none is in two
+connections' reach. A count gets there with its first step, an INCRBY: one command, as any other.
+Each begins at an odd multiple of the distance, so one that took this step twice is nobody's
+count, and not another connection's. One that began anew is below them all.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ _CRLF = b"\r\n"
 _DONE = b"+OK\r\n"
 _SHAPES = (b"+", b"$", b":")  # of the answers to SET, GET and INCR, by sequence modulo 3
 _SET, _INCR = 0, 2  # of sequence modulo 3
+_APART = 1_000_000_000  # between two counts; 64 bits are enough for four thousand million of them
 _LOOK_AHEAD = 2
 _INTEGER = re.compile(rb"-?\d{1,20}")
 _LINE_LIMIT = 512
@@ -44,7 +51,8 @@ class KeyValue(Conversation):
     """One connection's SET, GET, INCR."""
 
     __slots__ = (
-        "_drift",
+        "_count_from",
+        "_first_step",
         "_keys",
         "_last",
         "_leaving",
@@ -69,7 +77,9 @@ class KeyValue(Conversation):
         self._payload = opening.payload
         self._limit = opening.payload + 64
         self._set = b""  # the bulk string that was written last
-        self._drift = 0  # what the server's count is ahead of ours
+        start = _start(opening.connection)
+        self._first_step = _command(3, b"INCRBY", count, b"%d" % (start + 1))
+        self._count_from = start  # what the server's count is ahead of ours
         self._last: int | None = None
         self._rest = b""
         self._leaving = False
@@ -84,9 +94,9 @@ class KeyValue(Conversation):
             self._set = _bulk(_value(line.connection, sequence, self._payload))
             line.issue(intended, sent, _DONE)
             return self._verbs[verb] + self._set
-        count = sequence // 3 + 1 + self._drift
+        count = sequence // 3 + 1 + self._count_from
         line.issue(intended, sent, b":%d\r\n" % count if verb == _INCR else self._set)
-        return self._verbs[verb]
+        return self._first_step if sequence == _INCR else self._verbs[verb]
 
     def receive(self, data: bytes) -> Sequence[Operation]:
         """Judge the answers that are whole; one that is to the last byte what it must be, the usual
@@ -208,11 +218,15 @@ class KeyValue(Conversation):
         if _INTEGER.fullmatch(value) is None:
             self.continuity.fault("corrupted", operation.sequence, f"INCR answers {_show(answer)}")
             return
-        ahead = int(value) - (operation.sequence // 3 + 1 + self._drift)
-        if ahead:
-            detail = f"INCR answers {int(value)}, expected {int(value) - ahead}"
+        ahead = int(value) - (operation.sequence // 3 + 1 + self._count_from)
+        detail = f"INCR answers {int(value)}, expected {int(value) - ahead}"
+        owner = _owner(int(value))
+        if owner not in (None, self.continuity.connection):
+            detail += f": it is the count of connection {owner}"
+            self.continuity.fault("corrupted", operation.sequence, detail)
+        elif ahead:
             self.continuity.fault("not_carried", operation.sequence, detail)
-            self._drift += ahead
+            self._count_from += ahead
 
     def _judge_farewell(self, answer: _Answer) -> None:
         again, self._left = self._left, True
@@ -226,6 +240,17 @@ class KeyValue(Conversation):
 
 
 _JUDGES = (KeyValue._judge_set, KeyValue._judge_get, KeyValue._judge_incr)
+
+
+def _start(connection: int) -> int:
+    """What the count of a connection begins at, before its first step."""
+    return (2 * connection + 1) * _APART
+
+
+def _owner(count: int) -> int | None:
+    """Whose it is, or None: nobody's."""
+    twice, odd = divmod(count // _APART, 2)
+    return twice if odd and count > 0 else None
 
 
 def _command(count: int, *words: bytes) -> bytes:

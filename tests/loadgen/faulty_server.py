@@ -60,7 +60,7 @@ class Echo(Verify):
 
 
 class KeyValue:
-    """Arrays of bulk strings: SET, GET, INCR, DEL."""
+    """Arrays of bulk strings: SET, GET, INCR, INCRBY, DEL."""
 
     def __init__(self) -> None:
         self.rest = b""
@@ -97,8 +97,9 @@ class KeyValue:
             return b":%d\r\n" % sum(
                 self.values.pop(name, None) is not None for name in (key, *more)
             )
-        if verb == b"INCR":
-            self.values[key] = b"%d" % (int(self.values.get(key, b"0")) + 1)
+        if verb in (b"INCR", b"INCRBY"):
+            step = int(more[0]) if more else 1
+            self.values[key] = b"%d" % (int(self.values.get(key, b"0")) + step)
             return b":%b\r\n" % self.values[key]
         value = self.values.get(key)
         return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
@@ -141,6 +142,8 @@ class Counter(KeyValue):
 
 class Server(asyncio.Protocol):
     """Answers, with one fault."""
+
+    waiting: ClassVar[list[Server]] = []
 
     def __init__(self, protocol: Callable[[], Verify | KeyValue], fault: str) -> None:
         self.inner = protocol()
@@ -252,6 +255,19 @@ class Server(asyncio.Protocol):
     def forget(self, answer: bytes) -> list[bytes]:
         if self.once():
             self.inner.forget()
+        return [answer]
+
+    def exchange(self, answer: bytes) -> list[bytes]:
+        """The next answer goes to the connection that got there before or after, and its to us."""
+        if self.answered != STRIKE + 1:
+            return [answer]
+        if not self.waiting:
+            self.waiting.append(self)
+            self.stalled = True
+            return [answer]
+        other = self.waiting.pop()
+        other.held[0], answer = answer, other.held[0]
+        other.resume()
         return [answer]
 
     def exceed(self, answer: bytes) -> list[bytes]:

@@ -49,12 +49,16 @@ def verify_answers(requests: list[bytes]) -> list[bytes]:
 
 
 def kv_answers(requests: list[bytes]) -> list[bytes]:
-    answers, value = [], b""
+    answers, value, count = [], b"", 0
     for number, frame in enumerate(requests):
         if number % 3 == 0:
             value = frame.split(b"\r\n", 6)[6][:-2]
         bulk = b"$%d\r\n%b\r\n" % (len(value), value)
-        answers.append((b"+OK\r\n", bulk, b":%d\r\n" % (number // 3 + 1))[number % 3])
+        if frame.startswith(b"*3\r\n$6\r\nINCRBY"):
+            count = int(frame.rsplit(b"\r\n", 2)[1])
+        elif number % 3 == 2:
+            count += 1
+        answers.append((b"+OK\r\n", bulk, b":%d\r\n" % count)[number % 3])
     return answers
 
 
@@ -229,7 +233,10 @@ def test_verify_counts_the_versions_that_answered() -> None:
     [
         pytest.param(4, b"$-1\r\n", "not_carried", id="a value that is gone"),
         pytest.param(5, b":1\r\n", "not_carried", id="a count that starts anew"),
-        pytest.param(5, b":4\r\n", "not_carried", id="an INCR done twice"),
+        pytest.param(5, b":7000000003\r\n", "not_carried", id="an INCR done twice"),
+        pytest.param(2, b":14000000002\r\n", "not_carried", id="the first one done twice"),
+        pytest.param(5, b":-7000000002\r\n", "not_carried", id="a count that nobody has"),
+        pytest.param(5, b":5000000002\r\n", "corrupted", id="the count of another connection"),
         pytest.param(5, b":x\r\n", "corrupted", id="no number"),
         pytest.param(3, b"-ERR no\r\n", "corrupted", id="an error"),
         pytest.param(3, b"+KO\r\n", "corrupted", id="a wrong word"),
@@ -258,6 +265,16 @@ def test_kv_counts_on_from_what_the_server_says() -> None:
     answers[5::3] = [b":1\r\n", b":2\r\n", b":3\r\n"]
     talk.receive(b"".join(answers))
     assert faults(talk.continuity.tally) == {"not_carried": 1}
+
+
+def test_kv_counts_on_from_its_own_when_it_was_told_anothers() -> None:
+    """An answer of another connection says nothing of this one's count."""
+    talk, answers = converse("kv", 12)
+    answers[5] = b":9000000002\r\n"
+    talk.receive(b"".join(answers))
+    assert faults(talk.continuity.tally) == {"corrupted": 1}
+    (example,) = talk.continuity.tally.examples
+    assert example.detail.endswith("expected 7000000002: it is the count of connection 4")
 
 
 def test_kv_takes_a_late_answer_for_a_missing_one_before_one_that_comes_twice() -> None:

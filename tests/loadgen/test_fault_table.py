@@ -48,6 +48,7 @@ TABLE = [
     Row("kv", "drop", "lost", 10),
     Row("kv", "duplicate", "duplicated", 10),
     Row("kv", "exceed", "corrupted", 10),
+    Row("kv", "exchange", "corrupted", 10),
     Row("kv", "forget", "not_carried", 10),
     Row("http", "none", "", 0),
     Row("http", "drop", "lost", 10),
