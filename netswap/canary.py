@@ -48,7 +48,7 @@ class Canary(msgspec.Struct, frozen=True, array_like=True):
         if len(workers) > 1 or not parts:
             raise UsageError(f"{text!r} is not a canary", "", _ADVICE)
         try:
-            Selector(rest)
+            Selector.of_operator(rest)
         except UsageError as error:
             raise UsageError(error.what, f"canary {text!r}", _ADVICE) from error
         return cls(text, WHOLE, workers[0] if workers else None, rest or None)

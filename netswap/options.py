@@ -72,7 +72,7 @@ class Options(
         if self.canary is not None:
             Canary.parse(self.canary)
         if self.only is not None:
-            Selector(self.only)
+            Selector.of_operator(self.only)
 
 
 _ATOMIC_ROLLING = ("--atomic and --rolling exclude each other", "leave one of them out")

@@ -14,11 +14,15 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from netswap.errors import UsageError
 
-__all__ = ["Entry", "ObjectTranslationTable", "Selector"]
+__all__ = ["ATTRIBUTES", "Entry", "ObjectTranslationTable", "Selector"]
+
+ATTRIBUTES = ("kind", "version", "id", "peer", "address", "listener", "tls")
+"""All that a live object can be chosen by: of every one the first three, of a connection the rest;
+``tls`` only if it is."""
 
 
 class Implementation(Protocol):
@@ -76,6 +80,20 @@ class Selector:
     def __init__(self, text: str) -> None:
         self.text = text
         self.conditions = [_condition(part, text) for part in text.split(",") if part.strip()]
+
+    @classmethod
+    def of_operator(cls, text: str) -> Self:
+        """A selector that somebody has typed: a name that no object has is an error.
+
+        :raises UsageError: it is no selector, or names what there is not.
+        """
+        selector = cls(text)
+        for condition in selector.conditions:
+            if condition.name not in ATTRIBUTES:
+                there_are = ", ".join(ATTRIBUTES)
+                what = f"no object has an attribute {condition.name!r}: there are {there_are}"
+                raise UsageError(what, f"selector {text!r}", "write one of these")
+        return selector
 
     def kind(self) -> str | None:
         """The kind that this selector is limited to, if it is."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from netswap.errors import UsageError
-from netswap.ott import Entry, ObjectTranslationTable, Selector
+from netswap.ott import ATTRIBUTES, Entry, ObjectTranslationTable, Selector
 
 KINDS = ("kv.connection", "kv.store", "timer.service")
 
@@ -91,6 +91,14 @@ def test_a_wrong_condition_is_refused_with_its_place(text: str) -> None:
     assert caught.value.where == f"selector {text!r}"
     assert text.rpartition(",")[2].strip() in caught.value.what
     assert "NAME=VALUE" in caught.value.advice
+
+
+def test_a_name_that_no_object_has_is_the_operators_error() -> None:
+    """Nothing found would be no answer to a misspelled name; those that there are follow."""
+    with pytest.raises(UsageError) as caught:
+        Selector.of_operator("kind=kv.connection,verison<2")
+    assert caught.value.what.startswith("no object has an attribute 'verison': there are kind, ")
+    assert Selector.of_operator(",".join(f"{name}=1" for name in ATTRIBUTES)).conditions
 
 
 def test_a_value_may_hold_operators() -> None:

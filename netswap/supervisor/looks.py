@@ -16,6 +16,7 @@ import msgspec
 
 from netswap.channel import answers
 from netswap.errors import UsageError
+from netswap.ott import Selector
 from netswap.supervisor.certificates import Certificates
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.lifecycle import WorkerState
@@ -105,8 +106,9 @@ class Looks:
     async def objects(self, selector: str) -> dict[str, Any]:
         """Live objects that ``selector`` matches, at most 10,000 a worker.
 
-        :raises UsageError: it is not a selector.
+        :raises UsageError: it is not a selector, or names an attribute that there is not.
         """
+        Selector.of_operator(selector)
         found = await self._ask("objects", lambda slot: local_selector(selector, slot))
         rows = [
             {"id": f"{slot}.{row.identity}", **_plain(row, "identity")}

@@ -138,9 +138,11 @@ async def test_inspect_shows_state_even_where_it_is_no_text(api: Api) -> None:
 
 
 async def test_a_bad_selector_is_the_callers_error(api: Api) -> None:
-    """The worker's sentence reaches the operator."""
+    """The sentence reaches the operator, with the names that there are."""
     with pytest.raises(BadRequest, match="'bad' is not a condition"):
         await api.get("objects", selector="bad")
+    with pytest.raises(BadRequest, match="no object has an attribute 'knd': .* peer,"):
+        await api.get("objects", selector="knd=kv.connection")
 
 
 async def test_workers_and_blockers(api: Api) -> None:

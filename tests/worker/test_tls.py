@@ -19,7 +19,7 @@ from netswap import Connection, State
 from netswap.events import Refusal, Stage
 from netswap.interpose import Figures, Monitor, put_in, take_out
 from netswap.mediator import present
-from netswap.ott import Selector
+from netswap.ott import ATTRIBUTES, Selector
 from netswap.worker import accepting
 from netswap.worker.gate.gate import Gate
 from tests.interpose.conftest import until
@@ -386,6 +386,7 @@ async def test_what_is_asked_of_a_session(world: Make) -> None:
     assert target.transport.get_extra_info("cipher")
     assert target.peername == client[1].get_extra_info("sockname")
     assert one.host.table.select(Selector("tls=TLSv1.3,peer=127.0.0.1")) == [entry]
+    assert set(target.attributes()) == set(ATTRIBUTES) - {"kind", "version", "id"}
     assert one.server.turned_away == {}
 
 
