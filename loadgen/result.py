@@ -51,6 +51,8 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True):
     event before it and this one, ``versions_after`` from its end to the next one's start. ``stale``
     answers were asked after the end of a push that is done, and are of a version from before it;
     null when that can't be said. ``closed`` connections the server ended in order in the window.
+    ``overlap_s`` is for how long versions from before the event answered beside those that it
+    brought, until the next one; null when it brought none.
     """
 
     kind: Literal["push", "run"]
@@ -69,6 +71,7 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True):
     versions_after: list[int] = []
     stale: int | None = None
     closed: int = 0
+    overlap_s: float | None = None
 
 
 class ExampleResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +210,7 @@ def _event(event: EventReport) -> dict[str, Any]:
         "versions_after": [*event.settled.after],
         "stale": event.settled.stale,
         "closed": event.closed,
+        "overlap_s": None if (both := event.settled.overlap) is None else both / _SECOND,
         **({"window": _window(event.around)} if event.around else {}),
     }
 

@@ -8,7 +8,7 @@ is one that the server had in this gap. A push is *settled* by the gap after it:
 - answers of versions from before it are *stale*: they were asked after its command had ended well.
 
 So a push back to an older version is judged as one forward, and numbers of versions are not
-compared. Nothing can be said, which is None,
+compared. Nothing can be said of stale answers, which is None,
 
 - of what is no push, or has failed: ``kill -HUP`` has ended before anything has happened;
 - of a push beside which something else was under way that is none or has failed;
@@ -19,13 +19,21 @@ compared. Nothing can be said, which is None,
 What this does not know: a push that is meant for a part of the objects, or for one of several
 servers behind one address, leaves old code where it is, and its answers count as stale all the
 same. Therefore stale answers are told, and are a fault for who says so: ``--fail-on 'stale>0'``.
+
+Of *any* event, a push or not, can be said for how long two versions answered *side by side*: from
+when the first answer of what it brought was there until the last question was asked that code from
+before it answered, in the time until the next event begins. Old code is what was there before; of
+two versions, those that answered after the last question which the older one did. Who comes anew
+and gets old code is in it, as who stays with it is. When a command that returns at once is done
+nobody knows; how long is too long says who asks: ``--fail-on 'overlap>3s'``. It is too short by as
+long as we stood still when the first new answer came, and never too long.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from loadgen.samples import UNVERSIONED, Samples
@@ -34,13 +42,21 @@ __all__ = ["Settled", "settle"]
 
 
 class Settled(NamedTuple):
-    """Which versions answered between the last event and this one, which after it, and how many
-    answers of it were stale.
+    """Which versions answered between the last event and this one, which after it, how many answers
+    of it were stale, and for how long both answered side by side (ns).
     """
 
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
     stale: int | None = None
+    overlap: int | None = None
+
+
+class _Seen(NamedTuple):
+    """When a version answered first, and when it was asked last (ns)."""
+
+    first: int
+    last: int
 
 
 def settle(events: Sequence[tuple[int, int, bool]], samples: Samples, held: int) -> list[Settled]:
@@ -50,12 +66,15 @@ def settle(events: Sequence[tuple[int, int, bool]], samples: Samples, held: int)
     groups = _together(events)
     spans = [(group[0][0], max(closes for _, closes, _ in group)) for group in groups]
     gaps = _gaps(spans, samples, held)
+    first, *seen = _seen([opens for opens, _ in spans], samples, held)
+    overlaps = _overlaps({*first}, seen)
     settled: list[Settled] = []
-    for group, before, after in zip(groups, gaps, gaps[1:], strict=False):
+    for group, before, after, overlap in zip(groups, gaps, gaps[1:], overlaps, strict=False):
         stale = _stale(before, after) if all(promised for _, _, promised in group) else None
-        told = Settled(tuple(sorted(before)), tuple(sorted(after)), stale)
-        # what is stale after several at once is so after the last of them
-        settled += [told._replace(stale=stale and 0)] * (len(group) - 1) + [told]
+        told = Settled(tuple(sorted(before)), tuple(sorted(after)), stale, overlap)
+        # what is so after several at once is so after the last of them
+        others = told._replace(stale=stale and 0, overlap=overlap and 0)
+        settled += [others] * (len(group) - 1) + [told]
     return settled
 
 
@@ -83,6 +102,32 @@ def _gaps(spans: Sequence[tuple[int, int]], samples: Samples, held: int) -> list
         if version != UNVERSIONED and (number == len(opens) or done <= opens[number]):
             found[number][version] += 1
     return found
+
+
+def _seen(opens: Sequence[int], samples: Samples, held: int) -> list[dict[int, _Seen]]:
+    """Of each version when it answered first, and was asked last: until the first of these opens,
+    then until the next one does. Nothing when there are not two versions.
+    """
+    found: list[dict[int, _Seen]] = [{} for _ in range(len(opens) + 1)]
+    if len({*samples.version} - {UNVERSIONED}) < 2:
+        return found
+    for version, sent, done in zip(samples.version, samples.sent, samples.done, strict=True):
+        if version != UNVERSIONED:
+            seen = found[bisect_left(opens, done)]
+            first, last = seen.get(version, (done, sent - held))
+            seen[version] = _Seen(min(first, done), max(last, sent - held))
+    return found
+
+
+def _overlaps(before: Set[int], times: Iterable[dict[int, _Seen]]) -> Iterator[int | None]:
+    """For how long what was there before each event was there beside what it brought."""
+    for seen in times:
+        brought = [seen[version].first for version in seen.keys() - before]
+        last = max((seen[version].last for version in before & seen.keys()), default=0)
+        known = bool(before and brought)
+        yield max(0, last - min(brought)) if known else None
+        settled = {version for version in seen if seen[version].last > last} if known else None
+        before = settled or {*seen} or before
 
 
 def _stale(before: Counter[int], after: Counter[int]) -> int | None:

@@ -107,8 +107,8 @@ class Threshold(msgspec.Struct, frozen=True):
         )
 
     def _why(self, report: Report) -> str:
-        if self.metric == "stale":
-            return _why_not_stale(report)
+        if self.metric in _WHY_NOT:
+            return _WHY_NOT[self.metric](report)
         if not self.metric.startswith(_OF_NULLS):
             return ""
         return (
@@ -222,13 +222,33 @@ def _why_not_stale(report: Report) -> str:
     if not report.tally.by_version:
         return ", answers name no version"
     silent = next(event for event in pushes if event.settled.stale is None)
-    before, after, _ = silent.settled
-    why = (
-        "has no answer before it, since the last event, that names a version" if not before
-        else "brought no version that was not there before" if {*after} <= {*before}
-        else "was under way beside something that is no push or has failed"
-    )  # fmt: skip
+    why = _why_not_new(silent) or "was under way beside something that is no push or has failed"
     return f", the push at {silent.start_s:.2f} s {why}"
+
+
+def _why_not_new(event: EventReport) -> str:
+    """Nothing when it brought a version."""
+    before, after = event.settled[:2]
+    if not before:
+        return "has no answer before it, since the last event, that names a version"
+    return "brought no version that was not there before" if {*after} <= {*before} else ""
+
+
+def _overlap(report: Report) -> float | None:
+    """The longest (us); None when it can't be said of one that ended well."""
+    told = [event.settled.overlap for event in report.events if not event.record.failed]
+    known = [overlap for overlap in told if overlap is not None]
+    return max(known) / 1e3 if known and len(known) == len(told) else None
+
+
+def _why_no_overlap(report: Report) -> str:
+    events = [event for event in report.events if not event.record.failed]
+    if not events:
+        return ", there was no event that ended with 0"
+    if not report.tally.by_version:
+        return ", answers name no version"
+    silent = next(event for event in events if event.settled.overlap is None)
+    return f", the event at {silent.start_s:.2f} s brought no version that was not there before"
 
 
 def _failed(events: list[EventReport]) -> int:
@@ -246,7 +266,9 @@ _TIMES: dict[str, _Metric] = {
     **{metric: _worst_event(name) for metric, name in _OF_EVENTS.items()},
     **{f"null.{name}": _worst_null(name) for name in _NAMES},
     **{metric: _excess(name) for metric, name in _EXCESSES.items()},
+    "overlap": _overlap,
 }
+_WHY_NOT = {"stale": _why_not_stale, "overlap": _why_no_overlap}
 METRICS: dict[str, _Metric] = {
     **{name: _count(name) for name in ("issued", "answered", "connected", "closed", *FAULTS)},
     **_TIMES,

@@ -125,10 +125,12 @@ def ending(event: EventReport) -> str:
 
 
 def _settled_words(event: EventReport) -> str:
-    """Of a push that is done: whether old code answers still."""
-    before, after, stale = event.settled
+    """Whether old code answers still: of a push that is done how often, of others for how long."""
+    before, after, stale, overlap = event.settled
     if stale:
         return f", {stale:,} stale answers: asked after its end, of code from before it"
+    if overlap and overlap > _SEEN_LONGER_S * _SECOND:
+        return f", {overlap / _SECOND:.2f} s with old code beside new"
     if event.record.promises and before and after and {*after} <= {*before}:
         return f", answers still of {', '.join(f'v{version}' for version in after)}"
     return ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -20,6 +23,8 @@ from loadgen.verdict import judge
 from tests.loadgen.test_versions import answered
 
 PUSH = [(31, 40, True)]
+RUN = [(21, 40, False)]
+BACK = [(11, 12, False), (71, 72, False)]
 TWO = [(21, 30, True), (71, 80, True)]
 
 
@@ -64,6 +69,80 @@ def test_answers_after_a_push(
 ) -> None:
     """Those asked after its end, of a version from before it, when it brought another one."""
     assert told(versions, events) == stale
+
+
+@pytest.mark.parametrize(
+    ("versions", "events", "overlap"),
+    [
+        pytest.param([1, 1, 1, 2, 2, 2, 2], RUN, [0], id="all at once"),
+        pytest.param([1, 1, 1, 1, 1, 2, 2], RUN, [0], id="late, and all at once"),
+        pytest.param([1, 1, 1, 2, 1, 2, 2], RUN, [5], id="one more of old code"),
+        pytest.param([1, 1, 1, 2, 2, 2, 1], RUN, [25], id="never all"),
+        pytest.param([2, 2, 2, 1, 2, 1, 1], RUN, [5], id="back to an older version"),
+        pytest.param([1, 1, 1, 1, 1, 1, 1], RUN, [None], id="the same again"),
+        pytest.param([-1, -1, -1, 2, 2, 1], RUN, [None], id="none was named before"),
+        pytest.param([-1, 1, -1, 2, -1, 1, 2], RUN, [15], id="some name none"),
+        pytest.param([1, 2, 1, 2, 3, 1, 3], RUN, [5], id="two were there"),
+        pytest.param([1, 1, 2, 1, 2, 2, 2, 2, 1, 2, 1], BACK, [5, 5], id="there and back"),
+        pytest.param([1, 1, 2, 2, 1, 1, 1, 2, 1, 2], BACK, [35, None], id="mixed, and so it stays"),
+        pytest.param([1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 2, 3], BACK, [0, 5], id="on and on"),
+        pytest.param([1, 1, 2, 2, 2, 2, 2, 1], BACK, [0, 0], id="answered as the next began"),
+        pytest.param([1, 1, 1, 2, 2, 1, 2], [(21, 40, False), (31, 36, False)], [0, 15],
+                     id="at once"),
+    ],
+)  # fmt: skip
+def test_how_long_two_versions_answer_side_by_side(
+    versions: list[int], events: list[tuple[int, int, bool]], overlap: list[int | None]
+) -> None:
+    """From the first answer of what an event brought to the last question that old code answers."""
+    assert [each.overlap for each in settle(events, answered(versions), 0)] == overlap
+    longer = [each.overlap for each in settle(events, answered(versions), 4)]
+    assert longer == [each and each - 4 for each in overlap], "half of it was sent before"
+
+
+def test_who_comes_anew_and_gets_old_code_after_a_reload_is_seen_by_who_asks() -> None:
+    """Connections of one question each: nobody ever goes back, and a command promises nothing."""
+    seen = observed([1, 1, 1, 2, 2, 1, 2, 1, 2], "run")
+    seen.samples.connection[:] = array("i", range(9))
+    report = build_report(seen)
+    assert judge(report).exit_code == 0
+    assert judge(report, [parse_threshold("overlap>1us")]).exit_code == 0
+    verdict = judge(report, [parse_threshold("overlap>0.03us")])
+    assert (verdict.exit_code, verdict.reasons) == (11, ["overlap>0.03us: it is 0.035 us"])
+    (event,) = build_result(seen, report, verdict)["events"]
+    assert event["overlap_s"] == 35e-9
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        (lambda: observed([1] * 7, "run"), "the event at 0.00 s brought no version"),
+        (lambda: observed([-1] * 7, "run"), "answers name no version"),
+        (lambda: observed(STALE, "run", 1), "there was no event that ended with 0"),
+    ],
+)
+def test_an_overlap_that_can_not_be_said_is_not_passed(
+    seen: Callable[[], Observation], why: str
+) -> None:
+    """A reload after which nothing is new has not been watched."""
+    run = seen()
+    run.tally.by_version.pop(-1, None)
+    (reason,) = judge(build_report(run), [parse_threshold("overlap>3s")]).reasons
+    assert why in reason
+
+
+def test_a_long_overlap_is_told_without_being_asked_for() -> None:
+    """Of a command that is no push, too."""
+    seen = observed([1, 1, 1, 2, 1, 2], "run")
+    for column in seen.samples[:3]:
+        column[:] = array(column.typecode, [at * 10**7 for at in column])
+    (record,) = seen.events
+    seen.events = [msgspec.structs.replace(record, start=31 * 10**7, end=40 * 10**7)]
+    report = build_report(seen)
+    assert "0.05 s with old code beside new" not in render(report, judge(report))
+    seen.samples.sent[4] += 10**7
+    report = build_report(seen)
+    assert "exit 0 after 0.09 s, 0.06 s with old code beside new" in render(report, judge(report))
 
 
 def test_a_question_that_was_begun_before_is_not_stale() -> None:
@@ -170,4 +249,4 @@ def test_no_events_and_no_samples() -> None:
     """Nothing is said of nothing."""
     assert settle([], Samples.empty(), 0) == []
     (nothing,) = settle(PUSH, Samples.empty(), 0)
-    assert nothing == ((), (), None)
+    assert nothing == ((), (), None, None)
