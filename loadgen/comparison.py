@@ -108,7 +108,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield f"  {'':<14}{'first':>12}{'second':>12}{'ratio':>9}"
     for row in comparison.rows:
         if row.first is row.second is None or (
-            row.metric in FAULTS and not (row.first or row.second)
+            row.metric in _SELDOM and not (row.first or row.second)
         ):
             continue
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
@@ -122,7 +122,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 def _words(metric: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if metric in (*_COUNTS, *FAULTS) else time_words(value)
+    return f"{value:,.0f}" if metric in (*_COUNTS, *_SELDOM) else time_words(value)
 
 
 def _row(name: str, first: float | None, second: float | None) -> Row:
@@ -211,11 +211,13 @@ def _count(name: str) -> _Metric:
 
 
 _COUNTS = ("rate", "answered", "faults")
+_SELDOM = ("closed", *FAULTS)  # told where there were some
 METRICS: dict[str, _Metric] = {
     "rate": lambda result: result.rate.achieved,
     "answered": lambda result: float(result.counts["answered"]),
     "faults": _faults,
     **{name: _count(name) for name in FAULTS},
+    "closed": lambda result: float(result.connections.get("closed", 0)),
     **{name: _percentile("latency_us", name) for name in _NAMES[:-1]},
     "p99.99": _within(0.9999),
     "max": _percentile("latency_us", "max"),

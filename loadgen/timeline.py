@@ -46,7 +46,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     ``due`` and ``latency`` belong together, an operation a row; ``done`` are the times of answers,
     ``versions`` the same apart by the version that an answer told; ``changes`` are those of
-    connections, ``faults`` the times at which something went wrong, by what it was.
+    connections, ``faults`` the times at which something went wrong, by what it was; ``closed``
+    those at which the server closed a connection in order, put in by who knows them.
     """
 
     due: array[int]
@@ -55,6 +56,7 @@ class Facts(msgspec.Struct, frozen=True):
     versions: dict[int, array[int]]
     changes: list[Change]
     faults: dict[str, array[int]]
+    closed: array[int] = msgspec.field(default_factory=lambda: array("q"))
 
 
 class Buckets(msgspec.Struct, frozen=True):
@@ -63,7 +65,8 @@ class Buckets(msgspec.Struct, frozen=True):
     ``begin_s`` is in seconds of the run. Latencies are in microseconds, None where no operation was
     due. ``by_version`` has the answers of each version that was seen, ``connections`` how many were
     answered by it last, of those that are there when the bucket ends and those that came and went
-    within it; ``kinds`` are the faults of each kind that there were.
+    within it; ``kinds`` are the faults of each kind that there were; ``closed`` how many
+    connections the server closed in order.
     """
 
     begin_s: float
@@ -77,6 +80,7 @@ class Buckets(msgspec.Struct, frozen=True):
     by_version: dict[str, list[int]]
     connections: dict[str, list[int]]
     kinds: dict[str, list[int]] = {}
+    closed: list[int] = []
 
 
 def nice_width(span: int, operations: int | None = None, most: int = _MOST) -> int:
@@ -142,6 +146,7 @@ def fill(facts: Facts, start: int, begin: int, end: int, width: int) -> Buckets:
         by_version={str(number): _counts(at, edges) for number, at in facts.versions.items()},
         connections=_holding(facts, edges),
         kinds={what: counts for what, counts in kinds.items() if any(counts)},
+        closed=_counts(facts.closed, edges),
     )
 
 
@@ -155,6 +160,7 @@ def whole_run(seen: Observation, tally: Tally) -> tuple[Facts, Buckets]:
     facts = gather(
         samples.intended, samples.done, told, tally.timed(), samples.connection, seen.left
     )
+    facts = msgspec.structs.replace(facts, closed=array("q", sorted(tally.closed_times)))
     width = nice_width(seen.plan.duration_ns, len(facts.due))
     last = max([start + seen.plan.duration_ns, *(at + 1 for at in facts.done[-1:])])
     end = start + -(-(last - start) // width) * width  # whole buckets, the grace's too

@@ -17,7 +17,7 @@ __all__ = ["CARDS", "Drawing", "Mark", "Stretch", "build_drawing", "tells_p99"]
 
 CARDS = 24  # events of a run that have a chart of their own: of more, the worst
 
-_SCHEMA = "netswap-drawing/2"
+_SCHEMA = "netswap-drawing/3"
 _SECOND = 1_000_000_000
 _WINDOW_BUCKETS, _BUCKETS_OF_ALL, _LEAST_BUCKETS = 150, 2400, 60
 _TOLD_APART = 100  # operations that a bucket needs for a p99 that is not its slowest

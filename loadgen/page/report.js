@@ -230,22 +230,26 @@
 
   const faultColour = (name) => (["dropped", "refused", "lost", "unknown"].includes(name) ? name : "other");
 
+  /* Bars, of which the highest is told. */
+  function drawBars(id, rows, colours, more) {
+    const height = Math.max(1, most(rows[0].map((_, k) => rows.reduce((sum, row) => sum + row[k], 0))));
+    const paths = uPlot.paths.bars({ size: [1, 40, 2] });
+    const series = (v) => ({ fill: colour(colours[v]), width: 0, points: { show: false }, paths });
+    drawStacked(id, rows, {
+      series: colours.length ? series : () => stroke("rule", 0),
+      more: {
+        y: { range: [0, height * 1.15] },
+        up: { splits: () => (colours.length ? [0, height] : []), values: (u, splits) => splits.map(count) },
+        ...more,
+      },
+    });
+  }
+
   function drawFaults() {
     const names = Object.keys(data.line.kinds);
     if (!names.length) note("chart-faults", "none");
-    const height = Math.max(1, most(data.line.faults));
-    const paths = uPlot.paths.bars({ size: [1, 40, 2] });
-    const series = (v) => ({ fill: colour(`fault-${faultColour(names[v])}`), width: 0, points: { show: false }, paths });
     const rows = names.length ? Object.values(data.line.kinds) : [data.line.faults];
-    drawStacked("chart-faults", rows, {
-      series: names.length ? series : () => stroke("rule", 0),
-      more: {
-        bare: false,
-        across: {},
-        y: { range: [0, height * 1.15] },
-        up: { splits: () => (names.length ? [0, height] : []), values: (u, splits) => splits.map(count) },
-      },
-    });
+    drawBars("chart-faults", rows, names.map((name) => `fault-${faultColour(name)}`), { bare: false, across: {} });
   }
 
   /* Faults around an event stand at the foot of its chart. */
@@ -304,6 +308,7 @@
     drawLatency(range);
     drawRate();
     drawStacked("chart-connections", Object.values(data.line.connections));
+    drawBars("chart-closed", [data.line.closed], ["closed"]);
     drawFaults();
     for (const mark of shown) drawWindow(mark, range);
     drawPercentiles();

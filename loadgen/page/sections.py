@@ -133,6 +133,7 @@ def _line(report: Report, drawing: Drawing) -> Element:
         _key(*(versions or [("v0", "all")])),
         _chart("rate", f"Answers a second by time: {report.rate.achieved:,.0f} on the average"),
         *_connections(drawing, versions),
+        *_closed(drawing),
         *_wrong(report, drawing),
         class_="card",
     )
@@ -144,6 +145,14 @@ def _latency(drawing: Drawing) -> Iterator[Element]:
     yield el("h3", "Latency")
     yield _key(("p50", "p50"), *([("p99", "p99")] if drawing.p99 else ()), ("max", "slowest"))
     yield _chart("latency", f"Latency by time: {within}")
+
+
+def _closed(drawing: Drawing) -> Iterator[Element]:
+    """Only where the server announced ends of connections."""
+    if number := sum(drawing.line.closed):
+        yield el("h3", "Connections closed in order")
+        yield _key(("closed", "announced by the server"))
+        yield _chart("closed", f"Connections closed in order by time: {number:,}")
 
 
 def _wrong(report: Report, drawing: Drawing) -> Iterator[Element]:

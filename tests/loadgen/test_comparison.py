@@ -23,7 +23,7 @@ def result(slow: dict[int, int] | None = None, exit_code: int = 0, **changes: An
     """A run of three seconds with a push."""
     seen = steady_run(3, pushed_at(1000, exit_code), slow=slow)
     for name, value in changes.items():
-        setattr(seen.tally if name == "lost" else seen, name, value)
+        setattr(seen.tally if hasattr(seen.tally, name) else seen, name, value)
     report = build_report(seen)
     return msgspec.convert(build_result(seen, report, judge(report)), Result)
 
@@ -48,6 +48,18 @@ def test_faults_are_compared_by_kind() -> None:
     assert (rows["lost"].ratio, rows["dropped"].first, rows["dropped"].ratio) == (3.0, 0.0, None)
     shown = [line.split()[0] for line in render_comparison(comparison).splitlines()]
     assert ("lost" in shown, "dropped" in shown) == (True, False)
+
+
+def test_closes_in_order_are_compared_and_are_no_fault() -> None:
+    """A ratio of their own, that can be limited; not told where neither run had one."""
+    comparison = compare(result(closed=2), result(closed=6), [parse_limit("closed>2")])
+    row = next(row for row in comparison.rows if row.metric == "closed")
+    assert (row.first, row.second, row.ratio) == (2.0, 6.0, 3.0)
+    assert comparison.verdict.reasons == ["closed>2: it is 3"]
+    lines = [line.split() for line in render_comparison(comparison).splitlines()]
+    assert ["closed", "2", "6", "3.00"] in lines
+    assert ["faults", "0", "0", "-"] in lines
+    assert "closed" not in render_comparison(compare(result(), result()))
 
 
 ANOTHER = msgspec.structs.replace(result(), payload=64)

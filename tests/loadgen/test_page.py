@@ -72,6 +72,17 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert "unsafe-inline" not in policy.split("style-src")[0]
 
 
+def test_closes_in_order_have_a_chart_where_there_are_some() -> None:
+    """Who closes nothing has nothing to show."""
+    seen = steady_run(1, pushed_at(300))
+    charts = [attributes.get("id") for _, attributes in Reader(page(seen)).elements]
+    assert "chart-closed" not in charts
+    seen.tally.now = 400_000_000
+    seen.tally.close()
+    label = {a.get("id"): a.get("aria-label") for _, a in Reader(page(seen)).elements}
+    assert label["chart-closed"] == "Connections closed in order by time: 1"
+
+
 def test_what_a_command_said_can_not_become_part_of_the_page() -> None:
     """A server's or a command's words are text, in the body and in the embedded data."""
     shown = Reader(page(steady_run(1, pushed_at(300, said=NASTY))))

@@ -12,7 +12,7 @@ from loadgen.page import render_page
 from loadgen.report import build_report
 from loadgen.verdict import judge
 from tests.loadgen.chromium import Tab, browsing
-from tests.loadgen.seen import pushed_at, steady_run
+from tests.loadgen.seen import MS, pushed_at, steady_run
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
@@ -53,8 +53,12 @@ drawn.marked.filter((mark) => mark.chart === "chart-latency").map((mark) => {
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of six seconds with two pushes, of which one failed, and a slow operation."""
+    """A run of six seconds with two pushes, of which one failed, a slow operation, and connections
+    that were closed in order.
+    """
     seen = steady_run(6, pushed_at(2000), pushed_at(4000, 20), slow={2100: 77})
+    for seen.tally.now in (2050 * MS, 2051 * MS, 2300 * MS):
+        seen.tally.close()
     report = build_report(seen)
     written = tmp_path_factory.mktemp("page") / "report.html"
     written.write_text(render_page(seen, report, judge(report)), encoding="utf-8")
@@ -71,10 +75,26 @@ def tab(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
 
 
 def test_every_chart_is_drawn(tab: Tab) -> None:
-    """Latency, rate, faults, a window for each event, percentiles: lines in several colours."""
+    """Latency, rate, closes, faults, a window for each event, percentiles: in several colours."""
     canvases = tab.evaluate(COPY + PIXELS)
-    assert len(canvases) == tab.evaluate("document.querySelectorAll('.chart').length") == 7
+    assert len(canvases) == tab.evaluate("document.querySelectorAll('.chart').length") == 8
     assert all(canvas["inked"] > 500 and canvas["colours"] > 2 for canvas in canvases), canvases
+
+
+def test_closes_in_order_are_bars(tab: Tab) -> None:
+    """As high as there are, where they were, in the colour that the legend has."""
+    bars = "drawn.charts.get(document.getElementById('chart-closed'))"
+    counts = tab.evaluate(f"{bars}.data[1].flatMap((n, k) => n ? [[{bars}.data[0][k], n]] : [])")
+    assert [(at // 0.1, n) for at, n in counts] == [(20, 2), (23, 1)]
+    shown = tab.evaluate(f"""{COPY} (() => {{
+      const swatch = document.querySelector(".swatch.closed");
+      const wanted = getComputedStyle(swatch).backgroundColor.match(/[0-9]+/g).map(Number);
+      const {{ ctx }} = {bars};
+      const at = ["x", "y"].map((axis, k) => {bars}.valToPos([{counts[0][0]}, 1][k], axis, true));
+      const seen = copy(ctx.canvas).getImageData(Math.round(at[0]), Math.round(at[1]), 1, 1).data;
+      return [wanted.slice(0, 3), [...seen].slice(0, 3)];
+    }})()""")
+    assert shown[0] == shown[1]
 
 
 def test_every_event_is_marked(tab: Tab) -> None:

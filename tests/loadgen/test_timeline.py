@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from array import array
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from loadgen.timeline import curve, fill, gather, nice_width
 
@@ -62,6 +64,13 @@ def test_faults_have_their_time() -> None:
     line = fill(gather([], [], faults=faults), 0, 0, 300 * MS, 100 * MS)
     assert line.faults == [1, 2, 0]
     assert line.kinds == {"dropped": [0, 1, 0], "lost": [1, 1, 0]}
+
+
+def test_closes_in_order_have_their_time() -> None:
+    """They are no fault, and nobody's version."""
+    closed = array("q", [5, 150 * MS, 160 * MS, 900 * MS])
+    line = fill(replace(gather([], []), closed=closed), 0, 0, 300 * MS, 100 * MS)
+    assert (line.closed, line.faults) == ([1, 2, 0], [0, 0, 0])
 
 
 def test_who_has_left_is_no_connection_of_any_version() -> None:
