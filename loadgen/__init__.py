@@ -9,6 +9,7 @@ In reading order:
 - ``alarm``       wakes an open loop on time, finer than the event loop's own timers
 - ``pace``        when each operation of an open loop is due (no I/O)
 - ``line``        sockets: one connection, and the ways in which it can send
+- ``secure``      TLS of which one half can be closed
 - ``hints``      why a connection failed, and what to write instead
 - ``scenarios``   the table: which way, and when
 - ``rounds``      the open loop; ``visits`` are connections that come and go

@@ -2,10 +2,11 @@
 
 A line is open after its connect. At the end of the run it *leaves*: when all is answered it says
 its last words, closes its half, and hears the server out, so that an answer too many is still seen;
-over TLS, which has no halves, it hears on until what it expects has come, at most the grace. When
-answers are owed it is cut. A close that the line did not ask for is a drop, unless the server has
-announced it behind an answer: then the line is *ended*, in order. It says nothing more, closes its
-half, and is followed by another line, which asks again what was sent behind that answer.
+over TLS, where many a server ends both halves at once, it closes its own when what it expects has
+come, and is cut after the grace. When answers are owed it is cut at once. A close that the line
+did not ask for is a drop, unless the server has announced it behind an answer: then the line is
+*ended*, in order. It says nothing more, closes its half, and is followed by another line, which
+asks again what was sent behind that answer.
 
 Closed loop: a line keeps ``depth`` operations open (``fill``). Open loop: it is told what is due
 (``send``), and sends it whatever the server does. Nothing here waits for the server's flow control:
@@ -26,13 +27,14 @@ from loadgen.dialects import Conversation
 from loadgen.hints import why_dropped
 from loadgen.plan import Plan
 from loadgen.samples import Rows, pack_row
+from loadgen.secure import close_half
 
 __all__ = ["Halves", "Later", "Line", "Passing", "Unread", "now_ns"]
 
 now_ns = time.monotonic_ns
 
 _SMALL_BUFFER = 32_768  # bytes that the kernel may keep for a line that does not read
-_HEARD_ON = 100_000_000  # ns at least, after the last words over TLS
+_HEARD_ON = 100_000_000  # ns at least, after the last words over TLS, before our own end
 _LOOK_NS = 50_000_000
 _EARLY = 1_000_000  # ns: servers' timers count in milliseconds
 
@@ -84,6 +86,7 @@ class Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._leaving = False
         self._counted = False
+        self._half_closed = False
         self._cut = False
         self.ended = False
         """Whether the server has announced its end, and another line follows."""
@@ -189,19 +192,23 @@ class Line(asyncio.Protocol):
             self._hear_on(0)
 
     def _hear_on(self, looks: int) -> None:
-        """TLS: nothing is heard after one's own end, so that waits for what is still to come.
+        """TLS: many a server stops at our own end, so that waits for what is still to come.
 
         The time is counted in looks: the loop reads between two of them, however late it is.
         """
-        if self._transport is None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
             return
-        passed = looks * _LOOK_NS
-        self._cut = passed >= self._crowd.plan.grace_ns
-        if self._cut or (passed >= _HEARD_ON and not self._conversation.expects()):
-            self._transport.close()
-        else:
-            seconds = _LOOK_NS / 1_000_000_000
-            asyncio.get_running_loop().call_later(seconds, self._hear_on, looks + 1)
+        passed, expects = looks * _LOOK_NS, self._conversation.expects()
+        if passed >= self._crowd.plan.grace_ns:
+            self._cut = expects
+            transport.close()
+            return
+        if passed >= _HEARD_ON and not expects and not self._half_closed:
+            self._half_closed = True
+            close_half(transport)
+        seconds = _LOOK_NS / 1_000_000_000
+        asyncio.get_running_loop().call_later(seconds, self._hear_on, looks + 1)
 
     def end(self) -> None:
         """The last call: nothing is heard any more, so what is owed is lost."""

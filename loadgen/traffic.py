@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from array import array
 from collections.abc import Awaitable, Iterator, Sequence
@@ -22,6 +21,7 @@ from loadgen.returning import Returning
 from loadgen.rounds import Rounds, Sender
 from loadgen.samples import Rows, Samples
 from loadgen.scenarios import SCENARIOS
+from loadgen.secure import client_context
 from loadgen.visits import Visits
 
 __all__ = ["Traffic"]
@@ -57,7 +57,7 @@ class Traffic:
         self._index = index
         self._scenario = SCENARIOS[plan.way]
         self._converse = dialect(plan.protocol)
-        self._secure = ssl.create_default_context(cafile=plan.ca or None) if plan.tls else None
+        self._secure = client_context(plan.ca) if plan.tls else None
         self._later = count(plan.connections + index, plan.processes)
         self._lines: dict[Line, None] = {}
         self._dialling = 0

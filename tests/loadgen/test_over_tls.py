@@ -65,10 +65,12 @@ class Room(asyncio.Protocol):
 
 
 async def over_tls(
-    authority: Authority, make: Callable[[], asyncio.Protocol], *, secure: bool = True, **asked: Any
-) -> Observation:
-    """What is seen of this server; ``secure``: whether it speaks TLS."""
+    authority: Authority, make: Callable[[], asyncio.Protocol], *, secure: bool = True,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, **asked: Any
+) -> Observation:  # fmt: skip
+    """What is seen of this server; ``secure``: whether it speaks TLS, of this ``version``."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = context.maximum_version = version
     context.load_cert_chain(*authority.issue())
     server = await asyncio.get_running_loop().create_server(
         make, "127.0.0.1", 0, ssl=context if secure else None
@@ -132,6 +134,19 @@ async def test_an_answer_too_many_is_heard_over_tls(authority: Authority) -> Non
     seen = await over_tls(authority, make, protocol="echo", rate=100.0, ms=50, connections=1)
     assert seen.tally.issued == 5
     assert faults(seen.tally) == {"duplicated": 1}
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@on_uvloop
+async def test_what_is_said_after_our_own_end_is_heard_over_tls(
+    authority: Authority, version: ssl.TLSVersion
+) -> None:
+    """A server that has heard our end says half an answer more, and then ends its half."""
+    make = partial(Server, PROTOCOLS["verify"], "exceed")
+    seen = await over_tls(authority, make, version=version, rate=400.0)
+    assert faults(seen.tally) == {"corrupted": 2}
+    (example, _) = seen.tally.examples
+    assert "bytes at the end make no whole answer" in example.detail
 
 
 @pytest.mark.parametrize(("tls", "hint"), [(False, "ask with --tls"), (True, "Without --tls")])
