@@ -274,7 +274,7 @@ def _remarks(row: dict[str, Any]) -> Iterator[str]:
     worker = f"worker {row['worker']}:"
     yield from (f"{worker} {row[name]} {said}" for name, said in _TOLD.items() if row[name])
     for field, count in row["altered"].items():
-        yield f"{worker} {field} does not come back as it was in {_objects(count)}"
+        yield f"{worker} going back would not restore {field} of {_objects(count)}"
     if row["output"]:
         yield f"{worker} it prints: {row['output']}"
 

@@ -193,7 +193,18 @@ def _automatic_reason(old: type[State], new: type[State]) -> str:
         ("renames", set(_renames(old, new)) & shape_of(old).keys()),
     )
     said = [f"{verb} {', '.join(sorted(names))}" for verb, names in changes if names]
-    return "; ".join(said) or "the fields agree"
+    return "; ".join(said + _perhaps_renamed(before, after)) or "the fields agree"
+
+
+def _perhaps_renamed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """A field that is gone and one of its type that is new may be one: then its values would go."""
+    gone, new = before.keys() - after.keys(), after.keys() - before.keys()
+    return [
+        f'if {name} is {other} now, renamed={{"{name}": "{other}"}} would keep what is in it'
+        for name in sorted(gone)
+        for other in sorted(new)
+        if before[name] == after[other]
+    ][:1]
 
 
 class _Builder:

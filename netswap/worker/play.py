@@ -36,7 +36,7 @@ def try_all(
     """In the child: convert all of them, build what follows them, and look at what that left."""
     now = host.clock.monotonic_ns
     until = now() + int(ask.timeout * REHEARSED_S * 1e9)
-    trial = Trial(changes, thread_time_ns, ask.allow_lossy, build=True)
+    trial = Trial(changes, thread_time_ns, ask.allow_lossy, build=True, probation=ask.probation)
     trials = Trials(trial, changes, host.slot)
     beginnings = Beginnings(trials, host)
     rows = list(entries)
@@ -97,7 +97,8 @@ def try_sample(
     """
     chosen = _sample([entry for entry in entries if entry.target is not None])
     now = host.clock.monotonic_ns
-    trials = Trials(Trial(changes, thread_time_ns, ask.allow_lossy), changes, host.slot)
+    trial = Trial(changes, thread_time_ns, ask.allow_lossy, probation=ask.probation)
+    trials = Trials(trial, changes, host.slot)
     try:
         with Deadline(limit):
             trials.run(chosen, now, now() + int(limit * 1e9))

@@ -91,7 +91,8 @@ class Trial:
     child gives way to the workers that serve.
 
     With ``allow_lossy`` a state need not come back as it was; with ``build`` the new object is
-    built too and given up again, which only a child may do.
+    built too and given up again, which only a child may do. On ``probation`` nobody could be asked
+    before the way back: what is in a field that the new version drops has to come back, too.
     """
 
     def __init__(
@@ -100,7 +101,9 @@ class Trial:
         now: Callable[[], int],
         allow_lossy: bool = False,
         build: bool = False,
+        probation: bool = False,
     ) -> None:
+        self._probation = probation
         self._changes = {change.kind: change for change in changes}
         self._now = now
         self._allow_lossy = allow_lossy
@@ -125,13 +128,16 @@ class Trial:
         back = self._plan(new_class.state_type, type(state))
         returned = back.convert(new if large else decode(encode(new), new_class.state_type))
         if large:
+            if self._probation and (dropped := forward.given_up - forward.derived):
+                self._altered(state, returned, forward, back, sorted(dropped))
             return Passed(took, large=True)
         after = encode(state)
         if after != before:
             raise _accused(TypeError(_changed(forward, entry.kind)), forward)
         if encode(returned) == after:
             return Passed(took)
-        return Passed(took, altered=self._altered(state, returned, forward, back))
+        names = state.__struct_fields__
+        return Passed(took, altered=self._altered(state, returned, forward, back, names))
 
     def _taken(self, forward: Transfer, old: Any, new_class: Any) -> tuple[State, int]:
         """The new state, and the nanoseconds of a processor that the way there took."""
@@ -159,24 +165,26 @@ class Trial:
                 raise accuse(AttributeError(text), new_class)
 
     def _altered(
-        self, state: State, returned: State, forward: Transfer, back: Transfer
+        self,
+        state: State,
+        returned: State,
+        forward: Transfer,
+        back: Transfer,
+        fields: Iterable[str],
     ) -> tuple[str, ...]:
-        """The fields that come back another; raises Altered for one that should not.
+        """Those of the fields that come back another; raises Altered for one that should not.
 
         On the way to an older version that is only said: it can't keep what it does not know, and
         a rollback is wanted most when there is no time to argue.
         """
-        names = [name for name in state.__struct_fields__ if _differs(name, state, returned)]
-        unexpected = [name for name in names if name not in forward.given_up]
+        names = [name for name in fields if _differs(name, state, returned)]
+        may_go = forward.derived if self._probation else forward.given_up
+        unexpected = [name for name in names if name not in may_go]
         excused = back.lossy or self._allow_lossy or forward.target < forward.source
         if unexpected and not excused:
             name = unexpected[0]
-            was, is_now = _shown(state, name), _shown(returned, name)
-            text = (
-                f"{name} was {was} and comes back as {is_now} from version {forward.target}; a "
-                f'step from version {forward.source} that gives it up says lossy=["{name}"], or '
-                f'derived=["{name}"] if it can be made again'
-            )
+            text = f"{name} was {_shown(state, name)} and comes back as {_shown(returned, name)} "
+            text += f"from version {forward.target}{_to_keep(name, forward)}"
             raise _accused(Altered(text), back if back.last else forward)
         return tuple(name for name in names if name not in forward.derived)
 
@@ -188,6 +196,20 @@ def _changed(way: Transfer, kind: str) -> str:
     return (
         f"the steps of {kind} from version {way.source} to {way.target} changed the old state; "
         "a step returns a new dict and leaves what it was given"
+    )
+
+
+def _to_keep(name: str, way: Transfer) -> str:
+    """What is to be written that a field comes back, or need not."""
+    if name in way.given_up:  # by itself: it is not there in the new version
+        return (
+            f", which drops it, and a watch or a canary may go back: write "
+            f'renamed={{"{name}": "..."}} if it has another name now, a step with '
+            f'derived=["{name}"] if it can be made again, or add --allow-lossy'
+        )
+    return (
+        f'; a step from version {way.source} that gives it up says lossy=["{name}"], or '
+        f'derived=["{name}"] if it can be made again'
     )
 
 

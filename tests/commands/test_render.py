@@ -260,7 +260,7 @@ def test_what_a_rehearsal_could_not_try_is_said() -> None:
     assert list(render.rehearsal([row]))[2:] == [
         "  worker 0: 2 objects were too large to compare",
         "  worker 0: 5 objects had no time left to be tried: give it a longer --timeout",
-        "  worker 0: k last does not come back as it was in 3 objects",
+        "  worker 0: going back would not restore k last of 3 objects",
         "  worker 0: it prints: hello",
     ]
     (first, *_) = render.rehearsal([TRIED | {"sample": True}])

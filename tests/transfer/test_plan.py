@@ -123,6 +123,20 @@ def test_adding_dropping_and_renaming_need_no_code() -> None:
     assert back.convert(V2("a", "b", [1], 7)) == V1("a", "b", [1])
 
 
+def test_a_field_that_may_have_another_name_now_is_told() -> None:
+    """Without renamed= what is in it would be dropped, which nobody meant."""
+
+    class Ledger(State, kind="k", version=1):
+        lines: dict[str, int] = {}
+        seen: bool = False
+
+    class Renamed(State, kind="k", version=2):
+        sums: dict[str, int] = {}
+
+    hint = 'if lines is sums now, renamed={"lines": "sums"} would keep what is in it'
+    assert plan_transfer(Ledger, Renamed, ()).reason == f"adds sums; drops lines, seen; {hint}"
+
+
 def test_a_version_more_without_a_change_is_automatic() -> None:
     """The reason says that there is nothing to do."""
 

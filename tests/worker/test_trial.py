@@ -257,6 +257,39 @@ def test_an_automatic_step_drops_a_field_and_says_so(entry: Entry) -> None:
     assert passed == Passed(2, altered=("debts",))
 
 
+class Forgets(State, kind=KIND, version=2):
+    """Without the debts, which nobody meant: they have another name."""
+
+    owed: dict[str, int] = {}
+    log: Any = reference(list)
+
+
+class ForgetsDesk(Service[Forgets]):
+    """Drops what is in a field."""
+
+
+FORGETS = Change(KIND, ForgetsDesk, Desk1, ())
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_on_probation_what_is_in_a_dropped_field_has_to_come_back(
+    entry: Entry, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch goes back unasked: the debts would be gone, however many they are."""
+    monkeypatch.setattr("netswap.worker.trial.LARGE", 0 if large else 1000)
+    with pytest.raises(Altered, match="version 2, which drops it, and a watch") as told:
+        Trial([FORGETS], clock(0, 2), probation=True).run(entry)
+    assert 'renamed={"debts": "..."}' in str(told.value)
+    for allowed in ({}, {"allow_lossy": True, "probation": True}):
+        assert Trial([FORGETS], clock(0, 2), **allowed).run(entry).large is large
+
+
+def test_on_probation_a_dropped_field_with_its_default_is_no_loss(entry: Entry) -> None:
+    """The way back makes it as it was."""
+    entry.target.state.debts.clear()
+    assert Trial([FORGETS], clock(0, 2), probation=True).run(entry) == Passed(2)
+
+
 class Bounded(State, kind=KIND, version=2):
     """Pairs, of which there are few."""
 
