@@ -23,8 +23,10 @@ In reading order:
 - ``versions``    whether a connection went back to older code; ``counter`` the shared one (no I/O)
 - ``staleness`` whether old code still answers after a push is done (no I/O)
 - ``fanout``      what the members of a room must have heard of each other (no I/O)
-- ``report``      what is derived afterwards from the raw facts; ``spread`` are its percentiles
-- ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``
+- ``report``      what is derived afterwards from the raw facts; ``spread`` are its percentiles, and
+  ``doubt`` is what our own pauses make of them (no I/O)
+- ``verdict``     the table of exit codes; ``thresholds`` are those of ``--fail-on``, on ``metrics``
+  of the report, and of ``views`` of it without what is ours
 - ``summary``     the report for a person, in the words of ``wording``; ``cli`` the command
 - ``progress``    what is told while the run goes on; ``live`` shows it, ``sparkline`` draws it
 - ``timeline``    the run by time, in buckets that lose no spike (no I/O)

@@ -79,7 +79,8 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     ``paused_ns`` is the longest time in which the process did nothing although it had to;
     ``members`` are those of rooms; ``left`` are int64 in pairs: who is gone, and when; ``late`` are
     int64: how late we were ourselves (ns), where that is not sent minus intended. ``waited_ns`` is
-    for how long there was no processor, in the same window as ``busy_ns``.
+    for how long there was no processor, in the same window as ``busy_ns``. ``pauses`` are int64 in
+    pairs: from when to when the process may have done nothing.
     """
 
     tally: Tally
@@ -92,6 +93,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     left: bytes = b""
     late: bytes = b""
     waited_ns: int = 0
+    pauses: bytes = b""
 
 
 Message = Assignment | Start | Stop | Ready | Progress | Outcome

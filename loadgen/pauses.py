@@ -2,20 +2,24 @@
 
 A closed loop asks nothing while it is not running, so it can't be late; and an answer that waited
 for us looks like one that was slow. So a timer rings all the time, and how late it is at most tells
-how long nothing was sent and nothing heard. And Linux counts for how long a process could have run
+how long nothing was sent and nothing heard; from when to when is kept, to tell what of a latency is
+ours. And Linux counts for how long a process could have run
 and had no processor: many short waits make every operation slow, and no single one of them shows.
 """
 
 from __future__ import annotations
 
 import asyncio
+from array import array
 from pathlib import Path
 
 from loadgen.line import now_ns
 
 __all__ = ["Pauses", "waited_ns"]
 
-_PERIOD_NS = 20_000_000
+_PERIOD_NS = 5_000_000
+_TOLD_NS = 5_000_000  # below that a ring is as late as timers are
+_KEPT = 200_000  # pauses; each is two numbers
 _SECOND = 1_000_000_000
 _SCHEDULED = Path("/proc/self/schedstat")  # of the thread that runs the loop; ns: ran, waited
 
@@ -29,9 +33,12 @@ def waited_ns() -> int:
 
 
 class Pauses:
-    """Looks from when it is made until it is stopped."""
+    """Looks from when it is made until it is stopped. ``found`` are pairs (ns): from the ring
+    before a late one, since we may have stood still from then on, until the late one.
+    """
 
     def __init__(self) -> None:
+        self.found = array("q")
         self._longest = 0
         self._set()
 
@@ -50,5 +57,9 @@ class Pauses:
         self._set()
 
     def _take(self) -> int:
-        self._longest = max(self._longest, now_ns() - self._due)
+        now = now_ns()
+        late = now - self._due
+        self._longest = max(self._longest, late)
+        if late >= _TOLD_NS and len(self.found) < 2 * _KEPT:
+            self.found.extend((self._due - _PERIOD_NS, now))
         return self._longest

@@ -7,7 +7,7 @@ when it was to be sent. All are told in microseconds. ``windows`` says what stan
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from loadgen.conductor import Observation
 from loadgen.continuity import CONNECTION_FAULTS, Tally
 from loadgen.counter import miscounted
+from loadgen.doubt import Doubt, OwnPauses
 from loadgen.effects import last_traces
 from loadgen.events import EventRecord
 from loadgen.fanout import unheard
@@ -72,7 +73,8 @@ class Report(msgspec.Struct, frozen=True):
     """A run, told. ``due`` is what an open loop had to send; ``cpu_s`` seconds by process;
     ``paused_s`` the longest that one of them stood still; ``elsewhere`` the faults in no event's
     window, when there are events; ``asked_s`` the time before which the run was ended, else 0;
-    ``waited_s`` for how long each process had no processor.
+    ``waited_s`` for how long each process had no processor. The doubts are what our own pauses make
+    of the latency and the service time; ``stills_s`` is how long each of these may have been.
     """
 
     plan: Plan
@@ -90,6 +92,9 @@ class Report(msgspec.Struct, frozen=True):
     elsewhere: dict[str, int] = {}
     asked_s: float = 0.0
     waited_s: list[float] = []
+    doubt: Doubt | None = None
+    service_doubt: Doubt | None = None
+    stills_s: list[float] = []
 
     @property
     def unsent(self) -> int:
@@ -111,26 +116,32 @@ class Report(msgspec.Struct, frozen=True):
         return max(measured, key=lambda null: _badness(null.latency), default=None)
 
     @property
+    def seconds(self) -> float:
+        """The duration."""
+        return self.plan.duration_ns / _SECOND
+
+    @property
     def cpu_share(self) -> float:
         """The processor time of the busiest process, as a share of the duration."""
-        return max(self.cpu_s, default=0.0) / (self.plan.duration_ns / _SECOND)
+        return max(self.cpu_s, default=0.0) / self.seconds
 
     @property
     def waited_share(self) -> float:
         """For how long one of them had no processor at most, as a share of the duration."""
-        return max(self.waited_s, default=0.0) / (self.plan.duration_ns / _SECOND)
+        return max(self.waited_s, default=0.0) / self.seconds
 
     @property
     def wanted_share(self) -> float:
         """For how long one of them had or wanted a processor at most."""
         wanted = map(operator.add, self.cpu_s, self.waited_s)
-        return max(wanted, default=0.0) / (self.plan.duration_ns / _SECOND)
+        return max(wanted, default=0.0) / self.seconds
 
 
 def build_report(seen: Observation) -> Report:
     """Derive all figures of a run."""
     samples, records = seen.samples, sorted(seen.events, key=lambda record: record.start)
-    tally = _tally(seen, records)
+    tally, own = _tally(seen, records), _own_pauses(seen)
+    rows, whole = range(len(samples.done)), [_whole(seen)]
     return Report(
         plan=seen.plan,
         tally=tally,
@@ -144,8 +155,28 @@ def build_report(seen: Observation) -> Report:
         trouble=seen.trouble,
         paused_s=round(seen.paused_ns / _SECOND, 3),
         asked_s=seen.asked_ns / _SECOND,
-        **_around(seen, records, tally),
+        doubt=own.latency(rows, whole),
+        service_doubt=own.service(rows, whole),
+        stills_s=[(closes - opens) / _SECOND for opens, closes in _pairs(seen.pauses)],
+        **_around(seen, records, tally, own),
     )
+
+
+def _whole(seen: Observation) -> Span:
+    start = seen.start or 0
+    return Span(start, start + seen.plan.duration_ns)
+
+
+def _own_pauses(seen: Observation) -> OwnPauses:
+    plan, line = seen.plan, SCENARIOS[seen.plan.way].line
+    return OwnPauses(
+        seen.samples, _pairs(seen.pauses), processes=plan.processes,
+        asks_on=plan.rate is not None, ahead=plan.hold_ns if line.ahead else 0,
+    )  # fmt: skip
+
+
+def _pairs(times: Sequence[int]) -> Iterator[tuple[int, int]]:
+    return zip(times[::2], times[1::2], strict=True)
 
 
 def _rate(seen: Observation) -> Rate:
@@ -156,7 +187,9 @@ def _rate(seen: Observation) -> Rate:
     return Rate(seen.plan.rate, round(seen.tally.issued / seconds, 1), round(in_time / seconds, 1))
 
 
-def _around(seen: Observation, records: list[EventRecord], tally: Tally) -> dict[str, Any]:
+def _around(
+    seen: Observation, records: list[EventRecord], tally: Tally, own: OwnPauses
+) -> dict[str, Any]:
     """Events with their windows, the null windows, and what is in neither."""
     if not records:
         return {"events": []}
@@ -166,7 +199,7 @@ def _around(seen: Observation, records: list[EventRecord], tally: Tally) -> dict
     gone = [at for at, what in faults if what in CONNECTION_FAULTS]
     traces = last_traces(deeds, seen.samples, gone + _caused(tally.closed_times, deeds[0].opens))
     spans = event_spans(deeds, traces, seen.plan.settle_ns)
-    windows = sort_out(seen.samples, spans, Span(start, start + seen.plan.duration_ns), faults)
+    windows = sort_out(seen.samples, spans, _whole(seen), faults, own)
     each = zip(records, windows.events, traces, _settled(seen, records), strict=True)
     return {
         "events": [

@@ -35,8 +35,9 @@ _LATE_END = 50_000_000  # ns in which what was due before the end may still be s
 class Traffic:
     """All lines of one process. ``due`` is what an open loop had to send; ``busy_ns`` is the
     processor time of the window in which was sent; ``waited_ns`` for how long we had no processor
-    in it; ``paused_ns`` the longest that we stood still; ``left`` has who is gone, and when (ns),
-    in pairs; ``late`` how late we were ourselves (ns) where the server makes operations late, too.
+    in it; ``paused_ns`` the longest that we stood still, ``pauses`` when, in pairs (ns); ``left``
+    has who is gone, and when (ns), in pairs; ``late`` how late we were ourselves (ns) where the
+    server makes operations late, too.
     """
 
     def __init__(self, plan: Plan, index: int, nonce: str) -> None:
@@ -53,6 +54,7 @@ class Traffic:
         self.busy_ns = 0
         self.waited_ns = 0
         self.paused_ns = 0
+        self.pauses = array("q")
         self._nonce = nonce
         self._index = index
         self._scenario = SCENARIOS[plan.way]
@@ -94,7 +96,7 @@ class Traffic:
         self.busy_ns = time.process_time_ns() - busy
         self.waited_ns = waited_ns() - waited
         await self._hear_out()
-        self.paused_ns = pauses.stop()
+        self.paused_ns, self.pauses = pauses.stop(), pauses.found
         await self._leave()
 
     async def _hear_out(self) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from loadgen.continuity import FAULTS
 from loadgen.report import Report
-from loadgen.thresholds import Threshold
+from loadgen.thresholds import Finding, Threshold
 
 __all__ = ["PASS", "RULES", "USAGE", "Case", "Rule", "Verdict", "judge"]
 
@@ -19,7 +19,7 @@ _LATE_US = 50_000.0
 _OWN_US = 100_000.0  # late like that, and most of the latency is ours: it begins at the due time
 _OWN_PART = 0.5
 _CPU_SHARE = 0.95
-_PAUSE_S = 0.25  # a machine with other work on it makes pauses of tens of milliseconds
+_PAUSE_S = 0.25  # longer may be heard as silence; of shorter ones each limit is judged by itself
 _OF_SILENCE = {"lost", "dropped", "refused"}  # who does not listen may have missed the answer
 
 
@@ -123,16 +123,17 @@ def _find_lateness(case: Case) -> Iterator[str]:
         )
 
 
-def _find_missed_by_us(case: Case) -> Iterator[str]:
-    reasons = (threshold.missed_by_us(case.report) for threshold in case.thresholds)
-    yield from (reason for reason in reasons if reason is not None)
+def _find_unproved(case: Case) -> Iterator[str]:
+    yield from (found.reason for found in _findings(case) if found.ours)
 
 
 def _find_missed(case: Case) -> Iterator[str]:
-    for threshold in case.thresholds:
-        reason = threshold.missed(case.report)
-        if reason is not None and threshold.missed_by_us(case.report) is None:
-            yield reason
+    yield from (found.reason for found in _findings(case) if not found.ours)
+
+
+def _findings(case: Case) -> Iterator[Finding]:
+    found = (threshold.judge(case.report) for threshold in case.thresholds)
+    yield from (each for each in found if each is not None)
 
 
 _OUR_OWN: Final = (
@@ -141,7 +142,7 @@ _OUR_OWN: Final = (
     _find_shortage,
     _find_nothing_done,
     _find_lateness,
-    _find_missed_by_us,
+    _find_unproved,
 )
 PASS: Final = Rule("pass", 0)
 USAGE: Final = Rule("usage", 2)  # found before a run begins

@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from loadgen.doubt import Doubt, OwnPauses
 from loadgen.samples import Samples
 from loadgen.spread import Spread, spread
 
@@ -51,7 +52,8 @@ class Span(NamedTuple):
 
 class Window(msgspec.Struct, frozen=True):
     """What was open in a window: seconds of the run from its first to its last moment, how many
-    operations, their latency, how many faults of each kind, and the time from the send.
+    operations, their latency, how many faults of each kind, the time from the send, and the doubt
+    about the latency.
     """
 
     opens_s: float
@@ -60,6 +62,7 @@ class Window(msgspec.Struct, frozen=True):
     latency: Spread
     faults: dict[str, int] = {}
     service: Spread = {}
+    doubt: Doubt | None = None
 
 
 class Windows(NamedTuple):
@@ -133,17 +136,21 @@ def _pieces(gaps: Iterable[Span], skip: int, length: int) -> list[Span]:
 
 
 def sort_out(
-    samples: Samples, events: Sequence[Span], run: Span, faults: Iterable[tuple[int, str]] = ()
+    samples: Samples,
+    events: Sequence[Span],
+    run: Span,
+    faults: Iterable[tuple[int, str]] = (),
+    own: OwnPauses | None = None,
 ) -> Windows:
     """Which operations were open in which window, and how they fared; ``faults`` are times (ns) and
-    what was wrong.
+    what was wrong, ``own`` the pauses of ourselves.
     """
     spans = [*([span] for span in events), *null_spans(events, run)]
     eventful = len(events)
     rows, rest = _open_in(samples, spans, eventful)
     faulty, elsewhere = _faults_in(faults, spans, eventful)
     windows = [
-        _window(pieces, samples, inside, (run.opens, wrong))
+        _window(pieces, samples, inside, _Beside(run.opens, wrong, own))
         for pieces, inside, wrong in zip(spans, rows, faulty, strict=True)
     ]
     far = spread(samples.done[row] - samples.intended[row] for row in rest)
@@ -196,15 +203,21 @@ def _segments(spans: Sequence[Sequence[Span]]) -> tuple[list[int], list[tuple[in
     return edges, [(), *labels, ()]
 
 
-def _window(
-    pieces: Sequence[Span], samples: Samples, rows: list[int], told: tuple[int, dict[str, int]]
-) -> Window:
-    """``told``: when the run began, and the faults in the window."""
-    start, faults = told
+class _Beside(NamedTuple):
+    """When the run began (ns), the faults in a window, and the pauses of the run."""
+
+    start: int
+    faults: dict[str, int]
+    own: OwnPauses | None
+
+
+def _window(pieces: Sequence[Span], samples: Samples, rows: list[int], beside: _Beside) -> Window:
+    start, faults, own = beside
     opens, closes = (round((at - start) / _SECOND, 3) for at in (pieces[0][0], pieces[-1][1]))
     done = [samples.done[row] for row in rows]
     latency, service = (
         spread(at - column[row] for at, row in zip(done, rows, strict=True))
         for column in (samples.intended, samples.sent)
     )
-    return Window(opens, closes, len(rows), latency, faults, service)
+    doubt = own.latency(rows, pieces) if own else None
+    return Window(opens, closes, len(rows), latency, faults, service, doubt)

@@ -29,14 +29,14 @@ _SECOND = 1_000_000_000
 _SEEN_LONGER_S = 0.05  # after its end: below it nobody would say that it went on
 
 
-def time_words(us: float | None) -> str:
-    """Microseconds in the unit that suits them, with three digits."""
+def time_words(us: float | None, digits: int = 3) -> str:
+    """Microseconds in the unit that suits them, with so many digits."""
     if us is None:
         return "-"
     for limit, scale, unit in ((1e3, 1, "us"), (1e6, 1e3, "ms")):
         if us < limit:
-            return f"{us / scale:.3g} {unit}"
-    return f"{us / 1e6:.3g} s"
+            return f"{us / scale:.{digits}g} {unit}"
+    return f"{us / 1e6:.{digits}g} s"
 
 
 def spread_words(spread: Spread) -> str:

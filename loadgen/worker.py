@@ -100,7 +100,7 @@ async def _carry(traffic: Traffic, starting: asyncio.Future[int]) -> None:
         Outcome(
             traffic.tally, columns, traffic.due, traffic.busy_ns, counted, traffic.paused_ns,
             traffic.members, traffic.left.tobytes(), traffic.late.tobytes(),
-            traffic.waited_ns,
+            traffic.waited_ns, traffic.pauses.tobytes(),
         )
     )  # fmt: skip
 

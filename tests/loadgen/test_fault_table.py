@@ -17,7 +17,7 @@ from tests.loadgen.faulty_server import PROTOCOLS, Counter, Server
 OPEN: dict[str, Any] = {"rate": 400.0}
 CLOSED: dict[str, Any] = {}
 TIMER: dict[str, Any] = {"scenario": "timer", "hold_ns": 100_000_000}
-LIMITS = {"stall": "window.p99>100ms", "late": "max>100ms"}
+LIMITS = {"stall": "window.p99>100ms", "late": "max>50ms"}
 
 
 class Row(NamedTuple):
