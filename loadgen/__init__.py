@@ -14,7 +14,7 @@ In reading order:
 - ``scenarios``   the table: which way, and when
 - ``rounds``      the open loop; ``visits`` are connections that come and go
 - ``pauses``      whether the generator itself stood still, or had no processor
-- ``traffic``     the lines of one process, from the connect to the end
+- ``traffic``     the lines of one process, from the connect to the end; ``dialling`` connects them
 - ``worker``      a process that carries a share of the lines; it speaks ``messages``
 - ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly
 - ``samples``     the data model: raw facts, a row an operation

@@ -399,32 +399,30 @@ def _events(asked: dict[str, Any]) -> tuple[Event, ...]:
     return tuple(sorted(events, key=lambda event: event.at_ns))
 
 
+_TAKEN: dict[str, str] = {
+    **{name: name for name in ("protocol", "tls", "rate", "rates", "requests", "url")},
+    **{f"{name}_ns": name for name in ("duration", "grace", "hold", "settle")},
+    "timeout_s": "timeout",
+}
+"""What of a plan is taken as it was asked for, and the name that the option has."""
+
+
 def _plan(asked: dict[str, Any]) -> Plan:
     host, port, path = _where(asked)
     connections = asked["connections"] or SCENARIOS[asked["scenario"] or "steady"].connections
     if asked["ca"]:
         _check_trust(asked["ca"], asked["tls"])
     plan = Plan(
-        protocol=asked["protocol"],
         host=host,
         port=port,
         path=path,
-        tls=asked["tls"],
         ca=asked["ca"] or "",
         connections=connections,
-        duration_ns=asked["duration"],
-        rate=asked["rate"],
         processes=min(asked["processes"], connections),
-        grace_ns=asked["grace"],
-        timeout_s=asked["timeout"],
         progress=asked["watched"] != "off",
         events=_events(asked),
         scenario=asked["scenario"] or "",
-        rates=asked["rates"],
-        requests=asked["requests"],
-        hold_ns=asked["hold"],
-        url=asked["url"],
-        settle_ns=asked["settle"],
+        **{field: asked[name] for field, name in _TAKEN.items()},
     )
     return complete(plan, asked["payload"], asked["depth"])
 

@@ -29,7 +29,7 @@ from loadgen.plan import Plan
 from loadgen.samples import Rows, pack_row
 from loadgen.secure import close_half
 
-__all__ = ["Halves", "Later", "Line", "Passing", "Unread", "now_ns"]
+__all__ = ["Crowd", "Halves", "Later", "Line", "Passing", "Unread", "now_ns"]
 
 now_ns = time.monotonic_ns
 

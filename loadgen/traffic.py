@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Awaitable, Iterator, Sequence
-from itertools import count
+from collections.abc import Awaitable, Sequence
 from typing import cast
 
 from loadgen.continuity import Operation, Tally
-from loadgen.dialects import Opening, dialect
+from loadgen.dialects import Opening
+from loadgen.dialling import Dialling
 from loadgen.fanout import Member
 from loadgen.following import Following
-from loadgen.hints import what_is_short, why_refused
 from loadgen.line import Line, Passing, now_ns
 from loadgen.pauses import Pauses, waited_ns
 from loadgen.plan import Plan
@@ -21,13 +20,11 @@ from loadgen.returning import Returning
 from loadgen.rounds import Rounds, Sender
 from loadgen.samples import Rows, Samples
 from loadgen.scenarios import SCENARIOS
-from loadgen.secure import client_context
 from loadgen.visits import Visits
 
 __all__ = ["Traffic"]
 
 _SECOND = 1_000_000_000
-_DIALLING_AT_ONCE = 200
 _LEAVE_S = 2.0
 _LATE_END = 50_000_000  # ns in which what was due before the end may still be sent
 
@@ -46,32 +43,26 @@ class Traffic:
         self.rows = Rows()
         self.counted = array("q")
         self.members: list[Member] = []
-        self._rooms: dict[int, list[Member]] = {}
-        self.left = array("q")
-        self.late = array("q")
-        self.end = self._last = 0
-        self.due = 0
-        self.busy_ns = 0
-        self.waited_ns = 0
-        self.paused_ns = 0
-        self.pauses = array("q")
-        self._nonce = nonce
+        self.left, self.late, self.pauses = array("q"), array("q"), array("q")
+        self.end = self._last = self._gone = 0
+        self.due = self.busy_ns = self.waited_ns = self.paused_ns = 0
         self._index = index
         self._scenario = SCENARIOS[plan.way]
-        self._converse = dialect(plan.protocol)
-        self._secure = client_context(plan.ca) if plan.tls else None
-        self._later = count(plan.connections + index, plan.processes)
         self._lines: dict[Line, None] = {}
-        self._dialling = 0
-        self._gone = 0
-        self._alone = asyncio.Event()
-        self._over = asyncio.Event()
+        self._dialling = Dialling(self, index, self._opening(nonce), self._came)
+        self._following = Following(self._dialling.dial_next, self._followed)
         self._rounds: Rounds | None = None
         self._visits: Visits | None = None
         self._returning: Returning | None = None
-        self._following = Following(self._dial_next, self._followed)
         self._owing: set[Line] = set()
-        self._paid = asyncio.Event()
+        self._alone, self._over, self._paid = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def _opening(self, nonce: str) -> Opening:
+        plan = self.plan
+        return Opening(
+            -1, plan.payload, nonce, self.tally, self.counted, plan.url, self.members,
+            alone=plan.processes == 1,
+        )  # fmt: skip
 
     @property
     def samples(self) -> Samples:
@@ -79,10 +70,8 @@ class Traffic:
         return self.rows.columns()
 
     async def dial(self) -> None:
-        """Connect all lines, some at a time; a connect that fails is counted and not repeated."""
-        numbers = iter(self.plan.share(self._index))
-        width = max(1, _DIALLING_AT_ONCE // self.plan.processes)
-        await asyncio.gather(*(self._dial_each(numbers) for _ in range(width)))
+        """Connect all lines; a connect that fails is counted and not repeated."""
+        await self._dialling.dial_all()
         self._look_round()
 
     async def run(self, start: int) -> None:
@@ -139,6 +128,10 @@ class Traffic:
         if self._returning is not None:
             self._returning.look()
 
+    def _came(self, line: Line) -> None:
+        self._lines[line] = None
+        self._alone.clear()
+
     def _followed(self, line: Line, follower: Line) -> None:
         self._gone += 1
         if self._visits is not None:
@@ -172,58 +165,12 @@ class Traffic:
 
     def _look_round(self) -> None:
         """Whether anybody is there, or may still come."""
-        if self._lines or self._dialling or self._following.coming():
+        if self._lines or self._dialling.under_way or self._following.coming():
             self._alone.clear()
             return
         self._alone.set()
         if self._visits is None and self._returning is None:
             self._over.set()
-
-    async def _dial_each(self, numbers: Iterator[int]) -> None:
-        for number in numbers:
-            await self._dial(number)
-
-    async def _dial(self, number: int) -> Line | None:
-        self._dialling += 1
-        try:
-            async with asyncio.timeout(self.plan.timeout_s):
-                line = await self._connect(number)
-        except OSError as error:
-            self._count_failed(number, error)
-            return None
-        finally:
-            self._dialling -= 1
-        self.tally.connected += 1
-        if line.alive:  # it may be gone already, and has been counted then
-            self._lines[line] = None
-            self._alone.clear()
-        return line
-
-    def _count_failed(self, number: int, error: OSError) -> None:
-        if short := what_is_short(error):
-            self.tally.short[short] = self.tally.short.get(short, 0) + 1
-        else:
-            self.tally.now = now_ns()
-            self.tally.fault("refused", number, -1, why_refused(error, tls=self.plan.tls))
-
-    async def _connect(self, number: int) -> Line:
-        loop, plan, secure = asyncio.get_running_loop(), self.plan, self._secure
-
-        def factory() -> Line:
-            opening = Opening(
-                number, plan.payload, self._nonce, self.tally, self.counted, plan.url,
-                self.members, self._rooms, alone=self.plan.processes == 1,
-            )  # fmt: skip
-            return self._scenario.line(self, number, self._converse(opening))
-
-        if plan.path:
-            name = plan.host if secure else None
-            _, line = await loop.create_unix_connection(
-                factory, plan.path, ssl=secure, server_hostname=name
-            )
-        else:
-            _, line = await loop.create_connection(factory, plan.host, plan.port, ssl=secure)
-        return line
 
     async def _send(self, start: int) -> None:
         sender = self._sender()
@@ -253,7 +200,7 @@ class Traffic:
     def _sender(self) -> Sender:
         lines = self.live_lines()
         if self._scenario.returns:
-            self._returning = Returning(self._dial_next, self.live_lines, self.late)
+            self._returning = Returning(self._dialling.dial_next, self.live_lines, self.late)
             return self._returning
         if not issubclass(self._scenario.line, Passing):
             return _Turns(self)
@@ -271,11 +218,8 @@ class Traffic:
         for line in self.live_lines():
             line.fill(now)
 
-    async def _dial_next(self) -> Line | None:
-        return await self._dial(next(self._later))
-
     async def _dial_passing(self) -> Passing | None:
-        return cast(Passing | None, await self._dial_next())
+        return cast(Passing | None, await self._dialling.dial_next())
 
     def _operations_each(self) -> int:
         """How many operations there are to what the pace counts."""

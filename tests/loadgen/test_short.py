@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from loadgen.continuity import Tally
+from loadgen.dialling import Dialling
 from loadgen.line import Line
 from loadgen.report import build_report
-from loadgen.traffic import Traffic
 from loadgen.verdict import judge
 from tests.loadgen.carried import served
 from tests.loadgen.faulty_server import PROTOCOLS, Server
@@ -29,15 +29,15 @@ async def test_a_connect_fails_for_want_of_ours(
     number: int, exit_code: int, connects: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Too many open files, no local port left: the run is invalid, and nobody has refused."""
-    connect, left = Traffic._connect, [None] * connects
+    connect, left = Dialling._connect, [None] * connects
 
-    async def failing(self: Traffic, connection: int) -> Line:
+    async def failing(self: Dialling, connection: int) -> Line:
         if not left:
             raise OSError(number, os.strerror(number))
         left.pop()
         return await connect(self, connection)
 
-    monkeypatch.setattr(Traffic, "_connect", failing)
+    monkeypatch.setattr(Dialling, "_connect", failing)
     seen = await served(SERVER, scenario="churn", rate=400.0)
     verdict = judge(build_report(seen))
     assert verdict.exit_code == (exit_code if connects else 12), verdict.reasons
