@@ -39,6 +39,7 @@ from loadgen.plan import (
     parse_command,
     parse_duration,
     parse_event,
+    parse_host,
     parse_rates,
     parse_target,
 )
@@ -72,15 +73,18 @@ class _Parsed(click.ParamType[object]):
         if not isinstance(value, str):
             return value
         try:
+            value.encode()
             return self._parse(value)
+        except UnicodeEncodeError:  # what Python could not read it keeps as half characters
+            self.fail(f"{value!r} is not UTF-8: write it so, or set PYTHONUTF8=1", param, ctx)
         except PlanError as error:
             self.fail(str(error), param, ctx)
 
 
 def _parse_protocol(name: str) -> str:
     """Its name, when it can be had; one's own may be beside where the command runs."""
-    if ":" in name and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if ":" in name and "" not in sys.path:
+        sys.path.insert(0, "")
     try:
         dialect(name)
     except ValueError as error:
@@ -117,6 +121,7 @@ def _parse_url(url: str) -> str:
 _NUMBER = _Parsed("number", _parse_number)
 _DURATION = _Parsed("duration", parse_duration)
 _OUTPUT = _Parsed("file", _parse_output)
+_TEXT = _Parsed("text", str)
 
 
 @click.group()
@@ -158,7 +163,7 @@ def main() -> None:
 @click.option(
     "--duration", type=_DURATION, default="10s", show_default=True, help="500ms, 10s, 2m."
 )
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", type=_Parsed("host", parse_host), default="127.0.0.1", show_default=True)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -197,8 +202,9 @@ def main() -> None:
     help="Do what --push and --run name, in turn, each period until the end.",
 )  # fmt: skip
 @click.option(
-    "--push", "row_pushes", multiple=True, metavar="PATH", help="A push of --every's row."
-)
+    "--push", "row_pushes", multiple=True, type=_TEXT, metavar="PATH",
+    help="A push of --every's row.",
+)  # fmt: skip
 @click.option(
     "--run", "row_runs", multiple=True, metavar="COMMAND",
     type=_Parsed("command", parse_command),
@@ -209,8 +215,9 @@ def main() -> None:
     help="The netswap command of --push-at and --push.",
 )  # fmt: skip
 @click.option(
-    "--socket", metavar="PATH", help="The server's admin socket, for --push-at and --push."
-)
+    "--socket", type=_TEXT, metavar="PATH",
+    help="The server's admin socket, for --push-at and --push.",
+)  # fmt: skip
 @click.option(
     "--fail-on", "thresholds", multiple=True, metavar="EXPRESSION",
     type=_Parsed("threshold", parse_threshold),

@@ -24,7 +24,7 @@ from loadgen.plan import Event, Plan, PlanError
 from loadgen.progress import Moment, OnProgress, merge_progress
 from loadgen.samples import Samples
 
-__all__ = ["Observation", "conduct"]
+__all__ = ["Observation", "conduct", "deaf_to_interrupts"]
 
 _END_S = 5.0
 _START_MARGIN = 100_000_000  # ns: the start reaches every worker before it is due
@@ -120,8 +120,8 @@ async def conduct(
                 for worker in workers:
                     worker.tell(Start(seen.start))
                 await _run(seen, workers, pushing, on_progress)
-        for worker in workers:
-            _merge(seen, worker)
+    for worker in workers:
+        _merge(seen, worker)
     return seen
 
 
@@ -203,8 +203,15 @@ def _merge(seen: Observation, worker: _Worker) -> None:
         seen.paused_ns = max(seen.paused_ns, worker.outcome.paused_ns)
     elif seen.start is not None or not worker.ready:
         seen.trouble.append(
-            f"load process {worker.index} died, what it saw is lost: standard error has its words"
+            f"load process {worker.index} {_how_it_ended(worker.process.returncode)}, what it saw "
+            "is lost"
         )
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is None or code >= 0:
+        return "died: standard error has its words"
+    return f"was killed by {signal.Signals(-code).name}"
 
 
 @contextlib.asynccontextmanager
@@ -212,12 +219,25 @@ async def _workers(plan: Plan) -> AsyncIterator[list[_Worker]]:
     nonce = secrets.token_hex(4)
     workers: list[_Worker] = []
     try:
-        for index in range(plan.processes):
-            workers.append(_Worker(await _spawn(), index))
-            workers[-1].tell(Assignment(plan, index, nonce))
+        with deaf_to_interrupts():
+            for index in range(plan.processes):
+                workers.append(_Worker(await _spawn(), index))
+                workers[-1].tell(Assignment(plan, index, nonce))
         yield workers
     finally:
         await _all(worker.end() for worker in workers)
+
+
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C at a terminal goes to all processes: those that begin now inherit that they don't
+    hear it, since they could not say so themselves before Python has started. We hear it behind.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _spawn() -> asyncio.subprocess.Process:

@@ -8,6 +8,7 @@ from itertools import count
 
 from msgspec.structs import replace
 
+from loadgen.destination import Destination
 from loadgen.dialects import Opening, dialect
 from loadgen.hints import what_is_short, why_refused
 from loadgen.line import Crowd, Line, now_ns
@@ -34,7 +35,7 @@ class Dialling:
         self._came = came
         self._line = SCENARIOS[plan.way].line
         self._converse = dialect(plan.protocol)
-        self._secure = client_context(plan.ca) if plan.tls else None
+        self._destination = Destination(plan, client_context(plan.ca) if plan.tls else None)
         self._first = plan.share(index)
         self._later = count(plan.connections + index, plan.processes)
 
@@ -76,17 +77,8 @@ class Dialling:
             tally.fault("refused", number, -1, why_refused(error, tls=self._plan.tls))
 
     async def _connect(self, number: int) -> Line:
-        loop, plan, secure = asyncio.get_running_loop(), self._plan, self._secure
-
         def factory() -> Line:
             opening = replace(self._opening, connection=number)
             return self._line(self._crowd, number, self._converse(opening))
 
-        if plan.path:
-            name = plan.host if secure else None
-            _, line = await loop.create_unix_connection(
-                factory, plan.path, ssl=secure, server_hostname=name
-            )
-        else:
-            _, line = await loop.create_connection(factory, plan.host, plan.port, ssl=secure)
-        return line
+        return await self._destination.connect(factory)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import ssl
 
 __all__ = ["what_is_short", "why_dropped", "why_refused"]
 
 _ALERT = re.compile(rb"\x15\x03[\x00-\x04]")  # the record of an alert: RFC 8446, 5.1
 _OURS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
+_QUESTIONS: tuple[tuple[type[OSError], str], ...] = (
+    (ConnectionRefusedError, "is the server running?"),
+    (FileNotFoundError, "is the server running?"),
+    (TimeoutError, "is the server running?"),
+    (socket.gaierror, "is that its name?"),
+)
+"""What whoever can't connect at all should look at first."""
 _NO_TLS = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
 
 
@@ -24,7 +32,8 @@ def why_refused(error: OSError, *, tls: bool) -> str:
     silent = isinstance(error, TimeoutError)
     said = str(error) or ("no answer to the connect" if silent else "the server closed it")
     if not tls or not isinstance(error, _NO_TLS):
-        return said
+        asked = (question for kind, question in _QUESTIONS if isinstance(error, kind))
+        return ": ".join((said, *list(asked)[:1]))
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{said}; name with --ca FILE whom to trust, with --host of whom the certificate is"
     return f"{said}; does the server speak TLS there? Without --tls it is asked plainly"

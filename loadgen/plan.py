@@ -19,6 +19,7 @@ __all__ = [
     "parse_command",
     "parse_duration",
     "parse_event",
+    "parse_host",
     "parse_rates",
     "parse_target",
 ]
@@ -168,6 +169,17 @@ def parse_rates(text: str) -> tuple[float, ...]:
     return rates
 
 
+def parse_host(text: str) -> str:
+    """A name or an address: what can be looked up."""
+    try:
+        known = len(text.encode("idna")) > 0
+    except UnicodeError:  # an empty label, or one that is too long
+        known = False
+    if not known or not text.isprintable() or set(text) & set(" /@?#[]"):
+        raise PlanError(f"{text!r} is no name of a host: write localhost, 127.0.0.1 or ::1")
+    return text
+
+
 def parse_target(text: str) -> tuple[str, int, str]:
     """``HOST:PORT``, also ``[::1]:7000``, or ``unix:PATH``: host, port and path."""
     if text.startswith("unix:"):
@@ -175,6 +187,6 @@ def parse_target(text: str) -> tuple[str, int, str]:
             raise PlanError(f"{text!r} names no socket: write unix:PATH")
         return "localhost", 0, text.removeprefix("unix:")
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise PlanError(f"{text!r} is not a target: write HOST:PORT or unix:PATH")
-    return host.removeprefix("[").removesuffix("]"), int(port), ""
+    return parse_host(host.removeprefix("[").removesuffix("]")), int(port), ""

@@ -102,7 +102,7 @@ def _find_nothing_done(case: Case) -> Iterator[str]:
     tally, target = case.report.tally, case.report.plan.target
     why = next((f" ({each.detail})" for each in tally.examples), "")
     if not tally.connected and not tally.short:
-        yield f"no connection to {target} could be made{why}: is the server running?"
+        yield f"no connection to {target} could be made{why}"
     elif not tally.answered and tally.connected:
         yield f"no operation was answered{why}"
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from traceback import extract_tb
 from typing import cast
 
 from loadgen.dialects.chat import Chat
@@ -33,12 +34,18 @@ def dialect(name: str) -> Callable[[Opening], Conversation]:
     if name in DIALECTS:
         return DIALECTS[name]
     module, colon, attribute = name.partition(":")
-    if not colon:
+    if not (module and colon and attribute):
         raise ValueError(f"{name!r} is none of {', '.join(DIALECTS)}; one's own is MODULE:NAME")
     try:
         own = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise ValueError(f"the protocol {name!r} can't be had: {error}") from error
+    except (Exception, SystemExit) as error:
+        at = extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"the protocol {name!r} can't be had: {at.filename}:{at.lineno} raises "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if not callable(own):
         raise ValueError(f"the protocol {name!r} is no class that takes an Opening")
     return cast(Callable[[Opening], Conversation], own)

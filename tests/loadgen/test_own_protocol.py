@@ -75,9 +75,27 @@ async def test_the_documented_server() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [("gopher", "is none of"), ("no_such:Class", "can't be had"), ("json:none", "can't be had"),
-     ("json:__name__", "no class")],
+     ("json:__name__", "no class"), (":Lines", "is none of"), ("json:", "is none of")],
 )  # fmt: skip
 def test_a_protocol_that_is_none(name: str, why: str) -> None:
     """The sentence says what is wrong with the name."""
     with pytest.raises(ValueError, match=why):
         dialect(name)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("x = 1\ny = 1 / 0\n", "mine.py:2 raises ZeroDivisionError: division by zero"),
+        ("def f(:\n", "invalid syntax .mine.py, line 1"),
+        ("raise SystemExit(3)\n", "mine.py:1 raises SystemExit: 3"),
+    ],
+)
+def test_a_protocol_that_can_not_be_imported(
+    code: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence names the line, as of a mistake in the command: nothing has begun."""
+    (tmp_path / "mine.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=why):
+        dialect("mine:Lines")

@@ -7,7 +7,15 @@ from functools import partial
 
 import pytest
 
-from loadgen.plan import Event, Plan, PlanError, parse_duration, parse_event, parse_target
+from loadgen.plan import (
+    Event,
+    Plan,
+    PlanError,
+    parse_duration,
+    parse_event,
+    parse_host,
+    parse_target,
+)
 from loadgen.thresholds import parse_threshold
 
 
@@ -24,6 +32,23 @@ from loadgen.thresholds import parse_threshold
 def test_durations(text: str, expected: int) -> None:
     """A number and a unit; a number alone is seconds."""
     assert parse_duration(text) == expected
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a..b", "z" * 64, "http://x", "a b", "x/y", "x\n", "u@h", "[::1]"]
+)
+def test_what_is_no_host(host: str) -> None:
+    """It is refused before the run: a lookup would fail in each load process."""
+    with pytest.raises(PlanError, match="is no name of a host"):
+        parse_host(host)
+    with pytest.raises(PlanError):
+        parse_target(f"[{host}]:80")
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "fe80::1%lo", "höst.example", "a.b.", "a_b"])
+def test_what_may_be_a_host(host: str) -> None:
+    """Whether there is one, the resolver knows."""
+    assert parse_host(host) == host
 
 
 def test_events() -> None:

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from loadgen.conductor import conduct
+from loadgen.cli import main
+from loadgen.conductor import conduct, deaf_to_interrupts
 from loadgen.plan import Plan, PlanError
 from loadgen.progress import Moment
 
@@ -226,6 +228,14 @@ def test_usage(load: Load, words: tuple[object, ...]) -> None:
     assert "Error:" in done.stderr
 
 
+def test_what_is_no_utf_8_is_a_wrong_word() -> None:
+    """A name of a file, of a host or of a command that Python could not read."""
+    for option in ("--host", "--target", "--run-at", "--push", "--socket"):
+        done = CliRunner().invoke(main, ["run", "--protocol", "echo", option, "1s=\udcff"])
+        assert done.exit_code == 2
+        assert "is not UTF-8" in done.stderr
+
+
 KILL_A_WORKER = """
 import os, pathlib, signal
 conductor = os.getppid()
@@ -248,7 +258,7 @@ def test_a_load_process_that_dies_makes_the_run_invalid(
     )  # fmt: skip
     assert done.report["events"][0]["exit_code"] == 0
     assert done.exit_code == 12
-    assert "died" in done.report["reasons"][0]
+    assert "was killed by SIGKILL" in done.report["reasons"][0]
 
 
 def test_progress_is_told_each_second(server: Serve) -> None:
@@ -307,6 +317,14 @@ def test_told_to_end(
     assert 0.1 < report["duration_s"] < 30
     assert report["asked_s"] == 60
     assert len(report["events"]) == 1
+
+
+def test_a_load_process_that_begins_hears_no_interrupt() -> None:
+    """Ctrl-C while Python starts there would be a traceback: the conductor decides when to stop."""
+    interrupts_itself = [sys.executable, "-c", "import os; os.kill(os.getpid(), 2); print(1)"]
+    with deaf_to_interrupts():
+        assert subprocess.run(interrupts_itself, capture_output=True, check=False).stdout == b"1\n"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_interrupted(server: Serve, command_line: Callable[..., list[str]], tmp_path: Path) -> None:
