@@ -18,6 +18,7 @@ __all__ = [
     "Retiring",
     "Shadow",
     "Stage",
+    "Stuck",
     "Verdict",
     "VerdictLine",
     "WatchRow",
@@ -121,6 +122,24 @@ class Refusal(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
         return f"refused at {self.stage}: {self.reason}{place}"
+
+
+class Stuck(msgspec.Struct, frozen=True):
+    """A worker that answers nobody, for ``silent_s`` seconds by now.
+
+    ``doing`` says what it does, in words, and ``file`` and ``line`` where, as far as that is known.
+    """
+
+    worker: int
+    pid: int
+    silent_s: float
+    doing: str = ""
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        doing = f": {self.doing}" if self.doing else ""
+        return f"worker {self.worker} (pid {self.pid}) is silent for {self.silent_s:.1f} s{doing}"
 
 
 class WorkerReceipt(msgspec.Struct, frozen=True):

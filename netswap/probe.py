@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Probed", "main", "run_probe"]
 
-_GRACE = 2.0
+_GRACE = 0.8
+"""Seconds in which a child whose time is over says what it has found, or where it is."""
 STDERR = 2
 
 
@@ -51,7 +53,8 @@ class _Job(msgspec.Struct):
     """What the child is given: bundles as messages; ``known`` are those to compare with.
 
     ``named``: these were named for that, so a kind that is only there is left behind. Below
-    ``folder`` the files of applications are, by their hashes.
+    ``folder`` the files of applications are, by their hashes. ``until`` is when ``timeout`` is
+    over, on the machine's monotonic clock.
     """
 
     bundles: list[bytes]
@@ -59,6 +62,7 @@ class _Job(msgspec.Struct):
     timeout: float
     named: bool = False
     folder: str = ""
+    until: float = 0.0
 
 
 def run_probe(
@@ -67,7 +71,9 @@ def run_probe(
     timeout: float = 10.0,
     named: bool = False,
 ) -> Probed:
-    """Load ``bundles`` in a child and report; blocks for at most ``timeout`` and two seconds.
+    """Load ``bundles`` in a child and report; blocks for ``timeout`` and a second.
+
+    The start of the child counts, so that an operator waits no longer than was asked for.
 
     With ``known``, every kind that a known bundle provides too is compared: verdict up and down,
     and a round trip of the default state. ``named``: a kind that only they provide is told, too.
@@ -77,6 +83,7 @@ def run_probe(
 
 
 def _run_probe(bundles: list[Bundle], known: Iterable[Bundle], job: _Job) -> Probed:
+    job.until = time.monotonic() + job.timeout
     job.bundles, job.known = ([b.to_message() for b in some] for some in (bundles, known))
     timeout = job.timeout
     # Files, not pipes: a process that the module started could keep a pipe open.
@@ -89,7 +96,8 @@ def _run_probe(bundles: list[Bundle], known: Iterable[Bundle], job: _Job) -> Pro
             start_new_session=True,
         )
         try:
-            child.communicate(msgspec.msgpack.encode(job), timeout + _GRACE)
+            left = max(job.until - time.monotonic(), 0.0)
+            child.communicate(msgspec.msgpack.encode(job), left + _GRACE)
         except subprocess.TimeoutExpired:
             reason = f"loading did not end within {timeout:g} s and could not be interrupted"
             file, line = _place_of_hanging(child, noise)
@@ -156,7 +164,7 @@ def main() -> None:
     _unpack(job)
     limits = confine(capture=False)._replace(output=STDERR)
     try:
-        with _alarm(job.timeout):
+        with _alarm(job.timeout, job.until - time.monotonic()):
             _probe(job, probed)
     except TimeoutError as error:  # between two bundles, or before the first
         probed.refusals.append(Refusal(Stage.LOAD, str(error)))
@@ -177,12 +185,12 @@ def _flooded(flood: str, refusals: list[Refusal]) -> Refusal:
 
 
 @contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def _alarm(timeout: float, left: float) -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"not done after {seconds:g} s")
+        raise TimeoutError(f"not done after {timeout:g} s")
 
     signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
     try:
         yield
     finally:

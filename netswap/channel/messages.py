@@ -4,10 +4,10 @@ The order of a transaction on the control channel::
 
     W→S Hello      S→W Boot       W→S Ready | Unbooted   a worker starts
     S→W Prepare    W→S Prepared | Refused            first phase: nothing is touched
-    S→W Swap       W→S Swapped | SwapFailed          of the canary alone, if there is one
+    S→W Swap       W→S Begun Swapped | SwapFailed    of the canary alone, if there is one
     S→W Watch      W→S Watching* Watched | WatchFailed   the canary is on probation
     S→W Hold       W→S Held | SwapFailed             if nothing may be served until all have swapped
-    S→W Swap       W→S Swapped | SwapFailed          second phase: failed means restored
+    S→W Swap       W→S Begun Swapped | SwapFailed    second phase: failed means restored
     S→W Watch      W→S Watching* Watched | WatchFailed   all of it is, if it was asked for
     S→W Finish     W→S Finished                      committed: old code may go
     S→W Revert     W→S Reverted                      not committed: the old objects come back
@@ -31,6 +31,7 @@ from netswap.tls import Terms
 
 __all__ = [
     "Answer",
+    "Begun",
     "Boot",
     "Cast",
     "Drain",
@@ -180,9 +181,14 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Hold(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """S→W: serve nothing until the next Watch, Finish or Revert."""
+    """S→W: serve nothing until the next Watch, Finish or Revert.
+
+    What has not come to rest at ``until`` is in the way: in seconds of the machine's monotonic
+    clock, 0.0 for the time-out of the Prepare.
+    """
 
     tx: int
+    until: float = 0.0
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -197,13 +203,22 @@ class Swap(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     ``carry`` is what the workers before this one left over of the canary's share, below all of it.
     ``holding`` are the slots that serve nothing meanwhile: what they are saying to each other ends
-    before the first of them swaps.
+    before the first of them swaps. One that is read after ``until`` (as in Hold) is not begun: the
+    supervisor takes a worker that was silent until then for untouched.
     """
 
     tx: int
     canary: bool = False
     carry: int = 0
     holding: list[int] = []
+    until: float = 0.0
+
+
+class Begun(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """W→S: a Swap was read in time; from here on new code may serve."""
+
+    tx: int
+    slot: int
 
 
 class Swapped(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -412,6 +427,7 @@ Message = (
     | Hold
     | Held
     | Swap
+    | Begun
     | Swapped
     | SwapFailed
     | Watch

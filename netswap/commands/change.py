@@ -68,7 +68,7 @@ def _choices(function: Function) -> Function:
     ]
     for option in reversed(options):
         function = option(function)
-    return for_all("10s", "Deadline of each phase of the transaction.")(function)
+    return for_all("10s", "For all of it; a watch or a shadow run has its own time.")(function)
 
 
 @click.command()

@@ -36,6 +36,8 @@ def _look(link: Link, resource: str, text: Callable[[dict[str, Any]], str], **qu
         click.echo(msgspec.json.encode(page).decode())
     else:
         click.echo(text(page))
+        for line in render.unanswered(page.get("unanswered", ())):
+            click.echo(line, err=True)
 
 
 @click.command()

@@ -77,7 +77,18 @@ def workers(rows: Iterable[dict[str, Any]]) -> str:
 
 def _remark(row: dict[str, Any]) -> str:
     remarks = {"crash_loop": "crash loop", "stuck": "does not answer"}
-    return ", ".join(words for key, words in remarks.items() if row.get(key)) or "-"
+    said = [words for key, words in remarks.items() if row.get(key)]
+    return ", ".join(said + ([row["doing"]] if row.get("doing") else [])) or "-"
+
+
+def unanswered(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """A line for each worker that is missing from what was shown."""
+    for row in rows:
+        doing = f": {row['doing']}" if row["doing"] else ""
+        yield (
+            f"netswap: worker {row['worker']} (pid {row['pid']}) did not answer, what it has is "
+            f"not shown; it is silent for {row['silent_s']:.1f} s{doing}"
+        )
 
 
 def _kinds(kinds: dict[str, dict[str, Any]]) -> str:

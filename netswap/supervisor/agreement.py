@@ -38,15 +38,16 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from netswap.channel import messages
-from netswap.events import Refusal, Rehearsal, Stage, VerdictLine, WatchRow, WorkerReceipt
+from netswap.events import Refusal, Rehearsal, Stage, Stuck, VerdictLine, WatchRow, WorkerReceipt
 from netswap.outcome import Outcome
-from netswap.supervisor.inputs import Decision, Lost, Probation, Stopped, Written
+from netswap.supervisor.inputs import Decision, Lost, Probation, Stopped, Untouched, Written
 from netswap.supervisor.phases import (
     ASKS,
     FAILS_AS,
@@ -75,6 +76,7 @@ __all__ = [
     "Probation",
     "Step",
     "Stopped",
+    "Untouched",
     "Vote",
     "Written",
 ]
@@ -82,10 +84,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The time for a phase is over; of ``slot`` alone, where workers are asked one by one."""
+    """The time for a phase is over; of ``slot`` alone, where workers are asked one by one.
+
+    ``stuck`` are those of the late ones that answer nobody.
+    """
 
     phase: Phase
     slot: int | None = None
+    stuck: tuple[Stuck, ...] = ()
 
 
 Vote = (
@@ -100,7 +106,7 @@ Vote = (
     | messages.Finished
     | messages.Reverted
 )
-Event = Vote | Lost | Deadline | Decision | Stopped | Written
+Event = Vote | Lost | Untouched | Deadline | Decision | Stopped | Written
 
 
 _NOTHING = Probation()
@@ -180,19 +186,8 @@ class Agreement:
         return [] if step is None else self._take(step)
 
     def _read(self, event: Event) -> Step | None:
-        match event:
-            case Lost():
-                return self._read_lost(event)
-            case Deadline():
-                return self._read_deadline(event)
-            case Decision():
-                return self._read_decision(event)
-            case Stopped():
-                return self._read_stopped(event)
-            case Written():
-                return self._read_written(event)
-            case _:
-                return self._read_vote(event)
+        read = _READERS.get(type(event), Agreement._read_vote)
+        return read(self, event)
 
     def _take(self, step: Step) -> list[Act]:
         actions: list[Act] = []
@@ -325,10 +320,31 @@ class Agreement:
     def _read_deadline(self, event: Deadline) -> Step | None:
         if event.phase is not self.phase or self.done:
             return None
+        stuck = {one.worker: one for one in event.stuck}
         for slot in sorted(self.waiting if event.slot is None else {event.slot}):
-            reason = f"worker {slot} did not answer in time while {self.phase.value}"
-            self._refuse(reason, slot, "netswap blockers")
+            self._refuse_late(slot, stuck.get(slot))
         return Step.LATE
+
+    def _refuse_late(self, slot: int, stuck: Stuck | None) -> None:
+        reason = f"worker {slot} did not answer in time while {self.phase.value}"
+        if stuck is None:
+            self._refuse(reason, slot, "netswap blockers")
+            return
+        reason += f": it is silent for {stuck.silent_s:.1f} s"
+        reason += f", {stuck.doing}" if stuck.doing else ""
+        advice = (
+            "`netswap workers` shows when it answers again, then push again; "
+            f"`kill -9 {stuck.pid}` ends it and its connections, and another takes its place"
+        )
+        place = {"file": stuck.file, "line": stuck.line}
+        self._refuse(reason, slot, advice, **place)
+
+    def _read_untouched(self, event: Untouched) -> Step | None:
+        """It reads the revert when it goes on, before anything else."""
+        if self.phase is not Phase.REVERTING or event.slot not in self.waiting:
+            return None
+        self.waiting.discard(event.slot)
+        return None if self.waiting else Step.ALL
 
     def _read_decision(self, event: Decision) -> Step | None:
         step = Step.PROMOTED if event.promote else Step.TAKEN_BACK
@@ -350,10 +366,21 @@ class Agreement:
             self._refuse(f"the journal can't be written: {event.reason}", None, "")
         return Step.WRITTEN if event.ok else Step.UNWRITTEN
 
-    def _refuse(self, reason: str, worker: int | None, advice: str) -> None:
+    def _refuse(self, reason: str, worker: int | None, advice: str, **place: Any) -> None:
         if self.phase is not Phase.FINISHING:
-            refusal = Refusal(Stage.AGREEMENT, reason, worker=worker, advice=advice)
+            refusal = Refusal(Stage.AGREEMENT, reason, worker=worker, advice=advice, **place)
             self.refusals.append(refusal)
+
+
+_READERS: dict[type, Callable[[Agreement, Any], Step | None]] = {
+    Lost: Agreement._read_lost,
+    Untouched: Agreement._read_untouched,
+    Deadline: Agreement._read_deadline,
+    Decision: Agreement._read_decision,
+    Stopped: Agreement._read_stopped,
+    Written: Agreement._read_written,
+}
+"""What an event that is no vote means for the phase."""
 
 
 def _with_hold(receipt: WorkerReceipt, held_us: float) -> WorkerReceipt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,18 +13,24 @@ import msgspec
 from netswap.channel import answers, messages
 from netswap.errors import UsageError
 from netswap.logs import get_logger
-from netswap.supervisor.slots import Slot
+from netswap.supervisor.slots import SILENT, Slot
 
 __all__ = ["Enquiry"]
 
 log = get_logger("netswap.supervisor")
 
 
+LOOK = 0.2
+"""Seconds between two looks at who is silent, and that such a worker has to answer."""
+
 _Question = messages.Query | messages.Intervene | messages.Rekey
 
 
 class Enquiry:
-    """Sends queries and collects answers; a worker that does not answer is left out."""
+    """Sends queries and collects answers; a worker that does not answer is left out.
+
+    It is waited for ``timeout`` seconds, or for a moment when it has been silent for a while.
+    """
 
     def __init__(self, timeout: float = 3.0) -> None:
         self._timeout = timeout
@@ -68,13 +75,23 @@ class Enquiry:
         asked = {slot.number: self._send(slot, question) for slot, question in questions.items()}
         if not asked:
             return {}
-        await asyncio.wait([task for _, task in asked.values()], timeout=self._timeout)
+        await self._wait({slot: asked[slot.number][1] for slot in questions})
         found: dict[int, Any] = {}
         for number, (identity, future) in asked.items():
             del self._open[identity]
             if future.done() and not future.cancelled():
                 found[number] = _value(what, future.result())
         return found
+
+    async def _wait(self, open_ones: Mapping[Slot, asyncio.Future[messages.Answer]]) -> None:
+        """Until all have answered, or nobody is left who might."""
+        until = time.monotonic() + self._timeout
+        left = dict(open_ones)
+        while left and time.monotonic() < until:
+            await asyncio.wait(left.values(), timeout=min(LOOK, self._timeout))
+            left = {slot: future for slot, future in left.items() if not future.done()}
+            if all(slot.silence > SILENT for slot in left):
+                return
 
     def _send(self, slot: Slot, question: _Question) -> tuple[int, asyncio.Future[messages.Answer]]:
         identity = next(self._ids)

@@ -8,15 +8,16 @@ were booted and have not said yet that they serve.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from netswap.channel import messages
+from netswap.events import Stuck
 from netswap.logs import get_logger
 from netswap.supervisor.agreement import Lost, Vote
 from netswap.supervisor.enquiry import Enquiry
 from netswap.supervisor.lifecycle import WorkerState
 from netswap.supervisor.slots import Slot, SlotSettings
-from netswap.supervisor.transaction import Transaction
+from netswap.supervisor.transaction import Lookout, Transaction
 
 __all__ = ["Fleet"]
 
@@ -26,7 +27,7 @@ HEARTBEAT_CHECK = 1.0
 KILL_AFTER_DRAIN = 2.0
 
 
-class Fleet:
+class Fleet(Lookout):
     """The slots, in the order of their numbers; ``boot(slot)`` makes the first message to one."""
 
     def __init__(
@@ -58,7 +59,7 @@ class Fleet:
         """Votes go to the transaction, answers to the enquiry."""
         if isinstance(message, messages.Answer):
             self.enquiry.on_answer(message)
-        elif isinstance(message, Vote) and self._transaction is not None:
+        elif isinstance(message, Vote | messages.Begun) and self._transaction is not None:
             self._transaction.offer(message)
 
     def on_dead(self, slot: Slot) -> None:
@@ -81,12 +82,19 @@ class Fleet:
     async def _watch_heartbeats(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_CHECK)
-            for slot in self.slots:
-                slot.check_heartbeat()
+            await asyncio.gather(*(slot.check_heartbeat() for slot in self.slots))
 
     def send(self, slot: int, message: messages.Message) -> None:
         """Queue ``message`` for the worker of ``slot``; one that can't be reached will be lost."""
         self.slots[slot].send(message)
+
+    def silence(self, slot: int) -> float:
+        """Seconds since the worker of ``slot`` was heard."""
+        return self.slots[slot].silence
+
+    async def stuck(self, slots: Iterable[int]) -> list[Stuck]:
+        """What those workers do that answer nobody; that takes a moment."""
+        return await asyncio.gather(*(self.slots[slot].stuck() for slot in sorted(slots)))
 
     def serving(self) -> list[Slot]:
         """The slots whose worker accepts."""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Decision", "Lost", "Probation", "Stopped", "Written"]
+__all__ = ["Decision", "Lost", "Probation", "Stopped", "Untouched", "Written"]
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
     """A worker died."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Untouched:
+    """A worker that answers nobody has read no swap in time, so it serves what it served."""
 
     slot: int
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from netswap.channel import messages
 from netswap.errors import UsageError
-from netswap.events import Acted, Refusal, Stage
+from netswap.events import Acted, Refusal, Stage, Stuck
 from netswap.outcome import Outcome
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.results import Result, failure
@@ -52,10 +52,16 @@ class Intervention:
         argument = "" if parsed is None else parsed[2]
         asked = self._fleet.enquiry.ask(slots, what, lambda _slot: argument, messages.Intervene)
         found = await asked
-        return _result(what, identity, [row for rows in found.values() for row in rows])
+        stuck = await self._fleet.stuck(one.number for one in slots if one.number not in found)
+        return _result(what, identity, [row for rows in found.values() for row in rows], stuck)
 
 
-def _result(what: str, identity: str, acted: list[Acted]) -> Result:
+def _result(what: str, identity: str, acted: list[Acted], stuck: list[Stuck]) -> Result:
+    if stuck and not acted:
+        reason, advice = "; ".join(map(str, stuck)), "`netswap workers` shows when it answers again"
+        result = failure(Outcome.REFUSED, [Refusal(Stage.SWAP, reason, advice=advice)])
+        result.state = "it was asked and may still do it"
+        return result
     done = [row for row in acted if row.done]
     if done or (identity == "all" and not acted):
         said = f"{what}: {len(done)} of {len(acted)} suspended calls"

@@ -5,11 +5,12 @@ Object ids are ``SLOT.IDENTITY``, since identities are counted within a worker.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -62,6 +63,7 @@ class Looks:
             listeners=[self._listener(one, found) for one in self._listeners.all],
             transaction=self._operations.running,
             retiring=_retiring(found),
+            unanswered=await self._unanswered(found),
         )
 
     def _listener(self, one: Listener, found: dict[int, answers.WorkerStatus]) -> dict[str, Any]:
@@ -115,7 +117,7 @@ class Looks:
             for slot, answer in sorted(found.items())
             for row in answer
         ]
-        return _page(objects=rows)
+        return _page(objects=rows, unanswered=await self._unanswered(found))
 
     async def inspect(self, identity: str) -> dict[str, Any]:
         """One object with its state.
@@ -128,14 +130,16 @@ class Looks:
         slot = int(parsed[1])
         chosen = [one for one in self._fleet.serving() if one.number == slot]
         found = await self._fleet.enquiry.ask(chosen, "inspect", lambda _slot: parsed[2])
+        if chosen and slot not in found:
+            (stuck,) = await self._fleet.stuck([slot])
+            raise UsageError(str(stuck), "", "`netswap workers` shows when it answers again")
         if found.get(slot) is None:
             raise UsageError(f"no object {identity} lives", "", "`netswap objects` lists ids")
         return _page(object={"id": identity, **_plain(found[slot], "identity")})
 
     async def versions(self) -> dict[str, Any]:
         """Every revision of every kind, and how many objects still are of it."""
-        found = await self._ask("versions")
-        retiring = _retiring(await self._ask("status"))
+        found, status = await asyncio.gather(self._ask("versions"), self._ask("status"))
         live: dict[tuple[str, str], int] = {}
         for answer in found.values():
             for row in answer:
@@ -150,19 +154,24 @@ class Looks:
             for kind, rows in sorted(versions.revisions.items())
             for row in rows
         ]
-        return _page(versions=rows, retiring=retiring)
+        unanswered = await self._unanswered(found)
+        return _page(versions=rows, retiring=_retiring(status), unanswered=unanswered)
 
     async def workers(self) -> dict[str, Any]:
         """The worker slots."""
         found = await self._ask("status")
+        unanswered = await self._unanswered(found)
+        doing = {row["worker"]: row["doing"] for row in unanswered}
         rows = []
         for slot in self._fleet.slots:
             one = found.get(slot.number)
             row = {**self._worker(slot, one), "answers": one is not None}
             if one is not None:
                 row |= {"memory": one.memory, "loop": one.loop, "bundles": one.bundles}
+            if slot.number in doing:
+                row["doing"] = doing[slot.number]
             rows.append(row)
-        return _page(workers=rows)
+        return _page(workers=rows, unanswered=unanswered)
 
     async def history(self) -> dict[str, Any]:
         """The transactions, the latest first; see ``versions`` for how many are kept."""
@@ -191,12 +200,17 @@ class Looks:
             for slot, answer in sorted(found.items())
             for row in answer
         ]
-        return _page(blockers=rows)
+        return _page(blockers=rows, unanswered=await self._unanswered(found))
 
     async def _ask(
         self, what: str, argument: Callable[[int], str] = lambda _slot: ""
     ) -> dict[int, Any]:
         return await self._fleet.enquiry.ask(self._fleet.serving(), what, argument)
+
+    async def _unanswered(self, found: Collection[int]) -> list[dict[str, Any]]:
+        """The workers that serve and are not in what was ``found``, and what they do instead."""
+        missing = [slot.number for slot in self._fleet.serving() if slot.number not in found]
+        return [msgspec.to_builtins(row) for row in await self._fleet.stuck(missing)]
 
 
 def _retiring(found: dict[int, answers.WorkerStatus]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ Authors' code is never imported here: a probe looks at it in a child, the worker
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -144,7 +145,7 @@ class Operations:
     async def _push(
         self, bundles: Sequence[Bundle], command: str, options: Options, tell: Tell
     ) -> Result:
-        timeout = self._timeout(options)
+        timeout, started = self._timeout(options), time.monotonic()
         bundles = [self._as_before(bundle) for bundle in bundles]
         names = ", ".join(bundle.name for bundle in bundles)
         tell(Progress("loading", f"loading {names} in a child process"))
@@ -162,7 +163,8 @@ class Operations:
         changes = self._changes_of(bundles, probed)
         if not changes:
             return Result(Outcome.DONE, "already active", state="nothing had to change")
-        return await self._run(self._plan(command, changes, options, stored), tell)
+        plan = self._plan(command, changes, options, stored)
+        return await self._run(_begun(plan, started), tell)
 
     def _changes_of(self, bundles: Sequence[Bundle], probed: Probed) -> list[Change]:
         """What they provide, but for what is active already."""
@@ -254,7 +256,9 @@ class Operations:
         return self._last_tx
 
     async def _run(self, plan: Plan, tell: Tell) -> Result:
+        started = time.monotonic()
         booted = await self._fleet.wait_booted(plan.timeout)
+        plan = _begun(plan, started)
         live = [slot.number for slot in self._fleet.serving()]
         unable = self._unable(plan, live, booted)
         if unable is not None:
@@ -263,10 +267,11 @@ class Operations:
         agreement = Agreement(self.new_tx(), live, dry_run, is_partial, plan.probation)
         before = self._lines(plan)
         tell(Progress("preparing", f"preparing in {len(live)} workers"))
-        transaction = Transaction(agreement, plan, self._fleet.send, self._state.append, tell)
+        fleet = self._fleet
+        transaction = Transaction(agreement, plan, fleet.send, self._state.append, tell, fleet)
         assert self._running is not None
         self._running.begin(transaction)
-        await self._fleet.carry_out(transaction)
+        await fleet.carry_out(transaction)
         log.info(
             "transaction ended",
             transaction=agreement.tx,
@@ -327,6 +332,11 @@ class Operations:
             for line in before
         ]
         return result
+
+
+def _begun(plan: Plan, started: float) -> Plan:
+    """``plan`` with what is left of its time; ``started`` on the monotonic clock."""
+    return replace(plan, timeout=max(plan.timeout - (time.monotonic() - started), 0.0))
 
 
 def _ending(agreement: Agreement, plan: Plan) -> Result:

@@ -19,15 +19,18 @@ from typing import Protocol
 
 from netswap.channel import Link, messages
 from netswap.errors import ChannelError
-from netswap.events import Refusal
+from netswap.events import Refusal, Stuck
 from netswap.logs import get_logger
 from netswap.supervisor.lifecycle import LIFE, Backoff, Happening, WorkerState
+from netswap.supervisor.whereabouts import Doing, Whereabouts
 
-__all__ = ["Slot", "SlotSettings", "Watcher"]
+__all__ = ["SILENT", "Slot", "SlotSettings", "Watcher"]
 
 log = get_logger("netswap.supervisor")
 
 SERVED_LONG = 60.0
+SILENT = 1.2
+"""Seconds without a heartbeat after which a worker counts as silent: it sends two a second."""
 
 
 class Watcher(Protocol):
@@ -79,6 +82,7 @@ class Slot:
         self._watcher = watcher
         self._link: Link | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._whereabouts: Whereabouts | None = None
         self._life: asyncio.Task[None] | None = None
         self._since = 0.0
         self._heard = 0.0
@@ -105,11 +109,15 @@ class Slot:
         with theirs, ExitStack() as undo:
             undo.callback(ours.close)
             try:
-                self._process = await self._spawn(theirs.fileno())
+                whereabouts = Whereabouts()
+                undo.callback(whereabouts.close)
+                self._process = await self._spawn(theirs.fileno(), whereabouts.writing)
             except OSError as error:
                 log.error("worker can't be started", worker=self.number, reason=str(error))
                 return
             undo.pop_all()
+        whereabouts.started()
+        self._whereabouts = whereabouts
         self.pid = self._process.pid
         self._since = self._heard = _now()
         self._move(Happening.SPAWNED)
@@ -118,14 +126,16 @@ class Slot:
         await self._process.wait()
         self._on_exit(link)
 
-    async def _spawn(self, control: int) -> asyncio.subprocess.Process:
+    async def _spawn(self, control: int, frames: int) -> asyncio.subprocess.Process:
         settings = self._settings
-        numbers = ("--slot", self.number, "--control", control, "--mesh", settings.mesh)
+        numbers = {
+            "--slot": self.number, "--control": control, "--mesh": settings.mesh, "--frames": frames
+        }  # fmt: skip
         return await asyncio.create_subprocess_exec(
             *settings.command,
-            *map(str, numbers),
+            *(str(word) for row in numbers.items() for word in row),
             *("--loop", settings.loop),
-            pass_fds=(control, settings.mesh, *settings.descriptors),
+            pass_fds=(control, frames, settings.mesh, *settings.descriptors),
             stdin=asyncio.subprocess.DEVNULL,
             # The supervisor's stdout carries results only; a worker's prints are diagnostics.
             stdout=2,
@@ -136,6 +146,9 @@ class Slot:
 
     def _on_exit(self, link: Link) -> None:
         link.abort()
+        if self._whereabouts is not None:
+            self._whereabouts.close()
+            self._whereabouts = None
         self._move(Happening.EXITED)
         self.connections = 0
         self.booting = False
@@ -205,17 +218,29 @@ class Slot:
         """Answer a Hello."""
         self.booting = self.send(message)
 
-    def check_heartbeat(self) -> None:
-        """Report a worker whose loop is stuck, and kill it when that lasts."""
-        if self.state is WorkerState.DEAD:
-            return
-        silent = _now() - self._heard
-        if silent > self._settings.silent_kill:
-            log.error("worker is stuck and is killed", worker=self.number, silent_s=round(silent))
+    async def check_heartbeat(self) -> None:
+        """Report a worker whose loop is stuck, with its line, and kill it when that lasts."""
+        if self.silence > self._settings.silent_kill:
+            await self._report("worker is stuck and is killed")
             self.kill()
-        elif silent > self._settings.silent_report and not self._reported:
+        elif self.silence > self._settings.silent_report and not self._reported:
             self._reported = True
-            log.error("worker does not answer", worker=self.number, silent_s=round(silent))
+            await self._report("worker does not answer")
+
+    async def _report(self, what: str) -> None:
+        stuck = await self.stuck()
+        log.error(what, worker=self.number, silent_s=round(stuck.silent_s), doing=stuck.doing)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the worker was heard; 0.0 when there is none."""
+        return 0.0 if self.state is WorkerState.DEAD else _now() - self._heard
+
+    async def stuck(self) -> Stuck:
+        """What the worker does that answers nobody."""
+        silence, pid = self.silence, self.pid or 0
+        doing = Doing() if self._whereabouts is None else await self._whereabouts.ask(pid)
+        return Stuck(self.number, pid, silence, doing.words, doing.file, doing.line)
 
     @property
     def silent(self) -> bool:

@@ -6,7 +6,8 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,6 +15,7 @@ import msgspec
 
 from netswap.canary import Canary
 from netswap.channel import messages
+from netswap.events import Stuck
 from netswap.logs import get_logger
 from netswap.options import Options
 from netswap.outcome import Outcome
@@ -26,6 +28,7 @@ from netswap.supervisor.agreement import (
     Lost,
     Phase,
     Probation,
+    Untouched,
     Written,
 )
 from netswap.supervisor.results import (
@@ -36,17 +39,23 @@ from netswap.supervisor.results import (
     watch_line,
     worker_line,
 )
+from netswap.supervisor.slots import SILENT
 from netswap.supervisor.versions import Change, Record, Undo
 
-__all__ = ["Plan", "Transaction", "local_selector"]
+__all__ = ["Lookout", "Plan", "Transaction", "local_selector"]
 
 log = get_logger("netswap.supervisor")
 
 GRACE = 2.0
-"""Seconds that a worker may be later than the deadline that it was given itself: its own refusal
-names the place, ours only the worker."""
+"""Seconds that a worker may be later than the deadline that it was given itself, as long as it is
+heard of: its own refusal names the place, ours only the worker."""
 SETTLE = 10.0
-"""Seconds for taking back or letting go, which no author's code can refuse."""
+"""Seconds for taking back or letting go, which no author's code can refuse, but may stand in the
+way of: of who is not heard of nothing is expected in that time."""
+PROMPT = 0.25
+"""Seconds that a silent worker is waited for all the same, when it takes back or lets go."""
+LOOK = 0.1
+"""Seconds between two looks at who is silent, once the time of a phase is over."""
 CANARY_WATCH = 10.0
 """Seconds that a canary is watched when nothing else was asked for."""
 REPORTS = (0.5, 10.0)
@@ -111,11 +120,27 @@ def local_selector(selector: str, slot: int) -> str:
     return _GLOBAL_ID.sub(lambda found: f"id={found[2] if int(found[1]) == slot else 0}", selector)
 
 
+class Lookout:
+    """Who knows the workers from outside. This one knows nothing: nobody is ever silent."""
+
+    def silence(self, slot: int) -> float:  # noqa: ARG002
+        """Seconds since the worker of ``slot`` was heard."""
+        return 0.0
+
+    async def stuck(self, slots: Iterable[int]) -> list[Stuck]:  # noqa: ARG002
+        """What those workers do that answer nobody."""
+        return []
+
+
+_NOBODY = Lookout()
+
+
 class Transaction:
     """One run of an agreement over ``slots``.
 
     ``send(slot, message)`` queues a message; ``append(record)`` writes the journal and raises
-    OSError when it can't. Votes and deaths come in through ``offer``.
+    OSError when it can't. Votes and deaths come in through ``offer``. All phases that may fail have
+    ``plan.timeout`` together; time on watch does not count.
     """
 
     def __init__(
@@ -125,14 +150,19 @@ class Transaction:
         send: Callable[[int, messages.Message], object],
         append: Callable[[Record], None],
         tell: Tell,
+        lookout: Lookout = _NOBODY,
     ) -> None:
         self.agreement = agreement
         self.plan = plan
         self._send = send
         self._append = append
         self._tell = tell
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | messages.Begun] = asyncio.Queue()
+        self._lookout = lookout
+        self._until = time.monotonic() + plan.timeout
         self._begun = False
+        self._swapping: set[int] = set()
+        self._begins = 0.0  # until when a swap that was sent may be begun
         self._asked: int | None = None
         self._kept: Decision | None = None
 
@@ -143,7 +173,7 @@ class Transaction:
         else:
             self._kept = decision
 
-    def offer(self, event: Event) -> None:
+    def offer(self, event: Event | messages.Begun) -> None:
         """A vote or a death, in the order in which they came."""
         self._events.put_nowait(event)
 
@@ -156,19 +186,31 @@ class Transaction:
             if self._kept is not None and phase in _DECIDABLE:
                 self._events.put_nowait(self._kept)
                 self._kept = None
-            try:
-                async with asyncio.timeout(self._seconds(phase)) as limit:
-                    await self._collect(phase, limit)
-            except TimeoutError:
-                self.take(Deadline(phase, self._asked if phase is Phase.PREPARING else None))
+            if not await self._collect(phase):
+                await self._be_late(phase)
         return agreement
+
+    async def _be_late(self, phase: Phase) -> None:
+        """The time is over: say of whom, and what those do that answer nobody."""
+        slots = self._late(phase)
+        silent = [slot for slot in slots if self._is_silent(slot)]
+        if phase is Phase.REVERTING:
+            for slot in [slot for slot in silent if slot not in self._swapping]:
+                self.take(Untouched(slot))
+        if self.agreement.phase is phase:
+            stuck = await self._lookout.stuck(silent)
+            asked = self._asked if phase is Phase.PREPARING else None
+            self.take(Deadline(phase, asked, tuple(stuck)))
 
     def begin(self) -> None:
         """What ``run`` does first: the begin record, then the question to the first worker."""
         self._perform(self.agreement.begin())
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event | messages.Begun) -> None:
         """What ``run`` does with each event, records and messages included; it never waits."""
+        if isinstance(event, messages.Begun):
+            self._swapping.update([event.slot] if event.tx == self.agreement.tx else [])
+            return
         self._report(event)
         was = self.agreement.phase
         acts = self.agreement.feed(event)
@@ -178,30 +220,61 @@ class Transaction:
         self._perform(acts)
         self._ask_next()
 
-    async def _collect(self, phase: Phase, limit: asyncio.Timeout) -> None:
-        """Feed events until the phase is over; each worker that is asked alone has its own time."""
-        loop = asyncio.get_running_loop()
+    async def _collect(self, phase: Phase) -> bool:
+        """Feed events until the phase is over; False when its time is."""
+        self._entered = time.monotonic()
         while self.agreement.phase is phase:
-            asked = self._asked
-            event = await self._events.get()
+            event = await self._next(phase)
+            if event is None:
+                return False
             self.take(event)
-            if self._asked != asked:
-                limit.reschedule(loop.time() + self._seconds(phase))
             if isinstance(event, Decision) and self.agreement.phase is phase and not event.promote:
                 self._kept = event  # it came too late for one watch, and counts for the next
+        return True
 
-    def _seconds(self, phase: Phase) -> float:
-        plan, shadow = self.plan, self.plan.options.shadow
-        asked = {
-            Phase.PREPARING: plan.timeout + (shadow + plan.timeout if shadow else 0.0),
-            Phase.CANARY: plan.timeout,
-            Phase.PROBATION: plan.canary_watch,
-            Phase.HOLDING: plan.timeout,
-            Phase.RETURNING: plan.timeout,
-            Phase.SWAPPING: plan.timeout,
-            Phase.WATCHING: plan.watch,
-        }
-        return asked.get(phase, SETTLE) + GRACE
+    async def _next(self, phase: Phase) -> Event | messages.Begun | None:
+        """The next event, None when the time of the phase is over."""
+        while (seconds := self._patience(phase)) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    return await self._events.get()
+        return None
+
+    def _patience(self, phase: Phase) -> float:
+        """Seconds to wait before the next look; 0.0 when nobody is worth waiting for."""
+        due, last = self._limits(phase)
+        now = time.monotonic()
+        if now < due:
+            return due - now
+        if now >= last or all(map(self._is_silent, self._late(phase))):
+            return 0.0
+        return min(LOOK, last - now)
+
+    def _limits(self, phase: Phase) -> tuple[float, float]:
+        """Until when anybody is waited for, and until when those who are heard of."""
+        if phase in _WATCHES:
+            due = self._entered + self._watched(phase)
+        elif phase in _FALLIBLE:
+            due = self._until
+        else:
+            last = self._entered + SETTLE + GRACE
+            return min(max(self._entered + PROMPT, self._begins), last), last
+        return due, due + GRACE
+
+    def _late(self, phase: Phase) -> list[int]:
+        asked = phase is Phase.PREPARING and self._asked in self.agreement.waiting
+        waiting = [self._asked] if asked else self.agreement.waiting
+        return sorted(slot for slot in waiting if slot is not None)
+
+    def _left(self) -> float:
+        """Seconds of what all phases that may fail have together."""
+        return max(self._until - time.monotonic(), 0.0)
+
+    def _is_silent(self, slot: int) -> bool:
+        return self._lookout.silence(slot) > SILENT
+
+    def _watched(self, phase: Phase) -> float:
+        return self.plan.canary_watch if phase is Phase.PROBATION else self.plan.watch
 
     def _perform(self, actions: list[Act]) -> None:
         queue = deque(actions)
@@ -222,12 +295,19 @@ class Transaction:
         is_next = self.agreement.phase is Phase.PREPARING and self._asked not in waiting
         if is_next and waiting:
             self._asked = min(waiting)
+            if shadow := self.plan.options.shadow:  # which each worker has on top, and its playing
+                self._until += shadow + self.plan.timeout
             self._send(self._asked, self._prepare(self._asked))
 
     def _send_all(self, act: Act) -> None:
         if act is Act.SEND_PREPARE:
             self._ask_next()
             return
+        phase = self.agreement.phase
+        if phase in _WATCHES:
+            self._until += self._watched(phase)
+        if phase is Phase.RETURNING:
+            self._until = time.monotonic() + self.plan.timeout
         for slot in sorted(self.agreement.live):
             self._send(slot, self._message(act, slot))
 
@@ -241,7 +321,7 @@ class Transaction:
             self.agreement.tx,
             plan.target,
             None if options.only is None else local_selector(options.only, slot),
-            plan.timeout,
+            self._left(),
             options.allow_lossy,
             options.dry_run,
             None if plan.canary is None else _local_canary(plan.canary, slot),
@@ -258,12 +338,17 @@ class Transaction:
         agreement, canary = self.agreement, self.plan.canary
         assert canary is not None
         before = sum(count for other, count in agreement.connections.items() if other < slot)
-        return messages.Swap(agreement.tx, True, canary.carry(before))
+        self._begins = self._until
+        return messages.Swap(agreement.tx, True, canary.carry(before), until=self._until)
 
     def _swap(self, _slot: int) -> messages.Message:
         agreement = self.agreement
         holding = sorted(agreement.live) if agreement.atomic else []
-        return messages.Swap(agreement.tx, holding=holding)
+        self._begins = self._until
+        return messages.Swap(agreement.tx, holding=holding, until=self._until)
+
+    def _hold(self, _slot: int) -> messages.Message:
+        return messages.Hold(self.agreement.tx, self._until)
 
     def _revert(self, _slot: int) -> messages.Message:
         agreement = self.agreement
@@ -350,11 +435,15 @@ def _interval(seconds: float) -> float:
     return min(max(seconds / 10, shortest), longest)
 
 
-_DECIDABLE = frozenset({Phase.PROBATION, Phase.WATCHING})
+_DECIDABLE = _WATCHES = frozenset({Phase.PROBATION, Phase.WATCHING})
+_FALLIBLE = frozenset(
+    {Phase.PREPARING, Phase.CANARY, Phase.HOLDING, Phase.SWAPPING, Phase.RETURNING}
+)
 
 _SPECIAL: dict[Act, Callable[[Transaction, int], messages.Message]] = {
     Act.SEND_CANARY: Transaction._swap_canary,
     Act.SEND_WATCH_CANARY: Transaction._watch_canary,
+    Act.SEND_HOLD: Transaction._hold,
     Act.SEND_SWAP: Transaction._swap,
     Act.SEND_REVERT: Transaction._revert,
     Act.SEND_WATCH: Transaction._watch,
@@ -362,10 +451,7 @@ _SPECIAL: dict[Act, Callable[[Transaction, int], messages.Message]] = {
 
 _JOURNAL = frozenset({Act.JOURNAL_BEGIN, Act.JOURNAL_COMMIT, Act.JOURNAL_ABORT})
 
-_MESSAGES: dict[Act, type[messages.Hold | messages.Finish]] = {
-    Act.SEND_HOLD: messages.Hold,
-    Act.SEND_FINISH: messages.Finish,
-}
+_MESSAGES: dict[Act, type[messages.Finish]] = {Act.SEND_FINISH: messages.Finish}
 
 _SAID: dict[type, str] = {
     messages.Prepared: "prepared",

@@ -1,9 +1,13 @@
-"""``python -m netswap.worker --slot N --control FD --mesh FD``: started by the supervisor."""
+"""``python -m netswap.worker --slot N --control FD --mesh FD --frames FD``.
+
+Started by the supervisor, which asks by SIGURG where a worker is that says nothing.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import os
 import signal
 import socket
@@ -66,6 +70,7 @@ def main() -> None:
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--mesh", type=int, required=True)
+    parser.add_argument("--frames", type=int)
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     arguments = parser.parse_args()
     end_with_parent()
@@ -73,6 +78,9 @@ def main() -> None:
     # The supervisor gets the terminal's signals too and decides when a worker ends.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    if arguments.frames is not None:
+        faulthandler.register(signal.SIGURG, arguments.frames, all_threads=False)
+        os.set_inheritable(arguments.frames, False)
     control = socket.socket(fileno=arguments.control)
     mesh = socket.socket(fileno=arguments.mesh)
 

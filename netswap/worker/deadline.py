@@ -17,13 +17,18 @@ from types import FrameType, TracebackType
 
 from netswap.errors import DeadlinePassed
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "left"]
 
 _handler_of = unwrap(signal.getsignal)
 """Without the wrapper, which looks the handler up in an enum."""
 _set_timer, _ALARM, _REAL = signal.setitimer, signal.SIGALRM, signal.ITIMER_REAL
 _innermost: Deadline | None = None
 """Whose timer is set."""
+
+
+def left(until: float, otherwise: float) -> float:
+    """Seconds until that moment of the machine's monotonic clock; ``otherwise`` if it is 0.0."""
+    return max(until - time.monotonic(), 0.0) if until else otherwise
 
 
 class Deadline:

@@ -231,15 +231,15 @@ class Participant:
     """The part of the worker in ``slot``. Feed messages and results; do what is returned, in order.
 
     What is returned are acts, and messages to send. ``ask`` is the transaction in hand, None when
-    there is none; ``swap``,
-    ``watch`` and ``revert`` are what was asked last. While a state that ends in
-    -ing lasts, the driver owes one result.
+    there is none; ``hold``, ``swap``, ``watch`` and ``revert`` are what was asked last. While a
+    state that ends in -ing lasts, the driver owes one result.
     """
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
         self.state = State.IDLE
         self.ask: messages.Prepare | None = None
+        self.hold: messages.Hold | None = None
         self.swap: messages.Swap | None = None
         self.watch: messages.Watch | None = None
         self.revert: messages.Revert | None = None
@@ -276,7 +276,9 @@ class Participant:
         return todo
 
     def _remember(self, event: Ask | Result) -> None:
-        if isinstance(event, messages.Swap):
+        if isinstance(event, messages.Hold):
+            self.hold = event
+        elif isinstance(event, messages.Swap):
             self.swap = event
         elif isinstance(event, messages.Watch):
             self.watch = event

@@ -37,6 +37,7 @@ from netswap.worker.transaction import Transaction
 
 __all__ = ["Worker"]
 
+GIVEN_UP = "the supervisor ended what was under way"
 HEARTBEAT_S = 0.5
 BOOT_S = 60.0
 """Seconds that the committed set may take to start, all together."""
@@ -125,13 +126,23 @@ class Worker:
             if not isinstance(todo, Act):
                 self._link.send(todo)
             elif todo is Act.STOP:
-                self._stop()
+                self._stop(GIVEN_UP)
             else:
+                if todo is Act.SWAP:
+                    self._begin_swap()
                 self._work.put_nowait(self._acts[todo])
 
-    def _stop(self) -> None:
+    def _begin_swap(self) -> None:
+        """Tell before anything is flipped; what is read too late is taken for never begun."""
+        ask = self._participant.swap
+        assert ask is not None
+        if ask.until and self._host.clock.monotonic_ns() > ask.until * 1e9:
+            self._stop("it was asked to swap when the time for that was over")
+        else:
+            self._link.send(messages.Begun(ask.tx, self._slot))
+
+    def _stop(self, reason: str) -> None:
         if self._transaction is not None:
-            reason = "the supervisor ended what was under way"
             self._transaction.stop(Refusal(Stage.AGREEMENT, reason, worker=self._slot))
 
     def _on_boot(self, message: messages.Boot) -> None:
@@ -265,11 +276,13 @@ class Worker:
         if (
             self._participant.state is State.STOPPING
         ):  # it was given up while it waited for its turn
-            self._stop()
+            self._stop(GIVEN_UP)
         self._take_part(await self._transaction.prepare())
 
     async def _hold(self) -> None:
-        self._take_part(await self._present().hold())
+        ask = self._participant.hold
+        assert ask is not None
+        self._take_part(await self._present().hold(ask))
 
     async def _swap(self) -> None:
         ask = self._participant.swap

@@ -54,7 +54,7 @@ def _outcome(told: Told, timeout: float) -> Rehearsed:
     if told.late:
         reason = f"the rehearsal did not end within {timeout:g} s and was stopped"
         file, line = place_of_death(told.answer.decode(errors="replace"))
-        advice = "look for an endless loop"
+        advice = "look for an endless loop, or push with a longer --timeout"
         return Rehearsed(Refusal(Stage.PREPARE, reason, file, line, advice=advice))
     try:
         return msgspec.msgpack.decode(told.answer, type=Rehearsed)

@@ -23,7 +23,7 @@ from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import Host, Implementation
 from netswap.worker.canary import connections_of
-from netswap.worker.deadline import Deadline
+from netswap.worker.deadline import Deadline, left
 from netswap.worker.driver import SLICE_NS, Driver
 from netswap.worker.gate import Holding
 from netswap.worker.installation import Installation
@@ -177,9 +177,10 @@ class Transaction:
         stall_us = max(self._stall_us, slice_us)
         return msgspec.structs.replace(report, worker=self._host.slot, stall_us=stall_us)
 
-    async def hold(self) -> messages.Held | messages.SwapFailed:
+    async def hold(self, ask: messages.Hold) -> messages.Held | messages.SwapFailed:
         """Serve nothing until all workers have swapped; or serve on, and say what is in the way."""
-        return await self._holding.hold(self._stopped, callers(self._changes, self._all_classes()))
+        who = callers(self._changes, self._all_classes())
+        return await self._holding.hold(self._stopped, who, ask.until)
 
     async def serve(self) -> float:
         """Serve again, if that was held; for how many microseconds it had been."""
@@ -187,7 +188,8 @@ class Transaction:
 
     async def swap(self, ask: messages.Swap) -> messages.Swapped | messages.SwapFailed:
         """Flip the canary or all that is left, or restore all and say what was in the way."""
-        refusal = await self._holding.settled(ask.holding)
+        slot = self._host.slot
+        refusal = await self._holding.settled(ask.holding, ask.until)
         swap, driver = await self._begun()
         entries = self._stopped or refusal or self._holding.too_early() or self._install(ask)
         if isinstance(entries, Refusal):
@@ -195,14 +197,12 @@ class Transaction:
                 swap.give_up(entries)
         else:
             swap.widen(entries)
-        await driver.run(self.ask.timeout)
+        await driver.run(left(ask.until, self.ask.timeout))
         if swap.phase is Phase.DONE:
-            return messages.Swapped(self.ask.tx, self._host.slot, self._receipt(), ask.canary)
+            return messages.Swapped(self.ask.tx, slot, self._receipt(), ask.canary)
         refusal = swap.refusal or Refusal(Stage.SWAP, "the swap did not complete")
         self._installation.uninstall()
-        return messages.SwapFailed(
-            self.ask.tx, self._host.slot, placed(refusal, self._host.slot), ask.canary
-        )
+        return messages.SwapFailed(self.ask.tx, slot, placed(refusal, slot), ask.canary)
 
     async def _begun(self) -> tuple[Swap, Driver]:
         """The one swap, which a canary begins and the rest widens, so that one way leads back."""

@@ -71,7 +71,8 @@ async def test_status_has_the_keys_that_programs_rely_on(api: Api) -> None:
     """The surface of `status --json`."""
     await api.post("push", push_of(1))
     page = await api.get("status")
-    keys = ["schema", "pid", "uptime", "workers", "kinds", "listeners", "transaction", "retiring"]
+    keys = ["schema", "pid", "uptime", "workers", "kinds", "listeners", "transaction", "retiring",
+            "unanswered"]  # fmt: skip
     assert list(page) == keys
     assert page["schema"] == "netswap/1"
     assert {"id", "pid", "connections", "state"} <= set(page["workers"][0])

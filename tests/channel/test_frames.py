@@ -36,6 +36,7 @@ EVERY_MESSAGE: list[messages.Message] = [
     messages.Hold(1),
     messages.Held(1, 0),
     messages.Swap(1, True, 9000),
+    messages.Begun(1, 0),
     messages.Swapped(1, 0, WorkerReceipt(0, {"k": 2}, 1, 0, 3.5), True),
     messages.SwapFailed(1, 0, REFUSAL),
     messages.Watch(1, 10.0, 1.0, True),

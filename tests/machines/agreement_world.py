@@ -24,7 +24,15 @@ from netswap.events import Refusal, WorkerReceipt
 from netswap.modules import Journal
 from netswap.options import Options
 from netswap.outcome import Outcome
-from netswap.supervisor.agreement import Agreement, Deadline, Event, Lost, Phase, Probation
+from netswap.supervisor.agreement import (
+    Agreement,
+    Deadline,
+    Event,
+    Lost,
+    Phase,
+    Probation,
+    Untouched,
+)
 from netswap.supervisor.transaction import Plan, Transaction
 from netswap.supervisor.versions import Change, Record, Versions
 from netswap.worker.participant import Act, Ask, Participant, Result, State
@@ -62,6 +70,7 @@ class Worker:
         self.stopped = False
         self.work: deque[Act] = deque()
         self.begun = False
+        self.has_begun = self.expired = 0
 
     @property
     def booted(self) -> bool:
@@ -94,6 +103,15 @@ class Worker:
                 self.stopped = True
             else:
                 self.work.append(todo)
+                if todo is Act.SWAP:
+                    self._read_swap()
+
+    def _read_swap(self) -> None:
+        """One that is read when its time is over is not begun."""
+        if self._tx <= self.expired:
+            self.stopped = True
+        else:
+            self.has_begun = self._tx
 
     def begin(self) -> None:
         """The work in front is under way: from its first slice on both versions may serve."""
@@ -397,7 +415,8 @@ class World:
         """Whoever was told to prepare has been told to revert, and has done so if time was left."""
         prepared = any(isinstance(one, messages.Prepare) for one in supervisor.sent)
         late = Deadline(Phase.REVERTING) in supervisor.heard
-        for slot in agreement.live if prepared and not late else ():
+        asked = {slot for slot in agreement.live if Untouched(slot) not in supervisor.heard}
+        for slot in asked if prepared and not late else ():
             back = messages.Reverted(agreement.tx, slot)
             assert back in supervisor.heard, f"worker {slot} was not asked to revert"
 
@@ -433,11 +452,19 @@ class World:
         return found
 
     def deadline(self) -> None:
-        """The time for the present phase is over."""
+        """The time for the present phase is over; who has begun no swap by then never will."""
         assert self.supervisor is not None
         agreement = self.supervisor.agreement
         assert agreement is not None
-        self.supervisor.take(Deadline(agreement.phase))
+        phase, waiting = agreement.phase, sorted(agreement.waiting)
+        if phase in (Phase.CANARY, Phase.SWAPPING, Phase.REVERTING):
+            for worker in self.workers.values():
+                worker.expired = agreement.tx
+        for slot in waiting if phase is Phase.REVERTING else ():
+            if self.workers[slot].has_begun != agreement.tx:
+                self.supervisor.take(Untouched(slot))
+        if agreement.phase is phase:
+            self.supervisor.take(Deadline(phase))
 
     def settle(self, deadlines: bool = False) -> None:
         """No more faults: whatever is under way goes on to its end, with the help of deadlines."""

@@ -4,7 +4,8 @@ The file (``$STAND_IN``) is JSON: slot number to a list of faults, read anew at 
 Faults: ``refuse``, ``silent prepare``, ``die in prepare``, ``fail``, ``die in swap``,
 ``silent swap``, ``violate``, ``die in watch``, ``silent watch`` (until it is decided),
 ``die in finish``, ``stuck`` (can't revert), ``die at start``, ``no heartbeat``, ``no drain``,
-``refuse rekey``, ``die in rekey``, ``silent rekey``.
+``refuse rekey``, ``die in rekey``, ``silent rekey``; ``hang in prepare``, ``hang in swap`` (before
+it has said that it has begun), ``hang in begun swap``, ``hang in finish``: then it does no more.
 It accepts no clients; what it remembers of each kind is the bundle that it was told to serve.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -41,6 +43,10 @@ class StandIn:
     def die_if(self, fault: str) -> None:
         if self.faulty(fault):
             os._exit(9)
+
+    def hang_if(self, fault: str) -> None:
+        while self.faulty(fault):
+            signal.pause()
 
     def send(self, message: messages.Message) -> None:
         self.control.sendall(encode_frame(message))
@@ -75,6 +81,7 @@ class StandIn:
             with Path(os.environ["STAND_IN"]).with_name("prepared").open("a") as file:
                 file.write(f"{self.slot} {message.rehearse} {message.allow_stale}\n")
         self.die_if("die in prepare")
+        self.hang_if("hang in prepare")
         if self.faulty("silent prepare"):
             return
         if self.faulty("refuse"):
@@ -91,6 +98,9 @@ class StandIn:
 
     def swap(self, message: messages.Swap) -> None:
         self.die_if("die in swap")
+        self.hang_if("hang in swap")
+        self.send(messages.Begun(message.tx, self.slot))
+        self.hang_if("hang in begun swap")
         if self.faulty("silent swap"):
             return
         if self.faulty("fail"):
@@ -115,6 +125,7 @@ class StandIn:
 
     def finish(self, message: messages.Finish) -> None:
         self.die_if("die in finish")
+        self.hang_if("hang in finish")
         self.active |= self.target
         self.send(messages.Finished(message.tx, self.slot))
 

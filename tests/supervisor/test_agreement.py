@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from netswap.channel import messages
-from netswap.events import Refusal, VerdictLine, WatchRow, WorkerReceipt
+from netswap.events import Refusal, Stuck, VerdictLine, WatchRow, WorkerReceipt
 from netswap.outcome import Outcome
 from netswap.supervisor.agreement import (
     FINAL,
@@ -23,6 +23,7 @@ from netswap.supervisor.agreement import (
     Probation,
     Step,
     Stopped,
+    Untouched,
     Written,
 )
 
@@ -125,6 +126,7 @@ EVENTS: dict[str, Event] = {
     "finished": messages.Finished(TX, 0),
     "reverted": messages.Reverted(TX, 0),
     "lost": Lost(0),
+    "untouched": Untouched(0),
     "written": Written(),
     "unwritten": Written(False, "disk full"),
 }
@@ -177,13 +179,38 @@ def test_every_event_in_every_phase(phase: Phase, event: str) -> None:
     acts = agreement.feed(EVENTS[event])
     assert agreement.phase is MOVES.get((phase, event), phase)
     of_canary = phase in (Phase.CANARY, Phase.PROBATION)
-    counts = event == "lost" or (
-        isinstance(EVENTS[event], YES.get(phase, ()))
-        and getattr(EVENTS[event], "canary", False) is of_canary
+    back = event == "untouched" and phase is Phase.REVERTING
+    counts = (
+        event == "lost"
+        or back
+        or (
+            isinstance(EVENTS[event], YES.get(phase, ()))
+            and getattr(EVENTS[event], "canary", False) is of_canary
+        )
     )
     if (phase, event) not in MOVES:
         assert acts == []
         assert agreement.waiting == (waiting - {0} if counts else waiting)
+
+
+def test_who_has_begun_no_swap_is_not_mixed() -> None:
+    """It answers nobody, and serves what it served; the others have gone back."""
+    agreement = at(Phase.REVERTING)
+    agreement.feed(messages.Reverted(TX, 0))
+    assert agreement.feed(Untouched(1)) == [Act.JOURNAL_ABORT, Act.DONE]
+    assert (agreement.phase, agreement.outcome) == (Phase.ABORTED, Outcome.ROLLED_BACK)
+
+
+def test_who_is_late_and_silent_is_told_with_what_it_does() -> None:
+    """The refusal has file and line, and names the process that can be ended."""
+    agreement = at(Phase.SWAPPING)
+    stuck = Stuck(1, 4242, 7.0, "it is at v1.py:9 in on_data()", "v1.py", 9)
+    agreement.feed(Deadline(Phase.SWAPPING, None, (stuck,)))
+    first, second = agreement.refusals
+    assert (first.worker, first.advice) == (0, "netswap blockers")
+    assert second.where == "v1.py:9, worker 1"
+    assert second.reason.endswith("it is silent for 7.0 s, it is at v1.py:9 in on_data()")
+    assert "`kill -9 4242`" in second.advice
 
 
 @pytest.mark.parametrize("phase", Phase)

@@ -6,14 +6,17 @@ import asyncio
 import errno
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from netswap.errors import UsageError
 from netswap.modules import Bundle
 from netswap.outcome import Outcome
 from netswap.probe import Probed
 from netswap.supervisor import StartFailed, StateDirectoryBusy, operations
+from netswap.supervisor.transaction import SETTLE
 from tests.supervisor.conftest import Serve, bundle
 
 # The supervisor runs on asyncio's own loop: nothing of it is in the data path.
@@ -74,6 +77,45 @@ async def test_one_faulty_worker_takes_back_all(
         server.fault(1)
         await server.wait_serving()
         assert (await server.push(bundle(2))).outcome is Outcome.DONE
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "phase"),
+    [
+        ("hang in prepare", Outcome.REFUSED, "preparing"),
+        ("hang in swap", Outcome.ROLLED_BACK, "swapping"),
+        ("hang in begun swap", Outcome.MIXED, "swapping"),
+        ("hang in finish", Outcome.DONE, ""),
+    ],
+)
+async def test_a_worker_that_hangs_holds_a_push_for_its_time_alone(
+    serve: Serve, fault: str, outcome: Outcome, phase: str
+) -> None:
+    """Nobody waits for a silent one to go back, and only what has begun to swap may be mixed.
+
+    It took twelve seconds more, and one that had read nothing was called mixed. Looks leave it out
+    and say so, instead of waiting for it.
+    """
+    async with serve() as server:
+        await server.push(bundle(1))
+        server.fault(1, fault)
+        began = time.monotonic()
+        result = await server.push(bundle(2), timeout=1.5)
+        assert time.monotonic() - began < 1.5 + SETTLE / 2
+        assert result.outcome is outcome
+        number = 2 if outcome is Outcome.DONE else 1
+        assert server.active == {"k": bundle(number).sha256}
+        if phase:
+            said = f"worker 1 did not answer in time while {phase}: it is silent for "
+            assert result.what.startswith(said)
+            assert f"kill -9 {server.supervisor.fleet.slots[1].pid}" in result.advice
+        looks = server.supervisor.looks
+        for look in (looks.status(), looks.objects(""), looks.blockers(), looks.workers()):
+            assert [row["worker"] for row in (await look)["unanswered"]] == [1]
+        with pytest.raises(UsageError, match=r"worker 1 \(pid \d+\) is silent"):
+            await looks.inspect("1.7")
+        nudged = await server.supervisor.intervention.nudge("1.7")
+        assert (nudged.outcome, "is silent" in nudged.what) == (Outcome.REFUSED, True)
 
 
 def prepares(serve_folder: Path) -> list[str]:

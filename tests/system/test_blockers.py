@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import struct
 import subprocess
@@ -20,6 +22,7 @@ Make = Callable[..., Server]
 
 BUSY = """
 import asyncio
+import time
 from netswap import Session, State
 
 class Work(State, kind="busy.connection", version=VERSION):
@@ -31,6 +34,8 @@ class Busy(Session[Work]):
         while line := await self.swap_point(self.read_line()):
             self.state.lines += 1
             self.write(b"vVERSION %d\\n" % self.state.lines)
+            if line == b"block":
+                time.sleep(60)
             while line == b"stay" and not self.state.hurried:
                 await asyncio.sleep(0.01)
             self.state.hurried = False
@@ -45,7 +50,8 @@ def server(make_shared_server: Make) -> Iterator[Server]:
     """A server of busy sessions."""
     made = make_shared_server(("busy",))
     yield made
-    assert not made.errors()
+    # one worker is killed while it does not read
+    assert {row["event"] for row in made.errors()} <= {"control channel broke"}
     made.stop()
 
 
@@ -179,6 +185,26 @@ def test_a_client_of_the_api_gets_the_same(server: Server, modules: tuple[Path, 
         sock.connect(str(server.socket))
         sock.sendall(head + body)
         assert sock.recv(1 << 16).startswith(b"HTTP/1.0 400")
+
+
+def test_a_worker_whose_loop_is_blocked_is_named_with_its_line(
+    server: Server, modules: tuple[Path, Path]
+) -> None:
+    """A push ends when its time is over and looks do not wait; a kill makes room for the next."""
+    line = BUSY.splitlines().index("                time.sleep(60)") + 1
+    client = server.client("busy")
+    assert client.ask("go") == "v1 1"
+    client.send(b"block\n")
+    (stuck,) = until(lambda: server.look("workers")["unanswered"], "it is missing", 20)
+    assert (stuck["file"], stuck["line"]) == ("v1.py", line)
+    answer = server.netswap("push", modules[1], "--timeout", "3s")
+    assert answer.code == 20
+    assert answer.page["where"] == f"v1.py:{line}, worker {stuck['worker']}"
+    assert f"kill -9 {stuck['pid']}" in answer.page["advice"]
+    os.kill(stuck["pid"], signal.SIGKILL)
+    server.wait_serving(without=[stuck["pid"]])
+    client.close()
+    assert server.push(modules[1])["outcome"] == "done"
 
 
 def test_words_are_for_people_too(server: Server, modules: tuple[Path, Path]) -> None:

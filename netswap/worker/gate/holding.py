@@ -11,6 +11,7 @@ from netswap.hotswap import Change
 from netswap.mediator import present
 from netswap.ott import Entry
 from netswap.stack import Host
+from netswap.worker.deadline import left
 from netswap.worker.gate.gate import Gate
 from netswap.worker.gate.settling import RETURN_S, Peers, Settling
 from netswap.worker.unable import placed
@@ -38,11 +39,11 @@ class Holding:
         return 0 if self._gate is None else self._gate.closed_ns
 
     async def hold(
-        self, stopped: Refusal | None, callers: Container[str] | None
+        self, stopped: Refusal | None, callers: Container[str] | None, until: float = 0.0
     ) -> messages.Held | messages.SwapFailed:
         """Serve nothing until all workers have swapped; or serve on, and say what is in the way.
 
-        Only objects of the kinds in ``callers`` have to come to rest, or all.
+        Only objects of the kinds in ``callers`` have to come to rest, or all; ``until`` as in Hold.
         """
         slot = self._host.slot
         if self._gate is not None and self._gate.shut:
@@ -51,7 +52,7 @@ class Holding:
         self._gate = Gate(self._host, patience, callers, self._must_rest())
         if stopped is not None:
             self._gate.give_up(stopped)
-        refusal = await self._gate.close(self._timeout)
+        refusal = await self._gate.close(left(until, self._timeout))
         if refusal is None:
             return messages.Held(self._tx, slot)
         return messages.SwapFailed(self._tx, slot, placed(refusal, slot))
@@ -92,9 +93,9 @@ class Holding:
         advice = "netswap workers shows them; push again, or with --rolling"
         return Refusal(Stage.SWAP, reason, advice=advice)
 
-    async def settled(self, slots: Sequence[int]) -> Refusal | None:
+    async def settled(self, slots: Sequence[int], until: float = 0.0) -> Refusal | None:
         """Why some of those in ``slots``, that serve nothing, may still ask what old code asks."""
-        return await self._settle(slots, self._timeout)
+        return await self._settle(slots, left(until, self._timeout))
 
     async def returns(self, slots: Sequence[int]) -> None:
         """The same before the way back, which can't wait: what is still asked is asked."""
