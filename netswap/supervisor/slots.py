@@ -255,10 +255,14 @@ class Slot:
             self.send(messages.Drain(limit))
 
     def kill(self) -> None:
-        """End the worker's process at once."""
+        """End the worker's process at once.
+
+        Not by asyncio's ``send_signal``: that of 3.11 looks first whether it has ended, and takes
+        its exit status away from the one who waits for it.
+        """
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def wait_ended(self) -> None:
         """Return when the worker has ended and no other will follow; needs ``drain`` first."""
