@@ -95,13 +95,23 @@ def _parse_protocol(name: str) -> str:
 def _parse_output(text: str) -> Path:
     """Where a file can be written: known before a run, not after it."""
     path = Path(text)
+    if text == "-":
+        raise PlanError("- is no file: --json prints the result to standard output")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise PlanError(f"{text} can't be written: is its folder there?")
+        raise PlanError(f"{text!r} can't be written: is its folder there?")
     return path
 
 
+def _parse_seconds(text: str) -> float:
+    """A time above 0, in seconds."""
+    seconds = parse_duration(text) / 1_000_000_000
+    if not seconds:
+        raise PlanError(f"{text!r} is no time above 0: write 500ms, 10s or 2m")
+    return seconds
+
+
 def _parse_number(text: str) -> float:
-    """A rate or a time in seconds: above 0, and finite."""
+    """A rate: above 0, and finite."""
     try:
         number = float(text)
     except ValueError:
@@ -124,7 +134,7 @@ _OUTPUT = _Parsed("file", _parse_output)
 _TEXT = _Parsed("text", str)
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Load a server and prove what it does to its clients."""
 
@@ -233,8 +243,8 @@ def main() -> None:
     help="After the end, how long an answer may still come before it is lost.",
 )  # fmt: skip
 @click.option(
-    "--timeout", type=_NUMBER, default=10.0, show_default=True,
-    help="Seconds for one connect, and for an event after the end.",
+    "--timeout", type=_Parsed("duration", _parse_seconds), default="10s", show_default=True,
+    help="Longest time for one connect, and for an event after the end.",
 )  # fmt: skip
 @click.option(
     "--progress", "watched", type=click.Choice(["auto", "live", "lines", "off"]), default="auto",
@@ -261,6 +271,7 @@ def run(context: click.Context, /, **asked: Any) -> None:
     generator was saturated, or nothing was answered); 13 a push failed.
     """
     pushing = push_command(asked["pusher"], asked["socket"])
+    _check_outputs(asked)
     try:
         plan = _plan(asked)
         with watching(plan, asked["watched"], sys.stderr or io.StringIO()) as tell:
@@ -278,6 +289,16 @@ def run(context: click.Context, /, **asked: Any) -> None:
         said = _say(render(report, verdict, event_lines(seen, report)))
     kept = _keep(asked, _Told(seen, report, verdict)) and said
     context.exit(verdict.exit_code if verdict.exit_code or kept else USAGE.exit_code)
+
+
+def _check_outputs(asked: dict[str, Any]) -> None:
+    """One file each: the last one would be there alone."""
+    named = [asked[name].resolve() for name in ("page", "saved", "hdr") if asked[name]]
+    for path in named:
+        if named.count(path) > 1 and (path.is_file() or not path.exists()):
+            raise click.UsageError(
+                f"{path} is named twice: --report, --save and --hdr are files of their own"
+            )
 
 
 class _Told(NamedTuple):
@@ -349,8 +370,9 @@ def compare_runs(
         comparison = compare(read_result(first), read_result(second), limits)
     except PlanError as error:
         raise click.UsageError(str(error)) from error
-    click.echo(comparison_json(comparison) if as_json else render_comparison(comparison))
-    context.exit(comparison.verdict.exit_code)
+    said = _say(comparison_json(comparison) if as_json else render_comparison(comparison))
+    code = comparison.verdict.exit_code
+    context.exit(code if code or said else USAGE.exit_code)
 
 
 @main.command()
@@ -374,9 +396,10 @@ def picture(context: click.Context, runs: tuple[str, ...], title: str, out: Path
 
 
 @main.command()
-def schema() -> None:
+@click.pass_context
+def schema(context: click.Context) -> None:
     """Print the JSON Schema of what run prints with --json."""
-    click.echo(json_schema(), nl=False)
+    context.exit(0 if _say(json_schema().rstrip("\n")) else USAGE.exit_code)
 
 
 def _hdr_log(seen: Observation) -> str:
@@ -437,7 +460,7 @@ def _plan(asked: dict[str, Any]) -> Plan:
 def _row(asked: dict[str, Any]) -> tuple[Event, ...]:
     pushes = [Event("push", 0, (path,)) for path in asked["row_pushes"]]
     deeds = [*pushes, *(Event("run", 0, words) for words in asked["row_runs"])]
-    if bool(asked["every"]) != bool(deeds):
+    if (asked["every"] is not None) != bool(deeds):
         raise click.UsageError(
             "--every says when, --run or --push what: write --every 1s --run CMD"
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from loadgen.execution import execute
+from loadgen.plain import plain_words
 from loadgen.plan import Event
 
 __all__ = ["EventRecord", "carry_out", "push_command", "wait_for"]
@@ -56,9 +57,10 @@ class EventRecord(msgspec.Struct, frozen=True):
         """
         try:
             told = _DECODER.decode(self.stdout)
-            return f"{told.where}: {told.what}" if told.where else told.what
+            return plain_words(f"{told.where}: {told.what}" if told.where else told.what)
         except msgspec.DecodeError:
-            return next(reversed((self.stderr or self.stdout).splitlines()), "it said nothing")
+            lines = map(plain_words, reversed((self.stderr or self.stdout).splitlines()))
+            return next(filter(None, lines), "it said nothing")
 
 
 def push_command(named: tuple[str, ...] | None, socket: str | None) -> list[str]:

@@ -16,7 +16,7 @@ from loadgen.events import EventRecord
 from loadgen.plan import Plan
 from loadgen.progress import Moment, OnProgress
 from loadgen.sparkline import sparkline
-from loadgen.wording import deed_words, time_words
+from loadgen.wording import deed_words, rate_words, time_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -67,9 +67,9 @@ def rows(history: Sequence[Moment]) -> Iterator[Row]:
     slowest = [moment.latency.get("max") for moment in history]
     known = [us for us in slowest if us is not None]
     low, high = (min(known), max(known)) if known else (1.0, 1.0)
-    yield Row("rate", f"{now.rate:>9,.0f} a second  {_heights(rates)}")
+    yield Row("rate", f"{rate_words(now.rate):>9} a second  {_heights(rates)}")
     yield Row("latency", _latency(now))
-    scale = f"{time_words(low)} to {time_words(high)}"
+    scale = f"{time_words(low)} to {time_words(high)}" if known else "-"
     yield Row("slowest", f"{scale:<20}  {sparkline(slowest, low, high)}")
     if now.by_version:
         yield Row("versions", _versions(now))
@@ -99,8 +99,8 @@ class _Lines:
         if moment.seconds >= self._next:
             self._next += self._every
             print(
-                f"{moment.seconds:6.0f} s  {moment.answered:,} answered, {moment.rate:,.0f} a "
-                f"second, {_latency(moment)}, {moment.faults:,} faults",
+                f"{moment.seconds:6.0f} s  {moment.answered:,} answered, "
+                f"{rate_words(moment.rate)} a second, {_latency(moment)}, {moment.faults:,} faults",
                 file=self._stream, flush=True,
             )  # fmt: skip
 

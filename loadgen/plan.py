@@ -66,6 +66,8 @@ def every(period_ns: int, deeds: Sequence[Event], duration_ns: int) -> tuple[Eve
     """One deed each period until the end, in turn."""
     if period_ns * _EVENTS_MOST < duration_ns:
         raise PlanError(f"more than {_EVENTS_MOST:,} events: use a longer --every")
+    if period_ns >= duration_ns:
+        raise PlanError("--every would come round after the end of the run: use a shorter one")
     return tuple(
         msgspec.structs.replace(deeds[number % len(deeds)], at_ns=at_ns, in_row=True)
         for number, at_ns in enumerate(range(period_ns, duration_ns, period_ns))

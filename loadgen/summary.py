@@ -13,6 +13,7 @@ from loadgen.wording import (
     fault_words,
     quiet_window,
     quiet_words,
+    rate_words,
     stands_out,
     time_words,
     title_words,
@@ -49,9 +50,9 @@ def render(report: Report, verdict: Verdict, sparks: Sequence[str] = ()) -> str:
 
 def _traffic(report: Report) -> Iterator[str]:
     tally, rate = report.tally, report.rate
-    asked = "as fast as it goes" if rate.asked is None else f"{rate.asked:,.0f} asked"
+    asked = "as fast as it goes" if rate.asked is None else f"{rate_words(rate.asked)} asked"
     yield _line("operations", f"{tally.answered:,} of {tally.issued:,} answered, "
-                f"{rate.achieved:,.0f} a second ({asked})")  # fmt: skip
+                f"{rate_words(rate.achieved)} a second ({asked})")  # fmt: skip
     if report.unsent:
         yield _line("", f"{report.unsent:,} of {report.due:,} that were due could not be sent")
     yield _line("faults", _faults(report))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import PurePath
 
+from loadgen.plain import plain_words
 from loadgen.plan import Event
 from loadgen.report import EventReport, Report, Spread
 from loadgen.windows import NULLS_NEEDED, Window
@@ -16,6 +17,7 @@ __all__ = [
     "plan_words",
     "quiet_window",
     "quiet_words",
+    "rate_words",
     "spread_words",
     "stands_out",
     "time_words",
@@ -24,6 +26,8 @@ __all__ = [
     "what_happened",
 ]
 
+_DEED_MOST = 100  # characters
+_FEW = 10.0  # a second: below it the digits behind the point count
 _VERSIONS_TOLD = 6
 _SECOND = 1_000_000_000
 _SEEN_LONGER_S = 0.05  # after its end: below it nobody would say that it went on
@@ -37,6 +41,11 @@ def time_words(us: float | None, digits: int = 3) -> str:
         if us < limit:
             return f"{us / scale:.{digits}g} {unit}"
     return f"{us / 1e6:.{digits}g} s"
+
+
+def rate_words(rate: float) -> str:
+    """Operations a second."""
+    return f"{rate:,.0f}" if rate >= _FEW else f"{rate:.3g}"
 
 
 def spread_words(spread: Spread) -> str:
@@ -57,7 +66,7 @@ def plan_words(report: Report) -> str:
     early = f", ended before its {report.asked_s:.4g} s" if report.asked_s else ""
     return (
         f"{plan.duration_ns / _SECOND:.4g} s{early}: {plan.way}, "
-        f"{plan.connections:,} connections, {some}"
+        f"{plan.connections:,} connection{'s' if plan.connections > 1 else ''}, {some}"
     )
 
 
@@ -76,9 +85,10 @@ def fault_words(counts: Mapping[str, int]) -> str:
 
 
 def deed_words(event: Event) -> str:
-    """What is to be done; of a program the name, its folder is in the command."""
+    """What is to be done, in a line; of a program the name: the whole command is in the page."""
     first, *rest = event.words
-    return " ".join((event.kind, first if event.kind == "push" else PurePath(first).name, *rest))
+    named = first if event.kind == "push" else PurePath(first).name
+    return plain_words(" ".join((event.kind, named, *rest)), _DEED_MOST)
 
 
 def what_happened(event: EventReport) -> str:

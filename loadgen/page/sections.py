@@ -15,6 +15,7 @@ from loadgen.verdict import Verdict
 from loadgen.wording import (
     fault_words,
     plan_words,
+    rate_words,
     spread_words,
     stands_out,
     time_words,
@@ -80,7 +81,7 @@ def _amounts(report: Report) -> Iterator[tuple[str, str, str, str]]:
     tally = report.tally
     unsent = f", {report.unsent:,} were not" if report.unsent else ""
     yield "answered", f"{tally.answered:,}", f"of {tally.issued:,} asked{unsent}", ""
-    yield "a second", f"{report.rate.achieved:,.0f}", _asked(report), ""
+    yield "a second", rate_words(report.rate.achieved), _asked(report), ""
     yield "p50", time_words(report.latency["p50"]), "half were faster", ""
     yield "p99", time_words(report.latency["p99"]), "1 of 100 was slower", ""
     yield "slowest", time_words(report.latency["max"]), "of all", ""
@@ -101,7 +102,8 @@ def _troubles(report: Report) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _asked(report: Report) -> str:
-    return "closed loop" if report.rate.asked is None else f"of {report.rate.asked:,.0f} asked"
+    asked = report.rate.asked
+    return "closed loop" if asked is None else f"of {rate_words(asked)} asked"
 
 
 def _chart(name: str, label: str) -> Element:
@@ -124,6 +126,7 @@ def _key(*names: tuple[str, str]) -> Element:
 
 def _line(report: Report, drawing: Drawing) -> Element:
     versions = [(f"v{k % 6}", f"version {name}") for k, name in enumerate(drawing.line.by_version)]
+    achieved = rate_words(report.rate.achieved)
     return el(
         "section",
         el("h2", "Time line"),
@@ -131,7 +134,7 @@ def _line(report: Report, drawing: Drawing) -> Element:
         *_latency(drawing),
         el("h3", "Answers a second"),
         _key(*(versions or [("v0", "all")])),
-        _chart("rate", f"Answers a second by time: {report.rate.achieved:,.0f} on the average"),
+        _chart("rate", f"Answers a second by time: {achieved} on the average"),
         *_connections(drawing, versions),
         *_closed(drawing),
         *_wrong(report, drawing),
