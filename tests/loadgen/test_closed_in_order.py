@@ -12,7 +12,7 @@ from loadgen.scenarios import SCENARIOS
 from loadgen.summary import render
 from loadgen.thresholds import parse_threshold
 from loadgen.verdict import judge
-from tests.loadgen.carried import MS, carried, event_at, served
+from tests.loadgen.carried import MS, carried, event_at, served, undisturbed
 from tests.loadgen.faulty_server import Http, Server
 from tests.loadgen.test_dialects import converse, faults
 
@@ -75,7 +75,7 @@ class Unannounced(Limited):
 async def test_who_is_closed_in_order_dials_again(scenario: str) -> None:
     """In every scenario: no fault, all that was due is asked and answered, on many connections."""
     asked = {"connections": 2, **ASKED.get(scenario, {})}
-    seen = await served(Limited, protocol="http", scenario=scenario, **asked)
+    seen = await undisturbed(lambda: served(Limited, protocol="http", scenario=scenario, **asked))
     report = build_report(seen)
     tally = report.tally
     assert tally.faults() == 0, tally.examples

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from loadgen.conductor import Observation
 from loadgen.continuity import FAULTS
 from loadgen.report import build_report
 from loadgen.thresholds import parse_threshold
 from loadgen.verdict import judge
-from tests.loadgen.carried import MS, event_at, served
+from tests.loadgen.carried import MS, event_at, served, undisturbed
 from tests.loadgen.faulty_server import PROTOCOLS, Counter, Server
 
 OPEN: dict[str, Any] = {"rate": 400.0}
@@ -76,10 +77,14 @@ async def test_each_fault_is_named_and_has_its_exit_code(row: Row) -> None:
     A push begins with the run, and a stall of 0.3 s is over the limit on its window; a timer that
     is late is over the limit of the run.
     """
-    Counter.shared.clear()
-    seen = await served(
-        partial(Server, PROTOCOLS[row.protocol], row.fault), protocol=row.protocol, **row.asked
-    )
+
+    async def run() -> Observation:
+        Counter.shared.clear()
+        Server.waiting.clear()
+        server = partial(Server, PROTOCOLS[row.protocol], row.fault)
+        return await served(server, protocol=row.protocol, **row.asked)
+
+    seen = await undisturbed(run)
     seen.events.append(event_at(seen.start or 0))
     report = build_report(seen)
     limits = [LIMITS[row.fault]] if row.fault in LIMITS else []
@@ -96,7 +101,8 @@ async def test_each_fault_is_named_and_has_its_exit_code(row: Row) -> None:
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_connection_that_stays_on_old_code_is_seen_by_who_asks() -> None:
     """No answer is wrong and nobody goes back; yet a push that is done has not reached all."""
-    seen = await served(partial(Server, PROTOCOLS["verify"], "stay"), protocol="verify", **OPEN)
+    server = partial(Server, PROTOCOLS["verify"], "stay")
+    seen = await undisturbed(lambda: served(server, protocol="verify", **OPEN))
     rows = zip(seen.samples.version, seen.samples.sent, strict=True)
     seen.events.append(event_at(min(sent for version, sent in rows if version > 1) - 2 * MS))
     report = build_report(seen)

@@ -14,7 +14,7 @@ from aiohttp import web
 from loadgen.dialects import dialect
 from loadgen.report import build_report
 from loadgen.verdict import judge
-from tests.loadgen.carried import carried, served
+from tests.loadgen.carried import carried, served, undisturbed
 
 PAGE = Path(__file__).parents[2] / "docs" / "load.md"
 
@@ -53,7 +53,7 @@ class Lines(asyncio.Protocol):
 @pytest.mark.asyncio(loop_factories=["asyncio"])  # uvloop's transports derive from nothing
 async def test_the_documented_protocol(documented: str, spoilt: bytes, exit_code: int) -> None:
     """It acquits a server that says the lines again, and misses the one that is lost."""
-    seen = await served(lambda: Lines(spoilt), protocol=documented, rate=200.0)
+    seen = await undisturbed(lambda: served(lambda: Lines(spoilt), protocol=documented, rate=200.0))
     assert judge(build_report(seen)).exit_code == exit_code
     assert seen.tally.issued == 60
     assert seen.tally.lost == bool(spoilt)
@@ -66,7 +66,8 @@ async def test_the_documented_server() -> None:
     runner = web.AppRunner(names["app"])
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    seen = await carried(runner.addresses[0][1], protocol="http", rate=200.0)
+    port = runner.addresses[0][1]
+    seen = await undisturbed(lambda: carried(port, protocol="http", rate=200.0))
     await runner.cleanup()
     assert judge(build_report(seen)).exit_code == 0
     assert seen.tally.answered == 60

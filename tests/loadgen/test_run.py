@@ -23,6 +23,7 @@ from loadgen.cli import main
 from loadgen.conductor import conduct, deaf_to_interrupts
 from loadgen.plan import Plan, PlanError
 from loadgen.progress import Moment
+from tests.loadgen.carried import RUNS, is_disturbed
 
 Load = Callable[..., Any]
 Serve = Callable[[str, str], int]
@@ -311,11 +312,14 @@ def test_told_to_end(
         "--processes", 2, "--connections", 4, "--run-at", f"200ms=cp /dev/null {sign}", "--json",
         "--run-at", "50s=false",
     )  # fmt: skip
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as running:
-        sign.read_bytes()
-        running.send_signal(signal.SIGTERM)
-        stdout, _ = running.communicate(timeout=20)
-    report = json.loads(stdout)
+    for _ in range(RUNS):
+        with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as running:
+            sign.read_bytes()
+            running.send_signal(signal.SIGTERM)
+            stdout, _ = running.communicate(timeout=20)
+        report = json.loads(stdout)
+        if not is_disturbed(report["reasons"]):
+            break
     assert (running.returncode, report["verdict"]) == (0, "pass"), report
     assert report["counts"]["issued"] == report["counts"]["answered"] > 0
     assert 0.1 < report["duration_s"] < 30

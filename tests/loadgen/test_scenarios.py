@@ -299,7 +299,7 @@ class Hasty(Server):
 
 
 @on_uvloop
-@pytest.mark.parametrize("rate", [20.0, None])
+@pytest.mark.parametrize("rate", [8.0, None])
 @pytest.mark.parametrize(
     ("words", "found"),
     [
@@ -311,7 +311,7 @@ async def test_slow_sees_an_answer_to_half_a_question(
     rate: float | None, words: bytes, found: dict[str, int]
 ) -> None:
     """It is a fault, and so is the one that comes when all is sent; no latency is below nothing."""
-    asked = {"scenario": "slow", "hold_ns": 50 * MS, "connections": 1, "rate": rate}
+    asked = {"scenario": "slow", "hold_ns": 120 * MS, "connections": 1, "rate": rate, "ms": 400}
     seen = await served(lambda: Hasty(words), protocol="kv", **asked)
     faults = {name: getattr(seen.tally, name) for name in FAULTS}
     assert {name: count for name, count in faults.items() if count} == found
@@ -352,7 +352,7 @@ async def test_slow_says_nothing_in_the_middle_of_a_request() -> None:
                 self.stream = b""
 
     own = f"{__name__}:Polite"
-    asked = {"scenario": "slow", "hold_ns": 50 * MS, "connections": 1, "rate": 10.0}
+    asked = {"scenario": "slow", "hold_ns": 120 * MS, "connections": 1, "rate": 8.0}
     seen = await served(Curious, protocol=own, **asked)
     assert seen.tally.faults() == 0, seen.tally.examples
     assert [words[52:] for words in heard] == [b"!"] * seen.tally.answered
@@ -393,7 +393,7 @@ async def test_bulk_fills_the_servers_buffers() -> None:
     assert seen.tally.faults() == 0
     assert pauses
     assert seen.plan.payload == 60_000
-    assert seen.tally.answered == seen.tally.issued >= 256
+    assert seen.tally.answered == seen.tally.issued >= 128  # what one line has open
 
 
 @pytest.mark.parametrize("rate", [None, 40.0])
