@@ -13,7 +13,7 @@ from loadgen.line import now_ns
 from loadgen.pauses import Pauses, waited_ns
 from loadgen.report import build_report
 from loadgen.verdict import judge
-from tests.loadgen.carried import MS, served
+from tests.loadgen.carried import MS, served, undisturbed
 from tests.loadgen.faulty_server import Server, Verify
 
 
@@ -58,7 +58,7 @@ async def test_a_pause_of_ours_is_no_pass_and_no_accusation(rate: float | None) 
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_short_pause_is_a_part_of_a_busy_machine() -> None:
     """It is in the latency, and told, and the run counts."""
-    seen = await served(partial(Holding, 60), connections=1)
+    seen = await undisturbed(lambda: served(partial(Holding, 60), connections=1))
     report = build_report(seen)
     assert judge(report).exit_code == 0
     assert 0.03 <= report.paused_s < 0.25
