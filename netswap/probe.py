@@ -167,7 +167,7 @@ def main() -> None:
         with _alarm(job.timeout, job.until - time.monotonic()):
             _probe(job, probed)
     except TimeoutError as error:  # between two bundles, or before the first
-        probed.refusals.append(Refusal(Stage.LOAD, str(error)))
+        probed.refusals.append(_late(error))
     flood = limits.flooded()
     leave_room()
     if flood:
@@ -176,6 +176,11 @@ def main() -> None:
         pipe.write(msgspec.msgpack.encode(probed))
     # Threads that a module left behind must not keep the child.
     leave(0)
+
+
+def _late(error: TimeoutError) -> Refusal:
+    advice = "give it a longer --timeout"
+    return Refusal(Stage.LOAD, str(error), advice=advice)
 
 
 def _flooded(flood: str, refusals: list[Refusal]) -> Refusal:
@@ -211,7 +216,7 @@ def _probe(job: _Job, probed: Probed) -> None:
         except BundleError as error:
             probed.refusals.append(error.refusal)
         except TimeoutError as error:
-            probed.refusals.append(Refusal(Stage.LOAD, str(error)))
+            probed.refusals.append(_late(error))
     if job.named and not probed.refusals:
         _left_behind(job, probed)
 

@@ -58,6 +58,7 @@ def _listener(row: dict[str, Any]) -> str:
         "TLS": row.get("tls"),
         "PROXY": row.get("proxy"),
         f"{away} turned away": away,
+        f"its clients wait for a push of {row.get('waits_for')}": row.get("waits_for"),
     }
     said = ", ".join(words for words, true in remarks.items() if true)
     return f"{row['name']} {row['address']}" + (f" ({said})" if said else "")

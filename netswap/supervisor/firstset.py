@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Container, Iterable
 from pathlib import Path
 
-__all__ = ["bundled_modules", "first_paths", "kind_of_protocol"]
+__all__ = ["bundled_modules", "first_paths", "kind_of_protocol", "waits_for"]
 
 _BESIDE = {
     "http": {
@@ -41,6 +41,12 @@ _PARTS = {
 def kind_of_protocol(protocol: str) -> str:
     """The kind of the connections of a listener."""
     return f"{protocol}.connection"
+
+
+def waits_for(protocol: str, active: Container[str]) -> str | None:
+    """The kind that clients of a listener wait for, when no module provides it yet."""
+    kind = kind_of_protocol(protocol)
+    return None if kind in active else kind
 
 
 def bundled_modules() -> Path:

@@ -78,7 +78,16 @@ _OF_PATHS: dict[int, tuple[str, str]] = {
     errno.EACCES: ("this user may not write there", "use a directory of the server's user"),
     errno.ENOENT: ("there is no such directory", "make it, or use another path"),
 }
-_REASONS: dict[type, dict[int, tuple[str, str]]] = {Address: _OF_PORTS, UnixAddress: _OF_PATHS}
+_TOO_MANY = {
+    errno.EMFILE: (
+        "this process may open no more files",
+        "start fewer --workers, or raise its limit (ulimit -n, LimitNOFILE=)",
+    ),
+}
+_REASONS: dict[type, dict[int, tuple[str, str]]] = {
+    Address: _OF_PORTS | _TOO_MANY,
+    UnixAddress: _OF_PATHS | _TOO_MANY,
+}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from netswap.channel import answers
 from netswap.errors import UsageError
 from netswap.ott import Selector
 from netswap.supervisor.certificates import Certificates
+from netswap.supervisor.firstset import waits_for
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.lifecycle import WorkerState
 from netswap.supervisor.listening import Listener, Listeners
@@ -77,6 +78,7 @@ class Looks:
             "tls": one.name in self._certificates.force,
             "proxy": one.proxy,
             "turned_away": dict(away),
+            "waits_for": waits_for(one.protocol, self._state.versions.active),
         }
 
     def _worker(self, slot: Slot, status: answers.WorkerStatus | None) -> dict[str, Any]:

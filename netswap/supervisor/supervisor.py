@@ -24,7 +24,7 @@ from netswap.modules.application import bundle_of
 from netswap.probe import run_probe
 from netswap.supervisor.application import APP, find_application
 from netswap.supervisor.certificates import Certificates
-from netswap.supervisor.firstset import bundled_modules, first_paths
+from netswap.supervisor.firstset import bundled_modules, first_paths, waits_for
 from netswap.supervisor.fleet import Fleet
 from netswap.supervisor.intervention import Intervention
 from netswap.supervisor.lifecycle import WorkerState
@@ -139,6 +139,12 @@ class Supervisor:
         while len(self.fleet.serving()) < self.config.workers:
             await self.fleet.wait_changed()
             self._refuse_crash_loop()
+        for listener in self.listeners.all:
+            if kind := waits_for(listener.protocol, self.state.versions.active):
+                log.warning(
+                    "no module serves this listener, its clients wait",
+                    listener=listener.name, kind=kind, advice="netswap push one that provides it",
+                )  # fmt: skip
 
     def _refuse_crash_loop(self) -> None:
         for slot in self.fleet.slots:

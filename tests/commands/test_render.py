@@ -130,6 +130,9 @@ def test_status_shows_workers_listeners_and_kinds() -> None:
     assert text.splitlines()[-1].split() == [
         "kv.store", "1", "2", "0123456789ab", "2", "v9:1", "v10:1",
     ]  # fmt: skip
+    page["listeners"][0]["waits_for"] = "echo.connection"
+    waiting = "echo 127.0.0.1:7000 (its clients wait for a push of echo.connection), kv"
+    assert waiting in render.status(page)
     page["kinds"]["kv.store"]["pinned"] = 3
     assert "sessions of kv.store in older code: 3 (netswap blockers)" in render.status(page)
     page["transaction"] = "push v2.py"

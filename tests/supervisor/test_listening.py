@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -53,6 +54,14 @@ def test_a_busy_port_is_an_error_that_says_what_to_do(reuse_port: bool) -> None:
         sentence = rf"kv can't listen on 127.0.0.1:{port}: another program .*--listen kv="
         with pytest.raises(ListenError, match=sentence):
             Listeners({"echo": [LOOPBACK], "kv": [Address("127.0.0.1", port)]}, slots=2)
+
+
+@pytest.mark.parametrize("address", [LOOPBACK, UnixAddress("/x")])
+def test_too_many_open_files_are_not_the_address_s_fault(address: Address | UnixAddress) -> None:
+    """Another address would be refused as well."""
+    error = ListenError("kv", address, OSError(errno.EMFILE, "Too many open files"))
+    assert "start fewer --workers" in str(error)
+    assert "another address" not in str(error)
 
 
 def test_an_address_of_another_machine_is_refused() -> None:

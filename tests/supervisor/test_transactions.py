@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from netswap.errors import UsageError
 from netswap.modules import Bundle
@@ -21,6 +22,16 @@ from tests.supervisor.conftest import Serve, bundle
 
 # The supervisor runs on asyncio's own loop: nothing of it is in the data path.
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
+
+
+async def test_a_listener_that_nobody_serves_is_told(serve: Serve) -> None:
+    """A mistake in its name would let its clients wait for ever, with nothing to see."""
+    with capture_logs() as told:
+        async with serve() as server:
+            page = await server.supervisor.looks.status()
+    assert page["listeners"][0]["waits_for"] == "echo.connection"
+    (line,) = (line for line in told if line.get("kind") == "echo.connection")
+    assert (line["listener"], line["log_level"]) == ("echo", "warning")
 
 
 async def test_a_push_is_committed_in_every_worker(serve: Serve) -> None:
