@@ -234,8 +234,11 @@ class Continuity:
             self.blamed.add(sequence)
         self.tally.fault(what, self.connection, sequence, detail)
 
-    def close(self, *, dropped: bool) -> None:
-        """The connection is over; called once. What is lost is so from when it was due."""
+    def close(self, *, dropped: bool, heard: bytes = b"") -> None:
+        """The connection is over; called once. What is lost is so from when it was due. ``heard``
+        came last and is no whole answer: it may tell what the server speaks instead.
+        """
+        came = f"; {len(heard)} bytes that are no whole answer came: {heard[:40]!r}" * bool(heard)
         for sequence, operation in self.missing.items():
             self.tally.now = operation.intended
             self.fault("lost", sequence, "a later answer came, this one never")
@@ -244,7 +247,8 @@ class Continuity:
             if dropped:
                 self.fault("unknown", operation.sequence, "the connection ended before the answer")
             else:
-                self.fault("lost", operation.sequence, "no answer, and the connection lives")
+                self.fault("lost", operation.sequence, f"no answer, and the connection lives{came}")
+                came = ""
         self.tally.issued += self.issued
         self.tally.answered += self.answered
         self.pending.clear()

@@ -228,7 +228,7 @@ class Line(asyncio.Protocol):
         if rest and not self.owed and not self._cut:
             detail = f"{len(rest)} bytes at the end make no whole answer: {rest[:40]!r}"
             self._continuity.fault("corrupted", -1, detail)
-        self._continuity.close(dropped=dropped)
+        self._continuity.close(dropped=dropped, heard=rest)
 
 
 class Halves(Line):

@@ -34,6 +34,7 @@ _OK = re.compile(rb"HTTP/1\.[01] 200(?: .*)?")  # the reason may be empty, as hy
 _INTERIM = re.compile(rb"HTTP/1\.1 1(?!01)\d\d(?: .*)?")  # 101 is the end of this protocol
 _ERROR = re.compile(rb"HTTP/1\.[01] (?!200)[2-5]\d\d(?: .*)?")
 _BODILESS = re.compile(rb"HTTP/1\.[01] (?:204|304)\b")
+_ELSEWHERE = re.compile(rb"HTTP/1\.[01] (?:30[12378]|404|405)\b")
 _HEAD_LIMIT = 16_384
 _CHUNKED = -1
 _OLD = b"HTTP/1.0 "
@@ -150,7 +151,14 @@ class Http(Conversation):
             after = _end_of_error(data, head, end + 4)
             if after is not None:
                 return max(at, after), self._judge_error(head) if after > at else None
-        operation = None if self._counted(head) else self._unreadable(head)
+        if self._counted(head):
+            return self._find_start(data, at + 1), None
+        start = data.find(_START, at)
+        if start > at and b"\r\n\r\n" not in data[at:start]:  # no head of its own: stray bytes
+            stray = f"{data[at:start][:60]!r} stands before an answer, and is of none"
+            self.continuity.fault("corrupted", -1, stray)
+            return start, None
+        operation = self._unreadable(_why_bad(status), head)
         return self._find_start(data, at + 1), operation
 
     def _counted(self, rest: bytes) -> bool:
@@ -172,30 +180,30 @@ class Http(Conversation):
         try:
             read = read_chunked(data, start)
         except ValueError as error:
-            operation = self._unreadable(str(error).encode())
+            operation = self._unreadable("is cut into chunks wrongly", str(error).encode())
             return self._find_start(data, start), operation
         if read is None:
             return at, None
         ended = _versions(_fields(read.trailer.split(b"\r\n")))
         return read.after, self._judge_whole(head, read.body, head.versions + ended)
 
-    def _unreadable(self, head: bytes) -> Operation | None:
+    def _unreadable(self, why: str, shown: bytes) -> Operation | None:
         line = self.continuity
         sequence = line.pending[0].sequence if line.pending else -1
-        line.fault(
-            "corrupted", sequence, f"is no answer with status 200 and one end: {head[:60]!r}"
-        )
+        line.fault("corrupted", sequence, f"{why}: {shown[:60]!r}")
         return line.settle(sequence) if line.pending else None
 
     def _judge_error(self, head: bytes) -> Operation | None:
-        operation = self._unreadable(head)
+        operation = self._unreadable(_why_bad(head.partition(b"\r\n")[0]), head)
         if _closes(head.partition(b"\r\n")[0], _fields(head.split(b"\r\n")[1:])):
             self._tell_end()
         return operation
 
     def _judge_whole(self, head: _Head, body: bytes, versions: tuple[int, ...]) -> Operation | None:
-        encoded = b"Content-Encoding: " + head.coding
-        operation = self._unreadable(encoded) if head.coding else self._judge(body, versions)
+        if head.coding:
+            operation = self._unreadable("has a Content-Encoding, not asked for", head.coding)
+        else:
+            operation = self._judge(body, versions)
         if head.closes:
             self._tell_end()
         return operation
@@ -215,7 +223,7 @@ class Http(Conversation):
         line = self.continuity
         numbered = _NUMBERED.match(body, len(self._name))
         if numbered is None or not body.startswith(self._name):
-            return self._unreadable(body)
+            return self._unreadable("has not the body of a question", body)
         operation = line.settle(int(numbered[1]))
         if operation is not None and body != operation.body:
             detail = f"{body[:40]!r} came back for {operation.body[:40]!r}"
@@ -260,6 +268,15 @@ def _read_fields(head: bytes) -> _Head | None:
     codings = b", ".join(sorted(_words(fields, b"content-encoding") - {b"identity"}))
     length = _CHUNKED if chunked else int(value)
     return _Head(length, _versions(fields), codings, _closes(status, fields))
+
+
+def _why_bad(status: bytes) -> str:
+    """What is wrong with an answer, by its first line; and what to write where that may help."""
+    if _OK.fullmatch(status):
+        return "does not tell in one way where its body ends (Content-Length, chunked)"
+    if _ELSEWHERE.match(status):
+        return "is no answer with status 200, which a POST to --url has to get"
+    return "is no answer with status 200"
 
 
 def _end_of_error(data: bytes, head: bytes, start: int) -> int | None:

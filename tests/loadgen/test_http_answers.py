@@ -106,3 +106,48 @@ def test_two_lengths_have_to_agree(other: bytes, found: dict[str, int]) -> None:
     length = other % len(body) if b"%" in other else other
     talk.receive(b"%b\r\nContent-Length: %b\r\n\r\n%b" % (head, length, body))
     assert faults(talk.continuity.tally) == found
+
+
+@pytest.mark.parametrize("stray", [b"x", b"xx\r\n", b"\r\n"])
+def test_stray_bytes_behind_an_answer_are_one_mistake(stray: bytes) -> None:
+    """The answer behind them is that of its question, and no second one."""
+    talk, answers = converse("http", 3)
+    for answer in answers:
+        talk.receive(answer + stray)
+    assert faults(talk.continuity.tally) == {"corrupted": 2}
+    assert talk.continuity.answered == 3
+    assert talk.leftover() == stray
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "which a POST to --url has to get",
+        ),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", "is no answer with status 200: b'HTTP"),
+        (b"HTTP/1.0 200 OK\r\n\r\n", "does not tell in one way where its body ends"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n",
+            "has a Content-Encoding, not asked for: b'gzip'",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "the body of a question: b'hi'"),
+    ],
+)
+def test_what_is_wrong_with_an_answer_is_told(answer: bytes, said: str) -> None:
+    """And where another --url may be all that it takes, that is said."""
+    talk, _ = converse("http", 1)
+    talk.receive(answer)
+    (fault,) = talk.continuity.tally.examples
+    assert said in fault.detail
+
+
+def test_who_answers_in_other_words_is_shown() -> None:
+    """What came may tell what the server speaks instead."""
+    talk, _ = converse("http", 2)
+    talk.receive(b"SSH-2.0-OpenSSH_9\r\n")
+    talk.continuity.close(dropped=False, heard=talk.leftover())
+    first, second = (fault.detail for fault in talk.continuity.tally.examples)
+    assert first.endswith("that are no whole answer came: b'SSH-2.0-OpenSSH_9\\r\\n'")
+    assert second == "no answer, and the connection lives"
