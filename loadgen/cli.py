@@ -16,20 +16,26 @@ from typing import Any, NamedTuple
 
 import click
 
-from loadgen.comparison import (
+from loadgen.conductor import Observation, conduct
+from loadgen.dialects import DIALECTS, dialect
+from loadgen.events import push_command
+from loadgen.findings import Report, build_report
+from loadgen.findings.hdr import log_lines
+from loadgen.judging import USAGE, Verdict, judge, parse_threshold
+from loadgen.lines import SCENARIOS, complete
+from loadgen.output.comparison import (
     Limit,
     compare,
     comparison_json,
     parse_limit,
     render_comparison,
 )
-from loadgen.conductor import Observation, conduct
-from loadgen.dialects import DIALECTS, dialect
-from loadgen.events import push_command
-from loadgen.hdr import log_lines
-from loadgen.live import watching
-from loadgen.page import render_page
-from loadgen.picture import draw_picture
+from loadgen.output.live import watching
+from loadgen.output.page import render_page
+from loadgen.output.picture import draw_picture
+from loadgen.output.result import build_result, json_schema, read_result
+from loadgen.output.sparkline import event_lines
+from loadgen.output.summary import render
 from loadgen.plan import (
     PORTS,
     Event,
@@ -43,13 +49,6 @@ from loadgen.plan import (
     parse_rates,
     parse_target,
 )
-from loadgen.report import Report, build_report
-from loadgen.result import build_result, json_schema, read_result
-from loadgen.scenarios import SCENARIOS, complete
-from loadgen.sparkline import event_lines
-from loadgen.summary import render
-from loadgen.thresholds import parse_threshold
-from loadgen.verdict import USAGE, Verdict, judge
 
 __all__ = ["main"]
 

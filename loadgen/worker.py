@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from loadgen.line import now_ns
+from loadgen.lines import Traffic, now_ns
 from loadgen.messages import (
     Assignment,
     Message,
@@ -25,7 +25,6 @@ from loadgen.messages import (
     receive,
 )
 from loadgen.progress import Recent
-from loadgen.traffic import Traffic
 
 __all__ = ["main"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.verdict import RULES
+from loadgen.judging import RULES
 from netswap.outcome import EXIT_CODES, SERVER_STATE, Outcome
 
 ROOT = Path(__file__).parents[1]

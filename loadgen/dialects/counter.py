@@ -1,6 +1,6 @@
 """counter: INCR of one key by all connections, RESP2; the values over all of them must be 1 to N.
 
-The values are kept, from 0, and judged when all connections' are together: see ``loadgen.counter``.
+The values are kept, from 0, and judged when all connections' are together (``findings.counter``).
 On one connection they rise: the same again is *duplicated*, one between those that it has seen is
 *reordered*, one below them all is of a counter that began anew, *not carried*. An answer carries no
 number, so it ends the oldest open operation; one that is no integer does so, too, corrupted. Where

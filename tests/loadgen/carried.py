@@ -9,11 +9,10 @@ from typing import Any
 
 from loadgen.conductor import Observation
 from loadgen.events import EventRecord
+from loadgen.findings import build_report
+from loadgen.judging import judge
+from loadgen.lines import Traffic, complete
 from loadgen.plan import Event, Plan
-from loadgen.report import build_report
-from loadgen.scenarios import complete
-from loadgen.traffic import Traffic
-from loadgen.verdict import judge
 
 __all__ = ["MS", "RUNS", "carried", "event_at", "is_disturbed", "served", "undisturbed"]
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from loadgen.report import build_report
-from loadgen.scenarios import SCENARIOS
-from loadgen.summary import render
-from loadgen.thresholds import parse_threshold
-from loadgen.verdict import judge
+from loadgen.findings import build_report
+from loadgen.judging import judge, parse_threshold
+from loadgen.lines import SCENARIOS
+from loadgen.output.summary import render
 from tests.loadgen.carried import MS, carried, event_at, served, undisturbed
 from tests.loadgen.faulty_server import Http, Server
 from tests.loadgen.test_dialects import converse, faults

@@ -18,8 +18,8 @@ from loadgen.conductor import Observation
 from loadgen.continuity import FAULTS, Operation, Tally
 from loadgen.dialects import DIALECTS, Conversation, Opening
 from loadgen.fanout import Heard, Member, unheard
+from loadgen.findings import build_report
 from loadgen.plan import Plan
-from loadgen.report import build_report
 
 Change = Callable[[list[bytes]], list[bytes]]
 PLAN = Plan(protocol="chat", host="h", port=1, connections=5, duration_ns=10**9)

@@ -9,9 +9,8 @@ import pytest
 
 from loadgen.conductor import Observation
 from loadgen.continuity import FAULTS
-from loadgen.report import build_report
-from loadgen.thresholds import parse_threshold
-from loadgen.verdict import judge
+from loadgen.findings import build_report
+from loadgen.judging import judge, parse_threshold
 from tests.loadgen.carried import MS, event_at, served, undisturbed
 from tests.loadgen.faulty_server import PROTOCOLS, Counter, Server
 

@@ -10,7 +10,7 @@ import pytest
 
 from loadgen.continuity import Tally
 from loadgen.dialects import DIALECTS, Opening
-from loadgen.line import Crowd, Line
+from loadgen.lines.line import Crowd, Line
 from loadgen.plan import Plan
 from loadgen.samples import Rows
 from tests.loadgen.test_dialects import ANSWERS, faults

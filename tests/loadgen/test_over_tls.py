@@ -12,9 +12,9 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from loadgen.conductor import Observation
-from loadgen.hints import why_dropped, why_refused
-from loadgen.report import build_report
-from loadgen.verdict import judge
+from loadgen.findings import build_report
+from loadgen.judging import judge
+from loadgen.lines.hints import why_dropped, why_refused
 from tests.authority import Authority
 from tests.loadgen.carried import MS, carried
 from tests.loadgen.faulty_server import PROTOCOLS, Server

@@ -8,12 +8,11 @@ from typing import cast
 
 import pytest
 
-from loadgen import line, returning, visits
-from loadgen.line import Line, Passing
+from loadgen.lines import complete, line, returning, visits
+from loadgen.lines.line import Line, Passing
+from loadgen.lines.returning import Returning
+from loadgen.lines.visits import Visits
 from loadgen.plan import Plan, PlanError
-from loadgen.returning import Returning
-from loadgen.scenarios import complete
-from loadgen.visits import Visits
 
 SECOND = 1_000_000_000
 

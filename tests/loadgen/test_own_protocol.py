@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from loadgen.dialects import dialect
-from loadgen.report import build_report
-from loadgen.verdict import judge
+from loadgen.findings import build_report
+from loadgen.judging import judge
 from tests.loadgen.carried import carried, served, undisturbed
 
 PAGE = Path(__file__).parents[2] / "docs" / "load.md"

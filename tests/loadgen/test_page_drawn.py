@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.page import render_page
-from loadgen.report import build_report
-from loadgen.verdict import judge
+from loadgen.findings import build_report
+from loadgen.judging import judge
+from loadgen.output.page import render_page
 from tests.loadgen.chromium import Tab, browsing
 from tests.loadgen.seen import MS, pushed_at, steady_run
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from loadgen.events import EventRecord
+from loadgen.findings.wording import deed_words, rate_words
 from loadgen.plain import plain_words
 from loadgen.plan import Event
-from loadgen.wording import deed_words, rate_words
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from loadgen.judging import parse_threshold
 from loadgen.plan import (
     Event,
     Plan,
@@ -16,7 +17,6 @@ from loadgen.plan import (
     parse_host,
     parse_target,
 )
-from loadgen.thresholds import parse_threshold
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,13 @@ def test_the_witness_is_independent(file: Path) -> None:
 
 
 def test_the_mechanism_does_no_io() -> None:
-    """The checker and the conversations can't touch a socket, a loop or a clock."""
-    pure = [ROOM / "continuity.py", ROOM / "pace.py", *sorted((ROOM / "dialects").glob("*.py"))]
+    """Checker, conversations and findings can't touch a socket, a loop or a clock."""
+    pure = [
+        ROOM / "continuity.py",
+        ROOM / "lines" / "pace.py",
+        *sorted((ROOM / "dialects").glob("*.py")),
+        *sorted((ROOM / "findings").glob("*.py")),
+    ]
     for file in pure:
         assert not imported(file.read_text()) & {"asyncio", "socket", "time", "uvloop"}
 

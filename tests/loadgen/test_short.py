@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 
 from loadgen.continuity import Tally
-from loadgen.dialling import Dialling
-from loadgen.line import Line
-from loadgen.report import build_report
-from loadgen.verdict import judge
+from loadgen.findings import build_report
+from loadgen.judging import judge
+from loadgen.lines.dialling import Dialling
+from loadgen.lines.line import Line
 from tests.loadgen.carried import served
 from tests.loadgen.faulty_server import PROTOCOLS, Server
 

@@ -1,0 +1,214 @@
+"""A generator that stood still passes nobody falsely, and blames nobody."""
+
+from __future__ import annotations
+
+from array import array
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.conductor import Observation
+from loadgen.findings import build_report
+from loadgen.findings.doubt import OwnPauses
+from loadgen.judging import judge, parse_threshold
+from loadgen.samples import Samples
+from tests.loadgen.carried import MS, served
+from tests.loadgen.lines.test_pauses import Holding
+from tests.loadgen.seen import pushed_at, steady_run
+
+RUN = [(0, 10_000 * MS)]
+
+
+def rows(*times: tuple[int, int, int]) -> Samples:
+    """When each was due, sent, and answered (ms)."""
+    samples = Samples.empty()
+    for row in times:
+        for column, at in zip(samples, row, strict=False):
+            column.append(at * MS)
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("row", "ahead", "latency", "service"),
+    [
+        pytest.param((100, 100, 101), 0, 1, 1, id="before"),
+        pytest.param((150, 150, 401), 0, 51, 51, id="all of it while it was open"),
+        pytest.param((150, 150, 301), 0, 50, 50, id="its end"),
+        pytest.param((250, 401, 402), 0, 2, 1, id="due in it, sent after it"),
+        pytest.param((150, 350, 450), 0, 100, 50, id="late by itself before it, too"),
+        pytest.param((300, 300, 310), 0, 0, 0, id="open in it alone"),
+        pytest.param((700, 400, 910), 500, 10, 510, id="a timer that was asked late"),
+        pytest.param((700, 200, 710), 500, 10, 310, id="a timer that was held meanwhile"),
+        pytest.param((350, 100, 460), 250, 60, 160, id="a timer that was heard late"),
+        pytest.param((401, 401, 405), 0, 4, 4, id="after"),
+        pytest.param((450, 450, 1150), 0, 600, 600, id="two at once"),
+    ],
+)  # fmt: skip
+def test_of_an_operation_the_servers_part_is_what_is_in_no_pause(
+    row: tuple[int, int, int], ahead: int, latency: int, service: int
+) -> None:
+    """We stood still from 200 to 400 ms, and from 1,000 to 1,100 ms."""
+    pauses = [(1000 * MS, 1100 * MS), (200 * MS, 300 * MS), (250 * MS, 400 * MS)]
+    own = OwnPauses(rows(row), pauses, ahead=ahead * MS)
+    at_least = own.latency([0], RUN)
+    from_the_send = own.service([0], RUN)
+    assert at_least is not None
+    assert from_the_send is not None
+    assert at_least.least["max"] == latency * 1000
+    assert from_the_send.least["max"] == service * 1000
+    assert at_least.most["max"] == (row[2] - row[0]) * 1000, "an open loop asks it all"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 500), st.integers(0, 50), st.integers(0, 300)), min_size=1),
+    st.lists(st.tuples(st.integers(0, 600), st.integers(1, 200)), max_size=4),
+    st.booleans(),
+)
+def test_what_was_measured_is_between_the_bounds(
+    operations: list[tuple[int, int, int]], stills: list[tuple[int, int]], asks_on: bool
+) -> None:
+    """Of each percentile; without a pause there is no doubt."""
+    samples = rows(*((due, due + late, due + late + took) for due, late, took in operations))
+    pauses = [(at * MS, (at + long) * MS) for at, long in stills]
+    doubt = OwnPauses(samples, pauses, asks_on=asks_on).latency(range(len(operations)), RUN)
+    no_doubt = OwnPauses(samples, []).latency(range(len(operations)), RUN)
+    assert no_doubt is None
+    assert (doubt is None) == (not stills)
+    if doubt is not None:
+        durations = sorted(late + took for _, late, took in operations)
+        assert (doubt.least["max"] or 0) <= durations[-1] * 1000 <= (doubt.most["max"] or 0)
+        assert all((doubt.least[name] or 0) <= (doubt.most[name] or 0) for name in doubt.least)
+
+
+@pytest.mark.parametrize(("processes", "number"), [(1, 200), (2, 90)])
+def test_what_was_not_asked_is_put_in_for_the_process_that_stood_still(
+    processes: int, number: int
+) -> None:
+    """An operation a millisecond while it ran; the slowest would have waited for all of it."""
+    asked = [(at, at, at + 1) for at in range(1000) if not 400 <= at < 600 or processes == 2]
+    own = OwnPauses(rows(*asked), [(400 * MS, 600 * MS)], processes=processes, asks_on=False)
+    doubt = own.latency(range(len(asked)), [(0, 1000 * MS)])
+    assert doubt is not None
+    assert doubt.most["max"] == 201_000.0
+    unasked = [*own._unasked(len(asked), [(0, 1000 * MS)], MS)]
+    assert abs(len(unasked) - number) <= 25
+    assert MS < min(unasked) <= 4 * MS
+    assert [*own._unasked(len(asked), [(0, 300 * MS)], MS)] == [], "nothing was missed there"
+    half = [*own._unasked(100, [(500 * MS, 900 * MS)], MS)]
+    assert max(half) == 101 * MS, "only what is left of the pause"
+
+
+def paused(
+    *pauses: tuple[int, int], rate: float | None = 1000.0, slow: dict[int, int] | None = None
+) -> Observation:
+    """Six seconds with a push at 2 s, a window from 1.9 to 2.7 s; we stood still in these (ms)."""
+    seen = steady_run(6, pushed_at(2000), slow=slow)
+    seen.plan = msgspec.structs.replace(seen.plan, rate=rate)
+    seen.samples.version[:] = array("l", [1] * 6000)
+    seen.pauses = array("q", [at * MS for pause in pauses for at in pause])
+    seen.paused_ns = max((b - a for a, b in pauses), default=0) * MS
+    if rate is None:
+        for row in reversed(range(len(seen.samples.done))):
+            if any(a <= row < b for a, b in pauses):
+                for column in seen.samples:
+                    del column[row]
+    else:
+        for row, due in enumerate(seen.samples.intended):
+            for opens, closes in pauses:
+                if opens * MS <= due < closes * MS:
+                    seen.samples.sent[row] = max(seen.samples.sent[row], closes * MS)
+                    seen.samples.done[row] = max(seen.samples.done[row], closes * MS + MS)
+    return seen
+
+
+SLOW = dict.fromkeys(range(2000, 2060), 120)
+"""Operations that a server kept for 120 ms, most of it before a pause."""
+IN_PUSH, ELSEWHERE = (2100, 2200), (4000, 4150)
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "code"),
+    [
+        pytest.param({}, "window.p99>50ms", 0, id="no pause"),
+        pytest.param({"slow": SLOW}, "window.p99>50ms", 11, id="a slow server"),
+        pytest.param({"pauses": [IN_PUSH]}, "window.p99>50ms", 12, id="late by a pause"),
+        pytest.param({"pauses": [IN_PUSH]}, "p99>30ms", 12, id="of the run"),
+        pytest.param({"pauses": [IN_PUSH]}, "window.p99>150ms", 0, id="as long as the limit"),
+        pytest.param({"pauses": [IN_PUSH], "slow": SLOW}, "window.p99>50ms", 11, id="and slow"),
+        pytest.param({"pauses": [ELSEWHERE]}, "window.p99>50ms", 0, id="in another window"),
+        pytest.param({"pauses": [ELSEWHERE]}, "null.max>50ms", 12, id="of a quiet window"),
+        pytest.param({"pauses": [ELSEWHERE], "slow": SLOW}, "excess.p99>50ms", 12,
+                     id="a quiet window that was not quiet hides the excess"),
+        pytest.param({"pauses": [IN_PUSH]}, "excess.p99>50ms", 12, id="an excess of ours"),
+        pytest.param({"slow": SLOW}, "excess.p99>50ms", 11, id="an excess of the server's"),
+    ],
+)  # fmt: skip
+def test_a_limit_with_a_rate(asked: dict[str, Any], limit: str, code: int) -> None:
+    """What is late by a pause of ours convicts nobody; all was asked, so what holds holds."""
+    verdict = judge(build_report(paused(*asked.pop("pauses", []), **asked)),
+                    [parse_threshold(limit)])  # fmt: skip
+    assert verdict.exit_code == code, verdict.reasons
+
+
+@pytest.mark.parametrize(
+    ("pauses", "limit", "code"),
+    [
+        pytest.param([IN_PUSH], "window.p99>50ms", 12, id="an eighth of it was not seen"),
+        pytest.param([IN_PUSH], "window.p50>50ms", 0, id="half of it was"),
+        pytest.param([IN_PUSH], "window.p99>150ms", 0, id="it was not so long"),
+        pytest.param([IN_PUSH], "p99>30ms", 12, id="a sixtieth of the run"),
+        pytest.param([(2100, 2140)], "p99>30ms", 0, id="less than the hundredth left out"),
+        pytest.param([(2100, 2140)], "max>30ms", 12, id="which the slowest is not"),
+        pytest.param([ELSEWHERE], "window.p99>50ms", 0, id="in another window"),
+        pytest.param([(2100, 2140), (2300, 2340)], "window.p99>30ms", 12, id="two of them"),
+        pytest.param([IN_PUSH], "service_p99>30ms", 12, id="from the send"),
+        pytest.param([IN_PUSH], "rate<990", 12, id="as many as it had the time for"),
+        pytest.param([IN_PUSH], "rate<1100", 11, id="fewer than that"),
+    ],
+)
+def test_a_limit_in_a_closed_loop(pauses: list[tuple[int, int]], limit: str, code: int) -> None:
+    """What nobody asked may have been slow: a limit that it could have missed is not passed."""
+    verdict = judge(build_report(paused(*pauses, rate=None)), [parse_threshold(limit)])
+    assert verdict.exit_code == code, verdict.reasons
+
+
+def test_the_reason_says_what_it_may_have_been() -> None:
+    """Both figures, how often and how long we stood still, and what to do."""
+    (late,) = judge(build_report(paused(IN_PUSH)), [parse_threshold("window.max>50ms")]).reasons
+    assert late == (
+        "window.max>50ms: it is 101 ms, but 1 ms from the send: the generator was late, not the "
+        "server; use a machine with time to spare, or more --processes"
+    )
+    seen = paused((2100, 2140), (2300, 2340), rate=None)
+    (blind,) = judge(build_report(seen), [parse_threshold("window.max>30ms")]).reasons
+    assert blind == (
+        "window.max>30ms: it is 1 ms, but may have been 41 ms in 2 pauses, the longest 40 ms, in "
+        "which the generator stood still and saw nothing; use a machine with time to spare, or "
+        "more --processes, or a --rate"
+    )
+
+
+def test_two_versions_may_have_answered_longer_than_we_saw() -> None:
+    """The first answer of new code was read when a pause was over."""
+    seen = paused((2950, 3050))
+    seen.samples.version[3000:] = array("l", [2] * 3000)
+    seen.samples.version[3100] = 1
+    seen.samples.connection[:] = array("i", range(6000))
+    report = build_report(seen)
+    assert report.events[0].settled.overlap == 49_010_000
+    for limit, code in (("overlap>40ms", 11), ("overlap>140ms", 12), ("overlap>150ms", 0)):
+        assert judge(report, [parse_threshold(limit)]).exit_code == code, limit
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])  # a load process always runs on it
+async def test_a_pause_that_leaves_the_run_valid_proves_no_limit() -> None:
+    """The loop of the lines stands still for a sixth of a second, within a question."""
+    seen = await served(partial(Holding, 160), connections=1)
+    report = build_report(seen)
+    limits = {"max>100ms": 12, "max>1s": 0, "answered<2": 0, "answered>2": 11}
+    found = {text: judge(report, [parse_threshold(text)]).exit_code for text in limits}
+    assert report.paused_s >= 0.25 or found == limits
