@@ -22,7 +22,7 @@ from loadgen.events import push_command
 from loadgen.findings import Report, build_report
 from loadgen.findings.hdr import log_lines
 from loadgen.judging import USAGE, Verdict, judge, parse_threshold
-from loadgen.lines import SCENARIOS, complete
+from loadgen.lines import SCENARIOS, complete, without_effect
 from loadgen.output.comparison import (
     Limit,
     compare,
@@ -273,6 +273,7 @@ def run(context: click.Context, /, **asked: Any) -> None:
     _check_outputs(asked)
     try:
         plan = _plan(asked)
+        _check_effects(context, plan)
         with watching(plan, asked["watched"], sys.stderr or io.StringIO()) as tell:
             seen = asyncio.run(conduct(plan, pushing, tell))
     except PlanError as error:
@@ -288,6 +289,14 @@ def run(context: click.Context, /, **asked: Any) -> None:
         said = _say(render(report, verdict, event_lines(seen, report)))
     kept = _keep(asked, _Told(seen, report, verdict)) and said
     context.exit(verdict.exit_code if verdict.exit_code or kept else USAGE.exit_code)
+
+
+def _check_effects(context: click.Context, plan: Plan) -> None:
+    """What was given and does nothing would be believed to have done something."""
+    source = click.core.ParameterSource.COMMANDLINE
+    given = {name for name in context.params if context.get_parameter_source(name) is source}
+    if why := next(without_effect(plan, given), None):
+        raise click.UsageError(why)
 
 
 def _check_outputs(asked: dict[str, Any]) -> None:

@@ -5,7 +5,9 @@ A command's module is imported when it is asked for, so that a look does not pay
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -33,6 +35,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("others", "demo", "The whole story in a minute."),
 }
 """Command to module within ``netswap.commands``, name there, and the line that help shows."""
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Lazy(click.Group):
@@ -88,4 +93,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         # `netswap objects | head`: whoever reads has seen enough.
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        with open(os.devnull, "wb") as nowhere:  # else Python says the rest again when it ends
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        click.echo(f"netswap: the result can't be written: {error.strerror}", err=True)
         sys.exit(1)

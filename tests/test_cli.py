@@ -190,6 +190,19 @@ def test_a_server_that_is_not_started_sends_nothing_to_another() -> None:
     assert "server: none was started" in result.stderr
 
 
+@pytest.mark.parametrize("words", [("--help",), ("load", "schema")])
+def test_a_full_disk_is_told_in_a_sentence(words: tuple[str, ...]) -> None:
+    """Of a result that can't be written nobody wants to see where in netswap that was."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "netswap", *words], stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False, cwd=ROOT,
+        )  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert done.stderr.rstrip().endswith("the result can't be written: No space left on device")
+    assert "Traceback" not in done.stderr
+
+
 def test_serve_check_names_every_problem() -> None:
     """All at once, so that nobody mends them one by one."""
     result = invoke("serve", "--check", "--workers", "0", "--loop", "none")

@@ -203,7 +203,7 @@ _OURS: tuple[Callable[[Threshold, Report, str | None], str | None], ...] = (
 
 
 def parse_threshold(text: str) -> Threshold:
-    """Times are in microseconds unless a unit (us, ms, s) follows."""
+    """A time has a unit (us, ms, s): a number alone is seconds elsewhere, here nobody knew."""
     match = _EXPRESSION.fullmatch(text.strip())
     if match is None:
         raise PlanError(f"{text!r} is not a threshold: write 'lost>0' or 'p99>5ms'")
@@ -212,6 +212,8 @@ def parse_threshold(text: str) -> Threshold:
         raise PlanError(f"{metric!r} is no metric; there are {', '.join(METRICS)}")
     if unit and metric not in TIMES:
         raise PlanError(f"{metric} is no time: write {metric}{comparison}{number}")
+    if not unit and metric in TIMES and float(number):
+        raise PlanError(f"{metric} is a time: write {metric}{comparison}{number}ms, or us, or s")
     return Threshold(text, metric, comparison, float(number) * _UNITS_US[unit])
 
 

@@ -13,7 +13,7 @@
 """
 
 from loadgen.lines.line import now_ns
-from loadgen.lines.scenarios import SCENARIOS, complete
+from loadgen.lines.scenarios import SCENARIOS, complete, without_effect
 from loadgen.lines.traffic import Traffic
 
-__all__ = ["SCENARIOS", "Traffic", "complete", "now_ns"]
+__all__ = ["SCENARIOS", "Traffic", "complete", "now_ns", "without_effect"]

@@ -7,7 +7,7 @@ of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -16,7 +16,7 @@ from loadgen.lines.line import Halves, Later, Line, Passing, Unread
 from loadgen.lines.pace import Pace, Pacing, Profile, Waves, levels, slopes
 from loadgen.plan import Plan, PlanError
 
-__all__ = ["SCENARIOS", "Scenario", "complete"]
+__all__ = ["SCENARIOS", "Scenario", "complete", "without_effect"]
 
 Asking = Literal["rate", "rates", "either", "none"]
 
@@ -137,6 +137,22 @@ def complete(plan: Plan, payload: int | None, depth: int | None) -> Plan:
         payload=scenario.payload if payload is None else payload,
         depth=scenario.depth if depth is None else depth,
     )
+
+
+def without_effect(plan: Plan, given: Container[str]) -> Iterator[str]:
+    """Which of the options that were given a complete plan has no use for, each with who has."""
+    line = SCENARIOS[plan.way].line
+    passing = issubclass(line, Passing)
+    closed = plan.rate is None and not line.one_at_a_time
+    used = {
+        "hold": (line.holds, "--scenario slow, bulk and timer"),
+        "requests": (passing, "--scenario churn"),
+        "depth": (passing or closed, "a run as fast as it goes, and of --scenario churn"),
+        "url": (plan.protocol == "http" or ":" in plan.protocol, "--protocol http"),
+    }
+    for option, (has_use, who) in used.items():
+        if option in given and not has_use:
+            yield f"--{option} is of {who}: leave it out"
 
 
 def _refusals(plan: Plan, scenario: Scenario) -> Iterator[str]:

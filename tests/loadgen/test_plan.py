@@ -74,7 +74,7 @@ def test_targets(text: str, expected: tuple[str, int, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "us"), [("p99>5", 5.0), ("p99>5us", 5.0), ("p99 > 5ms", 5e3), ("p99>=0.5s", 5e5)]
+    ("text", "us"), [("p99>0", 0.0), ("p99>5us", 5.0), ("p99 > 5ms", 5e3), ("p99>=0.5s", 5e5)]
 )
 def test_limits(text: str, us: float) -> None:
     """A time is in microseconds, unless it says otherwise."""
@@ -95,6 +95,7 @@ def test_limits(text: str, us: float) -> None:
         (parse_threshold, "p99"),
         (parse_threshold, "speed>3"),
         (parse_threshold, "lost>3ms"),
+        (parse_threshold, "p99>5"),
     ],
 )
 def test_nonsense_is_refused(parse: Callable[[str], object], text: str) -> None:

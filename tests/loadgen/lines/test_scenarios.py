@@ -21,7 +21,7 @@ from loadgen.dialects.framed import Echo
 from loadgen.findings import build_report
 from loadgen.findings.timeline import whole_run
 from loadgen.judging import judge
-from loadgen.lines import SCENARIOS, Traffic, complete
+from loadgen.lines import SCENARIOS, Traffic, complete, without_effect
 from loadgen.lines.line import Line
 from loadgen.lines.pace import Pacing, Profile, Waves, levels, slopes
 from loadgen.plan import Plan, PlanError, parse_rates
@@ -470,3 +470,21 @@ def check(pace: Pacing, number: int) -> None:
     assert times == sorted(times)
     assert all(pace.due(at) > k >= 0 for k, at in enumerate(times))
     assert all(pace.due(at - 1) <= k for k, at in enumerate(times))
+
+
+@pytest.mark.parametrize("way", sorted(SCENARIOS))
+def test_what_was_given_and_does_nothing_is_told(way: str) -> None:
+    """Each option of the ways of going on is of some of them alone."""
+    rate = {"rate": 10.0} if SCENARIOS[way].asking == "rate" else {}
+    rates = {"rates": (1.0, 2.0)} if SCENARIOS[way].asking == "rates" else {}
+    asked = Plan(
+        protocol="kv", host="h", port=1, connections=1, duration_ns=10**10, scenario=way,
+        **rate, **rates,
+    )  # fmt: skip
+    plan = complete(asked, None, None)
+    words = ("hold", "requests", "depth", "url", "duration")
+    told = {why.split()[0] for why in without_effect(plan, words)}
+    assert ("--hold" not in told) == (way in ("slow", "bulk", "timer"))
+    assert ("--requests" not in told) == (way == "churn")
+    assert ("--depth" not in told) == (way in ("closed", "pipeline", "bulk", "timer", "churn"))
+    assert "--url" in told
