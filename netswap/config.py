@@ -449,6 +449,12 @@ def _trusting_nobody(values: Mapping[str, Any], given: _Layer) -> list[UsageErro
     return problems
 
 
+def _can_be_a_file(path: str) -> bool:
+    """Whether it can be written, or made in its folder."""
+    there = path if os.path.exists(path) else os.path.dirname(path)
+    return not os.path.isdir(path) and os.access(there, os.W_OK)
+
+
 def _contradictions(values: Mapping[str, Any], given: _Layer) -> list[UsageError]:
     """What is readable and yet can't work."""
     problems = []
@@ -464,6 +470,11 @@ def _contradictions(values: Mapping[str, Any], given: _Layer) -> list[UsageError
         problems.append(UsageError("nothing is to be reloaded", given["reload"].origin, advice))
     problems += _strange_listeners(values, given)
     problems += _trusting_nobody(values, given)
+    access = values["log.access"]
+    if access and not _can_be_a_file(access):
+        advice = "name a file in a folder that is there, which the server's user may write"
+        where = given["log.access"].origin
+        problems.append(UsageError(f"log.access: {access} can't be written", where, advice))
     for path in values["load"]:
         if not os.path.exists(path):
             problems.append(UsageError(f"{path} does not exist", given["load"].origin))

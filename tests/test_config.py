@@ -327,6 +327,15 @@ def test_a_state_directory_that_was_asked_for_must_be_writable(environ, tmp_path
     assert problem.where == "flag --state-dir"
 
 
+@pytest.mark.parametrize("name", ["", "none/access.log"])
+def test_an_access_log_that_can_not_be_written_is_found_before_the_start(environ, tmp_path, name):
+    """The first request would be answered, and its line dropped."""
+    problem = one_problem(flags={"log.access": tmp_path / name}, environ=environ)
+    assert problem.what == f"log.access: {tmp_path / name} can't be written"
+    assert problem.where == "flag --log-access"
+    load_config({"log.access": str(tmp_path / "access.log")}, environ=environ)
+
+
 def test_a_default_state_directory_that_cannot_be_written_is_a_warning(environ, tmp_path):
     """The server starts in a temporary directory and names both it and the right one."""
     (tmp_path / "home").touch()

@@ -158,6 +158,8 @@ def without_effect(plan: Plan, given: Container[str]) -> Iterator[str]:
 def _refusals(plan: Plan, scenario: Scenario) -> Iterator[str]:
     """Why a plan can't be carried out, each with what to write instead."""
     name, rate = plan.way, plan.rate or 0.0
+    if plan.rates and not plan.scenario:
+        yield "--rates are of --scenario ramp and steps: name one"
     if scenario.asking not in _askings(plan):
         yield f"--scenario {name} {_WANTED[scenario.asking]}"
     carried = plan.connections * 1_000_000_000 / max(1, plan.hold_ns)

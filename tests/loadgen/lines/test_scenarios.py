@@ -472,6 +472,13 @@ def check(pace: Pacing, number: int) -> None:
     assert all(pace.due(at - 1) <= k for k, at in enumerate(times))
 
 
+def test_rates_without_a_scenario() -> None:
+    """Nobody has named the closed loop that could be told to have a pace of its own."""
+    plan = Plan(protocol="kv", host="h", port=1, connections=1, duration_ns=10**10, rates=(1, 2))
+    with pytest.raises(PlanError, match="--scenario ramp and steps: name one"):
+        complete(plan, None, None)
+
+
 @pytest.mark.parametrize("way", sorted(SCENARIOS))
 def test_what_was_given_and_does_nothing_is_told(way: str) -> None:
     """Each option of the ways of going on is of some of them alone."""
