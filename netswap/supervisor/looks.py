@@ -27,6 +27,7 @@ from netswap.supervisor.operations import Operations
 from netswap.supervisor.slots import Slot
 from netswap.supervisor.state import StateDirectory
 from netswap.supervisor.transaction import local_selector
+from netswap.supervisor.versions import Transaction
 
 __all__ = ["SCHEMA", "Looks"]
 
@@ -181,10 +182,16 @@ class Looks:
             {
                 **msgspec.to_builtins(row),
                 "changes": [self._change(change) for change in row.changes],
+                "outcome": "running" if self._runs(row) else row.outcome,
             }
             for row in reversed(self._state.versions.history)
         ]
         return _page(transactions=rows)
+
+    def _runs(self, row: Transaction) -> bool:
+        """Whether it is under way: it has no end yet, and no crash is why."""
+        latest = row is self._state.versions.history[-1] and row.outcome == "interrupted"
+        return latest and row.time >= self._started and self._operations.running is not None
 
     def _change(self, change: Any) -> dict[str, Any]:
         versions = self._state.versions

@@ -62,6 +62,7 @@ async def test_promote_ends_the_probation_and_says_how_it_ended(serve: Serve) ->
         server.fault(0, "silent watch")
         pushed = asyncio.create_task(server.push(bundle(), canary=TENTH, by_hand=600.0))
         await server.wait_running("the canary is on probation")
+        assert (await server.supervisor.looks.history())["transactions"][0]["outcome"] == "running"
         promoted = await server.promote()
         assert promoted == await pushed
         assert promoted.outcome is Outcome.DONE
