@@ -146,7 +146,8 @@ class WorkerReceipt(msgspec.Struct, frozen=True):
     """What one worker did in one swap.
 
     ``objects`` maps a kind to the number of its objects converted; ``gone`` closed by themselves
-    meanwhile (a success); ``blackout_us`` is the longest time that any call was held, ``stall_us``
+    meanwhile (a success); ``left`` sessions answer their last in old code, their clients send no
+    more; ``blackout_us`` is the longest time that any call was held, ``stall_us``
     the longest time that the loop was held, ``convert_us`` the processor time of all slices,
     ``held_us`` the time in which nothing was served, which was asked for; all in microseconds.
     """
@@ -160,6 +161,7 @@ class WorkerReceipt(msgspec.Struct, frozen=True):
     convert_us: float = 0.0
     slices: int = 0
     held_us: float = 0.0
+    left: int = 0
 
 
 class Shadow(msgspec.Struct, frozen=True):

@@ -129,7 +129,7 @@ class Swap:
         self.changes = {change.kind: change for change in changes}
         self.refusal: Refusal | None = None
         self.counts: dict[str, int] = dict.fromkeys(self.changes, 0)
-        self.gone = 0
+        self.gone = self.left = 0
         self.stuck: list[Refusal] = []
         self.returned: set[Entry] = set()
         self._table = table
@@ -195,6 +195,11 @@ class Swap:
         gone = [entry for entry in self._busy if entry.target is None]
         self._busy.difference_update(gone)
         self.gone += len(gone)
+
+    def leave(self, entry: Entry) -> None:
+        """A busy object ends by itself and takes in nothing more: it may do so in old code."""
+        self._busy.remove(entry)
+        self.left += 1
 
     @property
     def busy(self) -> list[Entry]:

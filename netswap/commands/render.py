@@ -335,6 +335,8 @@ def _counts(counts: dict[str, Any], dry_run: bool) -> Iterator[str]:
         )
     if counts.get("held_us"):
         yield f"  atomic: nothing was served for {counts['held_us'] / 1000:.2f} ms"
+    if counts.get("left"):
+        yield f"  left: {counts['left']} sessions give their last answer in old code"
 
 
 def duration(seconds: float) -> str:

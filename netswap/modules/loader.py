@@ -285,11 +285,10 @@ def _import_all(importer: Importer) -> _Contents:
 
 
 def _let_answer(importer: Importer, classes: Iterable[type[Implementation[Any]]]) -> None:
-    """Let connections answer what their bundle, or a buffer that they use, may refuse."""
+    """Let connections answer what another file of their bundle may refuse."""
     refuses = any(_REFUSES in content for content in importer.bundle.python_files().values())
     for cls in classes:
-        buffered = any(kind.startswith("buffer.") for kind in cls.uses.values())
-        if issubclass(cls, Connection) and (refuses or buffered):
+        if issubclass(cls, Connection) and refuses:
             cls.answer_refusals()
 
 

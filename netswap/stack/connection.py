@@ -66,7 +66,7 @@ class Connection(Implementation[S], Generic[S]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if may_refuse(cls.on_data):  # a mixin's too
+        if cls.uses or may_refuse(cls.on_data):  # a mixin's too
             cls.answer_refusals()
         else:
             cls.data_received = cls.on_data  # no forwarder

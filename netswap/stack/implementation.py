@@ -77,10 +77,9 @@ class ImplementationMeta(type):
             namespace[used] = property(operator.attrgetter(f"_use_{used}.target"))
         if not str(namespace.get("__module__")).startswith(_OURS):
             _refuse_overrides(name, bases, namespace)
-        cls = super().__new__(mcs, name, bases, namespace, **options)
-        inherited = getattr(cls, "uses", {})
-        cls.uses = {**inherited, **uses}
-        return cls
+        inherited: Mapping[str, str] = next((b.uses for b in bases if hasattr(b, "uses")), {})
+        namespace["uses"] = {**inherited, **uses}  # __init_subclass__ looks at it
+        return super().__new__(mcs, name, bases, namespace, **options)
 
     if TYPE_CHECKING:
         uses: Mapping[str, str]
@@ -175,6 +174,10 @@ class Implementation(Generic[S], metaclass=ImplementationMeta):
     def cancel_suspended(self, number: int | None) -> list[Acted]:  # noqa: ARG002
         """End what is suspended inside, or the call of that number."""
         return []
+
+    def only_ends(self) -> bool:
+        """Whether it is busy with the last that it will ever be asked."""
+        return False
 
     def attributes(self) -> dict[str, str | int]:
         """What a selector may ask about."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import select
 import socket
 import struct
 import termios
 from typing import Any, Final
 
-__all__ = ["address_of", "end_at_once", "host_of", "outstanding"]
+__all__ = ["address_of", "end_at_once", "host_of", "hung_up", "outstanding"]
 
 _INFO_SIZE: Final = 128
 _ACKNOWLEDGED: Final = struct.Struct("@Q")
@@ -35,6 +36,19 @@ def end_at_once(transport: Any, reset: bool) -> None:
     if sock is not None and not transport.is_closing():
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     transport.abort()
+
+
+def hung_up(transport: Any) -> bool:
+    """Whether the system knows that the peer is gone, and has not only ended its side.
+
+    It learns it of TCP by a reset, which may come after what was written last.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return False
+    look = select.poll()
+    look.register(sock.fileno(), 0)
+    return bool(look.poll(0))
 
 
 def _acknowledged(sock: Any) -> int | None:

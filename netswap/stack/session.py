@@ -23,6 +23,7 @@ from netswap.events import Acted, Blocker
 from netswap.mediator import present
 from netswap.quiescence import suspended_at
 from netswap.stack.connection import Connection
+from netswap.stack.peer import hung_up
 from netswap.stack.service import CANNOT_NUDGE
 from netswap.transfer import State
 
@@ -183,6 +184,15 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
     def at_rest(self) -> bool:
         """Whether the conversation waits at a swap point, or has ended."""
         return self._at_swap_point or self._task is None or self._task.done()
+
+    def only_ends(self) -> bool:
+        """Whether the peer has sent its end, and everything before it is read.
+
+        What nobody reads any more ends at once: a loop does not look for that before it writes.
+        """
+        if not self.transport.is_closing() and hung_up(self.transport):
+            self.abort()
+        return self.half_closed and not self.input.size()
 
     def bring_to_rest(self, tell: Callable[[], None]) -> None:
         """Hold the session at its next swap point."""

@@ -65,6 +65,7 @@ class Receipt(msgspec.Struct, frozen=True):
     convert_us: float = 0.0
     slices: int = 0
     held_us: float = 0.0
+    left: int = 0
 
 
 class Result(msgspec.Struct):
@@ -126,6 +127,7 @@ def receipt_of(agreement: Agreement) -> Receipt:
         convert_us=sum(row.convert_us for row in rows),
         slices=sum(row.slices for row in rows),
         held_us=max((row.held_us for row in rows), default=0.0),
+        left=sum(row.left for row in rows),
     )
 
 

@@ -23,6 +23,8 @@ from netswap.stack import Host
 __all__ = ["SLICE_NS", "Driver", "blocked"]
 
 SLICE_NS = 400_000
+ENDING_NS = 500_000_000
+"""How long an object is waited for that is busy with the last that it will ever be asked."""
 _UNDER_WAY = (Phase.WORKING, Phase.TAKING_BACK)
 
 
@@ -48,6 +50,7 @@ class Driver:
         self._asked: dict[int, Entry] = {}
         self._mediated: list[Entry] = []
         self._kick = asyncio.Event()
+        self._since = 0
         self.slices = 0
         self.longest_ns = 0
         self.cpu_ns = 0
@@ -59,7 +62,8 @@ class Driver:
         self._release()
 
     async def _run(self, timeout: float) -> None:
-        deadline = self._host.clock.monotonic_ns() + int(timeout * 1e9)
+        self._since = self._host.clock.monotonic_ns()
+        deadline = self._since + int(timeout * 1e9)
         while self._swap.phase in _UNDER_WAY:
             self._hand_in()
             if self._swap.has_work:
@@ -136,7 +140,21 @@ class Driver:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._kick.wait(), min(max(left, 0), 0.05))
         self._swap.forget_gone()
+        self._leave_ending()
         return self._host.clock.monotonic_ns() < deadline
+
+    def _leave_ending(self) -> None:
+        """Sessions whose clients have sent their end, and perhaps are gone.
+
+        Nobody can tell those that wait for an answer from those that are gone, so it is written in
+        the code that was asked. Not where no two versions may serve, and not on the way back.
+        """
+        may_stay = self._swap.phase is Phase.WORKING and self._host.gate is None
+        now = self._host.clock.monotonic_ns()
+        for entry in self._swap.busy:
+            ends = mediator_of(entry) is None and present(entry).only_ends()
+            if ends and may_stay and now - self._since > ENDING_NS:
+                self._swap.leave(entry)
 
     def _too_late(self) -> None:
         blockers = [b for entry in self._swap.busy for b in present(entry).blockers()]

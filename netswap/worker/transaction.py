@@ -447,8 +447,7 @@ class Transaction:
     def _receipt(self) -> WorkerReceipt:
         assert self._swap is not None
         assert self._driver is not None
-        driver, host = self._driver, self._host
-        held_ns = self._holding.held_ns
+        driver, host, held_ns = self._driver, self._host, self._holding.held_ns
         stall_us = max(driver.longest_ns / 1e3, self._stall_us)
         hold_us = max(host.longest_hold_ns, held_ns) / 1e3
         return WorkerReceipt(
@@ -460,6 +459,7 @@ class Transaction:
             convert_us=driver.cpu_ns / 1e3,
             slices=driver.slices,
             held_us=held_ns / 1e3,
+            left=self._swap.left,
         )
 
     def _accepted(self, rehearsed: Rehearsed, report: Rehearsal) -> messages.Prepared:

@@ -115,6 +115,7 @@ def test_two_steps_of_one_way_are_refused() -> None:
             True,
         ),
         (", uses={'lines': 'buffer.receive'}", "check = None\n", True),
+        (", uses={'desk': 'other.desk'}", "check = None\n", True),
         ("", "check = None\n", False),
     ],
 )

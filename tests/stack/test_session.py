@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,7 @@ from netswap.events import Refusal, Stage
 from netswap.hotswap import Phase, Swap
 from netswap.stack import Session
 from netswap.transfer import State
-from netswap.worker.driver import Driver
+from netswap.worker.driver import ENDING_NS, Driver
 from tests.protocols.conftest import PATIENCE, Client, Server, until
 
 KIND = "words.connection"
@@ -334,6 +336,52 @@ async def test_a_session_that_closes_while_it_is_waited_for_is_gone_and_a_succes
     entry.target.abort()
     await pushed
     assert (swap.phase, swap.gone, swap.counts[KIND]) == (Phase.DONE, 1, 0)
+
+
+async def test_a_session_whose_client_sends_no_more_does_not_hold_up_a_swap(servers: Any) -> None:
+    """It answers in the code that was asked, and all others are swapped; it took the deadline."""
+    GATES[0] = asyncio.Event()
+    server = await servers(Busy1)
+    ended, other = await server.connect(), await server.connect()
+    await ended.send(b"wait\n")
+    await ended.finish()
+    await until(lambda: ended.entry.target.half_closed)
+    swap = await server.swap(module(Busy2))
+    assert (swap.left, swap.counts[KIND]) == (1, 1)
+    await other.send(b"a\n")
+    assert await other.read_lines(1) == ["2 1 a"]
+    GATES[0].set()
+    assert await ended.read_all() == b"1 1 wait\n"
+
+
+async def test_a_session_that_has_more_to_read_is_waited_for(servers: Any) -> None:
+    """New code would have to answer that; nor is one left where no two versions may serve."""
+    GATES[0] = asyncio.Event()
+    server = await servers(Busy1)
+    client = await server.connect()
+    await client.send(b"wait\nnext\n")
+    await client.finish()
+    await until(lambda: client.entry.target.half_closed)
+    driver = Driver(server.host, swap := server.prepare(module(Busy2)))
+    await driver.run(2 * ENDING_NS / 1e9)
+    assert (swap.phase, swap.left) == (Phase.RESTORED, 0)
+    GATES[0].set()
+    assert await client.read_all() == b"1 1 wait\n1 2 next\n"
+
+
+async def test_a_session_whose_client_is_gone_is_ended_by_a_swap(servers: Any) -> None:
+    """No loop looks for a reset that comes after the peer's end, and the swap would wait for it."""
+    GATES[0] = asyncio.Event()
+    server = await servers(Busy1)
+    client = await server.connect()
+    await client.send(b"wait\n")
+    entry = client.entry
+    await client.finish()
+    await until(lambda: entry.target.half_closed)
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.sock.close()
+    swap = await server.swap(module(Busy2))
+    assert (swap.gone, swap.left, entry.target) == (1, 0, None)
 
 
 async def test_a_session_that_ended_before_the_swap_is_not_begun_again(servers: Any) -> None:

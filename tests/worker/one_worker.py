@@ -42,6 +42,7 @@ class OneWorker:
             kind: self.store.put(Bundle.from_paths([ROOT / path])) for kind, path in FIRST.items()
         }
         self.heartbeats: list[messages.Heartbeat] = []
+        self.begun: list[messages.Begun] = []
         self._folder = folder
         self._received: list[messages.Message] = []
         self._reader = FrameReader()
@@ -97,7 +98,7 @@ class OneWorker:
         self.control.sendall(b"".join(map(encode_frame, sent)))
 
     def expect(self, shape: type[M]) -> M:
-        """The next message that is no heartbeat; it has to be of this shape."""
+        """The next message that is no heartbeat and no Begun; it has to be of this shape."""
         while not self._received:
             data = self.control.recv(65536)
             assert data, f"the worker has gone:\n{self.log}"
@@ -108,8 +109,10 @@ class OneWorker:
 
     def _take(self, data: bytes) -> None:
         for message in self._reader.feed(data):
-            known: Any = self.heartbeats if isinstance(message, messages.Heartbeat) else None
-            (self._received if known is None else known).append(message)
+            known: dict[type, list[Any]] = {
+                messages.Heartbeat: self.heartbeats, messages.Begun: self.begun
+            }  # fmt: skip
+            known.get(type(message), self._received).append(message)
 
     def wait_heartbeat(self) -> messages.Heartbeat:
         """The next heartbeat."""

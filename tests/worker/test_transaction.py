@@ -6,6 +6,7 @@ import itertools
 import resource
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -250,6 +251,24 @@ def test_an_endless_step_is_refused_at_its_line(worker: OneWorker) -> None:
     assert (refusal.stage, refusal.where.split(",")[0]) == (Stage.PREPARE, "mine.py:11")
     assert "did not end within" in refusal.reason
     assert say(client, b"c\n") == b"v1 3\n"
+
+
+def test_a_swap_that_is_read_too_late_is_never_begun(worker: OneWorker) -> None:
+    """The supervisor has taken this worker for untouched; one in time says that it begins."""
+    client = served(worker).connect()
+    say(client, b"a\n")
+    bundle = worker.put(talk2())
+    worker.prepare(1, messages.Prepared, talk_connection=bundle)
+    worker.send(messages.Swap(1, until=time.monotonic() - 0.001))
+    refusal = worker.expect(messages.SwapFailed).refusal
+    assert refusal.reason == "it was asked to swap when the time for that was over"
+    assert (worker.begun, say(client, b"b\n")) == ([], b"v1 2\n")
+    worker.send(messages.Revert(1))
+    worker.expect(messages.Reverted)
+    worker.prepare(2, messages.Prepared, talk_connection=bundle)
+    worker.send(messages.Swap(2, until=time.monotonic() + 60))
+    worker.expect(messages.Swapped)
+    assert worker.begun == [messages.Begun(2, 0)]
 
 
 def test_a_failure_in_the_swap_takes_back_what_was_done(worker: OneWorker) -> None:
