@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from netswap import Connection, Service, Session, State
-from netswap.stack import Implementation
+from netswap.hotswap import Change, Phase, Swap
+from netswap.stack import Host, Implementation
 
 
 class Talk(State, kind="named.connection", version=1):
@@ -68,3 +72,56 @@ def test_a_handle_has_no_name_of_ours_but_may_exchange_a_part() -> None:
     with pytest.raises(TypeError, match=r"Mine\.undo_building"):
         define(Service, "x", uses={"undo_building": "named.hall"})
     assert define(Session, "x", uses={"input": "buffer.other"}).uses["input"] == "buffer.other"
+
+
+class Greets1(Service[Hall]):
+    """The first of two versions."""
+
+    def greet(self) -> str:
+        """Say who it is."""
+        return "first"
+
+
+def greets(word: str) -> type[Service[Any]]:
+    """A second one: its methods have free variables and a base, and it has a slot more."""
+
+    class Greets2(Greets1, Service[Hall], uses={"clock": "timer.service"}):
+        """The second."""
+
+        def greet(self) -> str:
+            return f"{super().greet()}, {word}"
+
+    return Greets2
+
+
+def swapped() -> tuple[Any, Any]:
+    """The handle of a service that was swapped, and the object that it was."""
+    host = Host(asyncio.get_running_loop(), None)
+    host.install(Greets1)
+    handle = host.services[Hall.__kind__]
+    old = handle.target
+    change = Change(Hall.__kind__, greets("second"), Greets1, ())
+    swap = Swap(host.table, [change], [handle], host.clock, nullcontext)
+    assert swap.slice(1_000_000).phase is Phase.DONE
+    return handle, old
+
+
+async def test_an_object_is_built_and_never_patched() -> None:
+    """So slots, free variables and ``super()`` are what Python makes them, in both versions."""
+    handle, old = swapped()
+    assert handle.target is not old
+    assert handle.target.greet() == "first, second"
+    assert (type(old), old.greet()) == (Greets1, "first")
+
+
+async def test_only_the_handle_is_referenced_weakly() -> None:
+    """A reference to an object would die in a swap, and nobody can have one."""
+    handle, old = swapped()
+    reference = weakref.ref(handle)
+    with pytest.raises(TypeError, match="weak reference"):
+        weakref.ref(old)
+    with pytest.raises(TypeError, match="weak reference"):
+        weakref.ref(handle.target)
+    found = reference()
+    assert found is not None
+    assert found.target.greet() == "first, second"
