@@ -246,6 +246,7 @@ async def _spawn() -> asyncio.subprocess.Process:
     path = os.pathsep.join((root, inherited)) if inherited else root
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # a file of somebody's where it is started is not taken for a module of Python's
         "-m",
         "loadgen.worker",
         stdin=asyncio.subprocess.PIPE,

@@ -47,6 +47,8 @@ async def _work() -> None:
     assignment = await receive(inbox)
     if not isinstance(assignment, Assignment):
         return
+    if ":" in assignment.plan.protocol:  # one's own may be beside where the command runs
+        sys.path.insert(0, "")
     starting: asyncio.Future[int] = loop.create_future()
     traffic = Traffic(assignment.plan, assignment.index, assignment.nonce)
     carrying = asyncio.create_task(_carry(traffic, starting))

@@ -23,6 +23,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from netswap.interpreter import python_module
+
 __all__ = ["main"]
 
 READY_S = 30.0
@@ -192,7 +194,7 @@ _FAULTS = ("lost", "duplicated", "reordered", "corrupted", "not_carried", "dropp
 
 
 def _netswap(folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
-    command = [sys.executable, "-m", "netswap", *words, "--socket", str(folder / "admin"), "--json"]
+    command = [*python_module("netswap"), *words, "--socket", str(folder / "admin"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     lines = done.stdout.strip().splitlines()
     return done.returncode, json.loads(lines[-1]) if lines else {"what": done.stderr.strip()}
@@ -218,7 +220,7 @@ def _report(load: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def _load(protocol: str, port: int, connections: int, rate: int) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "loadgen", "run", "--protocol", protocol, "--port", str(port)]
+    words = [*python_module("loadgen"), "run", "--protocol", protocol, "--port", str(port)]
     words += ["--connections", str(connections), "--rate", str(rate)]
     words += ["--duration", f"{LOAD_S}s", "--json"]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -227,7 +229,7 @@ def _load(protocol: str, port: int, connections: int, rate: int) -> subprocess.P
 @contextmanager
 def _server(folder: Path) -> Iterator[dict[str, int]]:
     ports = dict(zip(SERVED, _free_ports(len(SERVED)), strict=True))
-    words = [sys.executable, "-m", "netswap", "serve", "--workers", "2"]
+    words = [*python_module("netswap"), "serve", "--workers", "2"]
     words += ["--state-dir", str(folder / "state"), "--socket", str(folder / "admin")]
     for name, port in ports.items():
         words += ["--listen", f"{name}=127.0.0.1:{port}"]

@@ -29,6 +29,7 @@ import msgspec
 from netswap.blame import Place, place_of_death, tell_where_it_dies
 from netswap.confine import confine, leave_room, scratch
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
+from netswap.interpreter import look_here_last, python_module
 
 if TYPE_CHECKING:
     from netswap.modules import Bundle, Loaded
@@ -89,7 +90,7 @@ def _run_probe(bundles: list[Bundle], known: Iterable[Bundle], job: _Job) -> Pro
     # Files, not pipes: a process that the module started could keep a pipe open.
     with os.fdopen(scratch(), "w+b") as answer, os.fdopen(scratch(), "w+b") as noise:
         child = subprocess.Popen(
-            [sys.executable, "-m", "netswap.probe"],
+            python_module("netswap.probe"),
             stdin=subprocess.PIPE,
             stdout=answer,
             stderr=noise,
@@ -159,6 +160,7 @@ def main() -> None:
     answer = os.dup(1)
     os.dup2(STDERR, 1)
     leave = tell_where_it_dies(STDERR)
+    look_here_last()
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Job)
     probed = Probed()
     _unpack(job)

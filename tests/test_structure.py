@@ -19,7 +19,7 @@ TREES = ("netswap", "protocols", "loadgen")
 
 # From the ground up. A room imports rooms of lower layers only; those of one layer are strangers.
 LAYERS = [
-    {"blame", "clock", "duration", "events", "firsterror", "outcome"},
+    {"blame", "clock", "duration", "events", "firsterror", "interpreter", "outcome"},
     {"errors"},
     {
         "address",

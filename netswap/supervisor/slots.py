@@ -11,7 +11,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Protocol
 from netswap.channel import Link, messages
 from netswap.errors import ChannelError
 from netswap.events import Refusal, Stuck
+from netswap.interpreter import python_module
 from netswap.logs import get_logger
 from netswap.supervisor.lifecycle import LIFE, Backoff, Happening, WorkerState
 from netswap.supervisor.whereabouts import Doing, Whereabouts
@@ -59,7 +59,7 @@ class SlotSettings:
 
     mesh: int
     descriptors: tuple[int, ...]
-    command: Sequence[str] = (sys.executable, "-m", "netswap.worker")
+    command: Sequence[str] = field(default_factory=lambda: python_module("netswap.worker"))
     loop: str = "uvloop"
     environment: Mapping[str, str] = field(default_factory=dict)
     silent_report: float = 10.0

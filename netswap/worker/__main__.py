@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from netswap.interpreter import look_here_last
 from netswap.logs import configure_from
 from netswap.worker.kinship import end_with_parent
 from netswap.worker.process import Worker
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     arguments = parser.parse_args()
     end_with_parent()
+    look_here_last()
     configure_from(os.environ)
     # The supervisor gets the terminal's signals too and decides when a worker ends.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -284,6 +284,20 @@ def test_progress_is_told_each_second(server: Serve) -> None:
     assert seen.tally.answered == 130
 
 
+def test_where_it_is_started_only_a_protocol_of_one_s_own_is_found(
+    server: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of somebody's there, with a name of Python's, is imported by nobody."""
+    (tmp_path / "queue.py").write_text("raise RuntimeError('not Python's')\n")
+    (tmp_path / "mine.py").write_text("from loadgen.dialects.framed import Echo\n")
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(
+        protocol="mine:Echo", host="127.0.0.1", port=server("echo", "none"), connections=2,
+        duration_ns=200_000_000, rate=100,
+    )  # fmt: skip
+    assert asyncio.run(conduct(plan, [])).tally.answered == 20
+
+
 def test_faults_have_their_times(server: Serve) -> None:
     """What goes wrong does so at a time of the run: when it was heard, or was due and lost."""
     plan = Plan(
