@@ -186,6 +186,8 @@ def _close(outcome: dict[str, Any], as_json: bool) -> None:
         counts = report["counts"]
         faults = ", ".join(f"{name} {counts[name]}" for name in _FAULTS)
         print(f"  {report['protocol']:<7}{counts['answered']:,} answered: {faults}")
+        for reason in report["reasons"]:
+            print(f"         {report['verdict']}: {reason}")
     verdict = "All as it should be" if outcome["ok"] else "NOT as it should be: see above"
     print(f"\n{verdict}, in {outcome['seconds']:g} s.")
 

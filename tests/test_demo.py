@@ -133,3 +133,14 @@ def test_a_server_that_does_not_start_is_told_with_its_log(tmp_path: Path) -> No
         pytest.raises(SystemExit, match="address in use"),
     ):
         demo._wait_ready(process, log)
+
+
+def test_a_load_that_is_no_pass_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """ "See above" has something to see, although no client was hurt: the machine was too busy."""
+    counts = dict.fromkeys(demo._FAULTS, 0) | {"answered": 7}
+    load = {"protocol": "kv", "counts": counts, "verdict": "invalid run",
+            "reasons": ["the generator stood still for 0.34 s"]}  # fmt: skip
+    demo._close({"loads": [load], "ok": False, "seconds": 3}, as_json=False)
+    told = capsys.readouterr().out
+    assert "invalid run: the generator stood still for 0.34 s" in told
+    assert "NOT as it should be: see above" in told

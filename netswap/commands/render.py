@@ -247,6 +247,10 @@ def _receipt_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"  undo with: {result['undo']}"
 
 
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
 def _objects(count: int) -> str:
     return f"{count} object{'s' * (count != 1)}"
 
@@ -324,7 +328,7 @@ def _revision(change: dict[str, Any]) -> str:
 def _counts(counts: dict[str, Any], dry_run: bool) -> Iterator[str]:
     objects = ", ".join(f"{kind} {number}" for kind, number in counts["objects"].items())
     verb = "to convert" if dry_run else "converted"
-    yield f"  {verb}: {objects or 'no live objects'} in {counts['workers']} workers"
+    yield f"  {verb}: {objects or 'no live objects'} in {_workers(counts['workers'])}"
     if not dry_run:
         number = sum(counts["objects"].values())
         each = f"{counts['convert_us'] / number:.1f} µs an object, " if number else ""

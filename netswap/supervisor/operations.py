@@ -266,7 +266,9 @@ class Operations:
         dry_run, is_partial = plan.options.dry_run, plan.options.only is not None
         agreement = Agreement(self.new_tx(), live, dry_run, is_partial, plan.probation)
         before = self._lines(plan)
-        tell(Progress("preparing", f"preparing in {len(live)} workers"))
+        tell(
+            Progress("preparing", f"preparing in {len(live)} worker{'s' if len(live) > 1 else ''}")
+        )
         fleet = self._fleet
         transaction = Transaction(agreement, plan, fleet.send, self._state.append, tell, fleet)
         assert self._running is not None
