@@ -179,6 +179,9 @@ class Implementation(Generic[S], metaclass=ImplementationMeta):
         """Whether it is busy with the last that it will ever be asked."""
         return False
 
+    def end_if_gone(self) -> None:
+        """A swap waits for it: end, if nobody is there any more."""
+
     def attributes(self) -> dict[str, str | int]:
         """What a selector may ask about."""
         return {}

@@ -186,13 +186,14 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         return self._at_swap_point or self._task is None or self._task.done()
 
     def only_ends(self) -> bool:
-        """Whether the peer has sent its end, and everything before it is read.
-
-        What nobody reads any more ends at once: a loop does not look for that before it writes.
-        """
-        if not self.transport.is_closing() and hung_up(self.transport):
-            self.abort()
+        """Whether the peer has sent its end, and everything before it is read."""
         return self.half_closed and not self.input.size()
+
+    def end_if_gone(self) -> None:
+        """End what nobody reads any more; a loop that does not read does not look for that."""
+        deaf = self.half_closed or self.reading_paused
+        if deaf and not self.transport.is_closing() and hung_up(self.transport):
+            self.abort()
 
     def bring_to_rest(self, tell: Callable[[], None]) -> None:
         """Hold the session at its next swap point."""

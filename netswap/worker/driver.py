@@ -151,9 +151,10 @@ class Driver:
         """
         may_stay = self._swap.phase is Phase.WORKING and self._host.gate is None
         now = self._host.clock.monotonic_ns()
+        may_stay = may_stay and now - self._since > ENDING_NS
         for entry in self._swap.busy:
-            ends = mediator_of(entry) is None and present(entry).only_ends()
-            if ends and may_stay and now - self._since > ENDING_NS:
+            present(entry).end_if_gone()
+            if may_stay and mediator_of(entry) is None and present(entry).only_ends():
                 self._swap.leave(entry)
 
     def _too_late(self) -> None:

@@ -131,7 +131,7 @@ class Line2(State, kind=LINES, version=2):
 
 
 class Loop:
-    """Lines: ``wait`` sleeps at a swap point, ``stay`` reads where there is none."""
+    """Lines: ``wait`` sleeps at a swap point; ``stay`` reads and ``hang`` is where there is none."""
 
     async def run(self: Any) -> None:
         while not self.at_end:
@@ -139,6 +139,8 @@ class Loop:
             self.state.lines += 1
             if line == b"stay":
                 line = await self.read_line()
+            if line == b"hang":
+                await asyncio.Event().wait()
             if line == b"wait":
                 await self.swap_point(asyncio.sleep(0.001))
             self.write(b"v%d %d %s\n" % (self.version, self.state.lines, line))
@@ -698,6 +700,26 @@ async def test_a_session_gets_the_input_that_brings_it_to_rest(
     one.swap(Talk2)
     await gate.open()
     assert await line(client) == "v2 2 next"
+
+
+async def test_a_session_whose_client_is_gone_is_not_waited_for(
+    world: Callable[..., Awaitable[World]],
+) -> None:
+    """A reset that comes after the client's end is seen by no loop; nobody could be answered."""
+    one = await world(Talk1)
+    client = await one.connect()
+    client[1].write(b"hang\n")
+    entry = one.entries[0]
+    await until(lambda: present(entry).state.lines)
+    client[1].write_eof()
+    await until(lambda: present(entry).half_closed)
+    reset = struct.pack("ii", 1, 0)
+    client[1].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    client[1].transport.abort()
+    gate = Gate(one.host, 60)
+    assert await gate.close(PATIENCE) is None
+    assert entry.target is None
+    await gate.open()
 
 
 async def test_a_session_that_never_rests_is_named(

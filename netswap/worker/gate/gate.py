@@ -321,6 +321,8 @@ class Gate:
     def _sessions_rest(self) -> bool:
         """None goes on while the gate is there, so those that rest need no second look."""
         self._busy = [entry for entry in self._busy if not self._rests(entry)]
+        for entry in self._busy:
+            present(entry).end_if_gone()
         return not self._busy and not self._inside()
 
     def _inside(self) -> list[Entry]:
