@@ -131,7 +131,7 @@ class Line2(State, kind=LINES, version=2):
 
 
 class Loop:
-    """Lines: ``wait`` sleeps at a swap point; ``stay`` reads and ``hang`` is where there is none."""
+    """Lines: ``wait`` sleeps at a swap point; ``stay`` reads, ``hang`` waits outside of one."""
 
     async def run(self: Any) -> None:
         while not self.at_end:
