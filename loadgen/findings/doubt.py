@@ -18,8 +18,9 @@ at least, and between them nothing is proved.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -46,13 +47,6 @@ class Doubt(msgspec.Struct, frozen=True):
     most: Spread
 
 
-class _Excused(NamedTuple):
-    """What of an operation's latency, and of its time from the send, was in pauses (ns)."""
-
-    latency: int
-    service: int
-
-
 class OwnPauses:
     """Beside the operations of a run. ``processes``: of how many the pauses are; ``asks_on``:
     whether what is due in one is asked afterwards and counts from then; ``ahead``: how long before
@@ -67,7 +61,8 @@ class OwnPauses:
         self._pauses = [Still(*pause) for pause in sorted(pauses)]
         self._processes = processes
         self._asks_on = asks_on
-        self._excused = _excused(samples, _merged(self._pauses), ahead)
+        self._ahead = ahead
+        self._stood = _Stood(_merged(self._pauses))
 
     def latency(self, rows: Sequence[int], pieces: Sequence[tuple[int, int]]) -> Doubt | None:
         """Of the operations in these rows, all that were asked in these pieces of time (ns); None:
@@ -77,7 +72,7 @@ class OwnPauses:
             return None
         done, due = self._samples.done, self._samples.intended
         took = [done[row] - due[row] for row in rows]
-        excused = [self._excused[row].latency if row in self._excused else 0 for row in rows]
+        excused = map(self._excused_of_latency, rows)
         return self._doubt(took, excused, [] if self._asks_on else pieces)
 
     def service(self, rows: Sequence[int], pieces: Sequence[tuple[int, int]]) -> Doubt | None:
@@ -86,15 +81,22 @@ class OwnPauses:
             return None
         done, sent = self._samples.done, self._samples.sent
         took = [done[row] - sent[row] for row in rows]
-        excused = [self._excused[row].service if row in self._excused else 0 for row in rows]
+        excused = (self._stood.within(sent[row], done[row]) for row in rows)
         return self._doubt(took, excused, pieces)
 
+    def _excused_of_latency(self, row: int) -> int:
+        """How much of it was in pauses (ns): until it was sent, and while it was open."""
+        due, sent, done = (column[row] for column in self._samples[:3])
+        late = self._stood.within(due - self._ahead, sent)
+        return late + self._stood.within(max(due, sent), done)
+
     def _doubt(
-        self, took: list[int], excused: list[int], pieces: Sequence[tuple[int, int]]
+        self, took: list[int], excused: Iterable[int], pieces: Sequence[tuple[int, int]]
     ) -> Doubt:
         least = spread(one - other for one, other in zip(took, excused, strict=True))
         middle = sorted(took)[len(took) // 2] if took else 0
-        return Doubt(least, spread([*took, *self._unasked(len(took), pieces, middle)]))
+        most = spread([*took, *self._unasked(len(took), pieces, middle)])
+        return Doubt(least, _higher(spread(took), most))
 
     def _unasked(self, count: int, pieces: Sequence[tuple[int, int]], middle: int) -> Iterator[int]:
         """How long each may have taken (ns)."""
@@ -124,24 +126,28 @@ def _merged(pauses: Sequence[Still]) -> list[Still]:
     return merged
 
 
-def _excused(samples: Samples, pauses: Sequence[Still], ahead: int) -> dict[int, _Excused]:
-    """By the row, where there is something."""
-    if not pauses:
-        return {}
-    found: dict[int, _Excused] = {}
-    ends = [pause.closes for pause in pauses]
-    for row, (due, sent, done) in enumerate(
-        zip(samples.intended, samples.sent, samples.done, strict=True)
-    ):
-        first = bisect_right(ends, min(due - ahead, sent))
-        if first == len(pauses) or pauses[first].opens >= done:
-            continue
-        some = pauses[first : bisect_right(ends, done) + 1]
-        late = _common(some, due - ahead, sent)
-        found[row] = _Excused(late + _common(some, max(due, sent), done), _common(some, sent, done))
-    return found
+class _Stood:
+    """For how long we stood still until any time, so that what a backlog of operations met in
+    thousands of pauses is two look-ups each.
+    """
+
+    def __init__(self, pauses: Sequence[Still]) -> None:
+        self._opens = [pause.opens for pause in pauses]
+        self._closes = [pause.closes for pause in pauses]
+        self._before = [0, *accumulate(closes - opens for opens, closes in pauses)]
+
+    def within(self, opens: int, closes: int) -> int:
+        """How much of this stretch (ns); nothing when it ends before it begins."""
+        first, last = bisect_right(self._closes, opens), bisect_left(self._opens, closes)
+        if first >= last or opens >= closes:
+            return 0
+        whole = self._before[last] - self._before[first]
+        outside = max(0, opens - self._opens[first]) + max(0, self._closes[last - 1] - closes)
+        return whole - outside
 
 
-def _common(pauses: Iterable[Still], opens: int, closes: int) -> int:
-    """How much of a stretch is in them."""
-    return sum(max(0, min(pause.closes, closes) - max(pause.opens, opens)) for pause in pauses)
+def _higher(one: Spread, other: Spread) -> Spread:
+    """Of each percentile. What is put in is more operations, too, of which many may be shorter than
+    the slowest that were measured: those it does not excuse.
+    """
+    return {name: max((one[name], other[name]), key=lambda each: each or 0.0) for name in one}

@@ -35,6 +35,7 @@ _EXPRESSION = re.compile(
 )
 _BUSY = 0.95  # of a core
 _WAITED = 0.25  # of the run without one
+_UNPLACED_US = 10_000.0  # a longer wait for one is among the pauses, with its time
 _UNITS_US = {"us": 1.0, "": 1.0, "ms": 1e3, "s": 1e6}
 _DIGITS = (3, 4, 5, 6, 7, 8, 9)
 _ADVICE = "use a machine with time to spare, or more --processes"
@@ -104,16 +105,18 @@ class Threshold(msgspec.Struct, frozen=True):
         )
 
     def _is_uncertain(self, report: Report) -> bool:
-        """There was no rest, or the limit holds without two of the longest waits, which one
-        operation may have met when it was sent and when it was answered.
+        """The limit holds without the pauses whose place is known and two waits that were too short
+        for that, which one operation may have met when it was sent and when it was answered. Of a
+        rate: there was no rest.
         """
-        value = self._value(report)
+        value = self._value(at_least(report, beside_nulls=self._is_beside_nulls))
         if value is None or report.waited_share < _WAITED:
             return False
         if self.metric not in TIMES:
             return self.metric == "rate" and report.wanted_share > _BUSY
-        own_us = 2e6 * report.paused_s if self._from_above else 0.0
-        return not self._exceeds(value - own_us) or report.wanted_share > _BUSY
+        unrested = report.wanted_share > _BUSY
+        wait_us = _UNPLACED_US if unrested else min(1e6 * report.paused_s, _UNPLACED_US)
+        return not self._exceeds(value - 2 * wait_us if self._from_above else value)
 
     def _rate_of_ours(self, report: Report, missed: str | None) -> str | None:
         """A closed loop that never waits for the server shows how fast the generator is, and one

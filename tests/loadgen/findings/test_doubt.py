@@ -16,6 +16,7 @@ from loadgen.findings import build_report
 from loadgen.findings.doubt import OwnPauses
 from loadgen.judging import judge, parse_threshold
 from loadgen.samples import Samples
+from loadgen.spread import spread
 from tests.loadgen.carried import MS, served
 from tests.loadgen.lines.test_pauses import Holding
 from tests.loadgen.seen import pushed_at, steady_run
@@ -79,9 +80,34 @@ def test_what_was_measured_is_between_the_bounds(
     assert no_doubt is None
     assert (doubt is None) == (not stills)
     if doubt is not None:
-        durations = sorted(late + took for _, late, took in operations)
-        assert (doubt.least["max"] or 0) <= durations[-1] * 1000 <= (doubt.most["max"] or 0)
-        assert all((doubt.least[name] or 0) <= (doubt.most[name] or 0) for name in doubt.least)
+        measured = spread((late + took) * MS for _, late, took in operations)
+        for name, value in measured.items():
+            assert (doubt.least[name] or 0) <= (value or 0) <= (doubt.most[name] or 0), name
+
+
+def test_many_short_ones_put_in_excuse_no_slow_one() -> None:
+    """A tenth of all took a second; what a pause hid is short, and more than was measured."""
+    asked = [(at, at, at + (1000 if at % 10 == 0 else 1)) for at in range(20)]
+    pauses = [(at * MS, (at + 5) * MS) for at in range(2000, 8000, 6)]
+    doubt = OwnPauses(rows(*asked), pauses, asks_on=False).latency(range(20), RUN)
+    assert doubt is not None
+    assert doubt.most["p99"] == 1_000_000.0
+
+
+@pytest.mark.parametrize("ahead", [0, 25])
+def test_what_a_backlog_met_is_counted_to_the_millisecond(ahead: int) -> None:
+    """Each operation is open in hundreds of pauses; said by going through every millisecond."""
+    pauses = [(at, at + 1 + at % 4) for at in range(50, 2000, 5)]
+    still = [any(opens <= ms < closes for opens, closes in pauses) for ms in range(3000)]
+    asked = [(due, due + due % 90, 1500 + due) for due in range(30, 900, 7)]
+    own = OwnPauses(rows(*asked), [(a * MS, b * MS) for a, b in pauses], ahead=ahead * MS)
+    for row, (due, sent, done) in enumerate(asked):
+        late, waited = sum(still[due - ahead : sent]), sum(still[max(due, sent) : done])
+        doubt, service = own.latency([row], RUN), own.service([row], RUN)
+        assert doubt is not None
+        assert service is not None
+        assert doubt.least["max"] == (done - due - late - waited) * 1000
+        assert service.least["max"] == (done - sent - sum(still[sent:done])) * 1000
 
 
 @pytest.mark.parametrize(("processes", "number"), [(1, 200), (2, 90)])
@@ -151,6 +177,26 @@ def test_a_limit_with_a_rate(asked: dict[str, Any], limit: str, code: int) -> No
     """What is late by a pause of ours convicts nobody; all was asked, so what holds holds."""
     verdict = judge(build_report(paused(*asked.pop("pauses", []), **asked)),
                     [parse_threshold(limit)])  # fmt: skip
+    assert verdict.exit_code == code, verdict.reasons
+
+
+@pytest.mark.parametrize(
+    ("long", "limit", "busy", "code"),
+    [
+        pytest.param(120, "window.p99>50ms", 0.1, 11, id="a stall"),
+        pytest.param(120, "window.p99>101ms", 0.1, 12, id="but for two short waits"),
+        pytest.param(120, "window.p99>99ms", 0.1, 11, id="more than those"),
+        pytest.param(120, "window.p99>99ms", 0.6, 11, id="without a rest, too"),
+        pytest.param(20, "window.p99>5ms", 0.1, 12, id="a slow server is none"),
+    ],
+)
+def test_a_stall_is_blamed_where_the_pauses_were_elsewhere(
+    long: int, limit: str, busy: float, code: int
+) -> None:
+    """Of two fifths of the run we had no processor; the longest wait, 150 ms, was in no window."""
+    seen = paused(ELSEWHERE, slow=dict.fromkeys(range(2000, 2060), long))
+    seen.waited_ns, seen.busy_ns = [2_400 * MS], [round(6_000 * MS * busy)]
+    verdict = judge(build_report(seen), [parse_threshold(limit)])
     assert verdict.exit_code == code, verdict.reasons
 
 
