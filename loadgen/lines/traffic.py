@@ -104,9 +104,8 @@ class Traffic:
     def stop(self, at: int) -> None:
         """The run ends at this time already (ns): what is due later is not sent."""
         self.end, self._last = min(self.end, at), min(self._last, at)
-        if self._rounds is None:
-            self._over.set()
-        else:
+        self._over.set()
+        if self._rounds is not None:
             self.due = min(self.due, self._rounds.hurry(at) * self._operations_each())
 
     def forget(self, line: Line) -> None:
@@ -188,13 +187,13 @@ class Traffic:
         await self._linger()
 
     async def _linger(self) -> None:
-        """Who sends some time after it began has until the end, and visits are not cut short; for
-        others all is sent.
+        """Until the end, also when all is sent: an event may come that the lines have to live
+        through. Visits are not cut short.
         """
         if self._visits is not None:
             self.end += self.plan.grace_ns
             await _at_most((self.end - now_ns()) / _SECOND, self._visits.wait_empty())
-        elif self._scenario.line.holds:
+        else:
             await _at_most((self.end - now_ns()) / _SECOND, self._over.wait())
 
     def _sender(self) -> Sender:

@@ -472,6 +472,15 @@ def check(pace: Pacing, number: int) -> None:
     assert all(pace.due(at - 1) <= k for k, at in enumerate(times))
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_lines_that_have_sent_all_live_until_the_end() -> None:
+    """An event may come yet: at a low rate nobody would be there to see what it does."""
+    seen = await served(partial(Server, PROTOCOLS["verify"], "none"), rate=4.0)
+    assert seen.tally.answered == 2
+    assert seen.start is not None
+    assert min(seen.left[1::2]) >= seen.start + 300 * MS
+
+
 def test_rates_without_a_scenario() -> None:
     """Nobody has named the closed loop that could be told to have a pace of its own."""
     plan = Plan(protocol="kv", host="h", port=1, connections=1, duration_ns=10**10, rates=(1, 2))
