@@ -1,6 +1,8 @@
 """The protocols as conversations: bytes out, bytes in, every answer judged. No I/O.
 
-``DIALECTS`` maps a protocol's name to what opens the conversation of one connection.
+``DIALECTS`` maps a protocol's name to what opens the conversation of one connection. Each is a
+module, but for ``echo`` and ``verify``, which are ``framed``; ``chunks`` cuts chunked bodies for
+``http``, and ``conversation`` is what all have in common.
 """
 
 from collections.abc import Callable

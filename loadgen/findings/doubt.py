@@ -2,18 +2,20 @@
 
 While a load process stands still it asks nothing and hears nothing. That falsifies in two ways.
 
-- *Too long.* An answer that came meanwhile is read afterwards, and what was due is sent afterwards.
-  So of each operation that was open in a pause the server's part is at least what is left when the
-  pause is taken away. That is ``least``.
-- *Not measured.* A closed loop would have asked on, and who was slow meanwhile was not seen. So
-  what was not asked is put in: as many operations as in as much of the rest of the time, each open
-  until the pause was over, and then for as long as usual. Longer can none have taken, since what
-  was asked after the pause was measured. That is ``most``. An open loop asks it, late, and counts
-  from when it was due, so nothing is to be put in, except where time counts from the send.
+- *Measured too long.* An answer that came in a pause is read after it, and what was due in it is
+  sent after it. So the server took at least what is left of each operation without the pauses that
+  it was open in. The percentiles of that are ``least``.
+- *Not measured.* A closed loop asks nothing in a pause, so it does not see a server that is slow
+  then. So the operations that it would have asked are added: as many as in the same time
+  without a pause, each open until the pause was over, and then for the median latency. None can
+  have taken longer unseen, since what was asked after the pause was measured. The percentiles with
+  these are ``most``, or the measured ones where those are higher. An open loop asks all of it
+  late, and counts its latency from when it was due, so nothing is added there, except to the time
+  from the send.
 
-Both are on the safe side: a pause is as long as it may have been, and that of one process excuses
-what others have measured, too. So a limit holds when it holds at most, is missed when it is missed
-at least, and between them nothing is proved.
+Both are on the safe side: a pause counts for as long as it may have been, and a pause of one
+process is taken from what all of them have measured. A limit that ``most`` keeps is kept, one that
+``least`` misses is missed, and of one between them nothing is proved.
 """
 
 from __future__ import annotations
@@ -41,16 +43,17 @@ class Still(NamedTuple):
 
 
 class Doubt(msgspec.Struct, frozen=True):
-    """A spread without what may have been our own pauses, and with what they may have hidden."""
+    """``least``: the spread without our own pauses; ``most``: with what they may have hidden."""
 
     least: Spread
     most: Spread
 
 
 class OwnPauses:
-    """Beside the operations of a run. ``processes``: of how many the pauses are; ``asks_on``:
-    whether what is due in one is asked afterwards and counts from then; ``ahead``: how long before
-    it is due an operation is sent (ns).
+    """The pauses of all load processes, of which there are ``processes``, beside the operations of
+    the run. ``asks_on``: whether what was due in a pause is asked after it, with a latency that
+    counts from when it was due (an open loop); ``ahead``: how long before it is due an operation is
+    sent (ns).
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class OwnPauses:
         return Doubt(least, _higher(spread(took), most))
 
     def _unasked(self, count: int, pieces: Sequence[tuple[int, int]], middle: int) -> Iterator[int]:
-        """How long each may have taken (ns)."""
+        """How long each that was not asked in these pieces may have taken (ns); ``count`` were."""
         within = [
             (Still(max(pause.opens, opens), min(pause.closes, closes)), pause.closes)
             for opens, closes in pieces
@@ -147,7 +150,7 @@ class _Stood:
 
 
 def _higher(one: Spread, other: Spread) -> Spread:
-    """Of each percentile. What is put in is more operations, too, of which many may be shorter than
-    the slowest that were measured: those it does not excuse.
+    """By percentile. Many short operations that are added lower a percentile, which would excuse
+    the slow ones that were measured.
     """
     return {name: max((one[name], other[name]), key=lambda each: each or 0.0) for name in one}

@@ -1,8 +1,9 @@
 """What a run comes to.
 
 - ``verdict``    the table of exit codes; the first rule that finds a reason gives the verdict
-- ``thresholds`` those of ``--fail-on``, on the ``metrics`` of a report, and of ``views`` of it
-  without what is ours
+- ``thresholds`` the limits of ``--fail-on``, and who missed one: the server or the generator
+- ``metrics``    what a limit can be about, read from a report
+- ``views``      the report without the generator's own lateness and pauses
 """
 
 from loadgen.judging.thresholds import parse_threshold

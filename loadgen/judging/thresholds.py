@@ -139,8 +139,7 @@ class Threshold(msgspec.Struct, frozen=True):
         """It holds from the send, and what comes before that is our own lateness. Not where
         operations wait for the server, too.
         """
-        scenario = SCENARIOS[report.plan.way]
-        if missed is None or scenario.waits or scenario.line.ahead:
+        if missed is None or SCENARIOS[report.plan.way].waits:
             return None
         service = self._value_that_holds(from_the_send(report))
         if service is None:

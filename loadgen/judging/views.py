@@ -1,7 +1,7 @@
-"""A report as it would be in another light: from the send alone, or without our own pauses.
+"""A report with other latencies: counted from the send, or as our own pauses may have changed them.
 
-Each view is a report, so whatever is asked of one can be asked of the other, and what differs is
-what is ours.
+Each view is a report, so every metric can be read from it. Where a view differs from the report
+that was measured, the difference is the generator's.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def from_the_send(report: Report) -> Report:
 
 
 def at_least(report: Report, *, beside_nulls: bool = False) -> Report:
-    """As slow as the server must have been; ``beside_nulls``: held against null windows, which are
-    as slow as they may have been.
+    """The server was at least so slow. ``beside_nulls``: for an excess, which is least where the
+    null windows were as slow as they may have been.
     """
     return _bounded(report, "least", "most" if beside_nulls else "least")
 
 
 def at_most(report: Report, *, beside_nulls: bool = False) -> Report:
-    """As slow as the server may have been, and as long both versions may have answered."""
+    """The server was at most so slow, and two versions answered for at most so long."""
     longest_ns = round(1e9 * max(report.stills_s, default=0.0))
     bounded = _bounded(report, "most", "least" if beside_nulls else "most")
     events = [_overlapping(event, longest_ns) for event in bounded.events]

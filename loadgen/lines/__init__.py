@@ -1,6 +1,7 @@
 """Connections, and when and how each sends.
 
-- ``line``        one connection, and the ways in which it can send: whole, in halves, unread, later
+- ``line``        one connection, and the ways in which it can send: whole, in halves,
+  unread, later, in passing
 - ``secure``      TLS of which one half can be closed
 - ``destination`` where the server is; ``hints`` why a connection failed, and what to write instead
 - ``pace``        when each operation of an open loop is due (no I/O)

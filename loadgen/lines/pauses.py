@@ -1,10 +1,10 @@
 """Whether the generator itself stood still: stopped, swapped out, or left without a processor.
 
-A closed loop asks nothing while it is not running, so it can't be late; and an answer that waited
-for us looks like one that was slow. So a timer rings all the time, and how late it is at most tells
-how long nothing was sent and nothing heard; from when to when is kept, to tell what of a latency is
-ours. And Linux counts for how long a process could have run
-and had no processor: many short waits make every operation slow, and no single one of them shows.
+A closed loop asks nothing while it is not running, so it is never late; and an answer that waited
+for us looks like one that was slow. So a timer rings every 5 ms. How late it rings is for how long
+nothing was sent or read. From when to when that was is kept, to tell which part of a latency is
+ours. Linux also counts for how long a process was ready to run and had no processor: many waits too
+short for the timer make every operation slow.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def waited_ns() -> int:
 
 class Pauses:
     """Looks from when it is made until it is stopped. ``found`` are pairs (ns): from the ring
-    before a late one, since we may have stood still from then on, until the late one.
+    before a late one, since we may have stood still from then on, to the late one.
     """
 
     def __init__(self) -> None:

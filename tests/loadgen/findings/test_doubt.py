@@ -45,6 +45,7 @@ def rows(*times: tuple[int, int, int]) -> Samples:
         pytest.param((700, 400, 910), 500, 10, 510, id="a timer that was asked late"),
         pytest.param((700, 200, 710), 500, 10, 310, id="a timer that was held meanwhile"),
         pytest.param((350, 100, 460), 250, 60, 160, id="a timer that was heard late"),
+        pytest.param((320, 100, 310), 220, -10, 100, id="a timer that came before its time"),
         pytest.param((401, 401, 405), 0, 4, 4, id="after"),
         pytest.param((450, 450, 1150), 0, 600, 600, id="two at once"),
     ],
@@ -126,6 +127,25 @@ def test_what_was_not_asked_is_put_in_for_the_process_that_stood_still(
     assert [*own._unasked(len(asked), [(0, 300 * MS)], MS)] == [], "nothing was missed there"
     half = [*own._unasked(100, [(500 * MS, 900 * MS)], MS)]
     assert max(half) == 101 * MS, "only what is left of the pause"
+    half = [*own._unasked(100, [(100 * MS, 500 * MS)], MS)]
+    assert max(half) == 201 * MS, "until its end, also where the window's is before"
+
+
+def test_an_open_loop_has_asked_all_of_it() -> None:
+    """Nothing is put in, but for the time from the send."""
+    asked = [(at, at, at + 1) for at in range(1000)]
+    own = OwnPauses(rows(*asked), [(400 * MS, 600 * MS)])
+    latency = own.latency(range(1000), [(0, 1000 * MS)])
+    service = own.service(range(1000), [(0, 1000 * MS)])
+    assert latency is not None
+    assert service is not None
+    assert (latency.most["max"], service.most["max"]) == (1000.0, 201_000.0)
+
+
+def test_what_was_asked_beside_a_pause_of_nearly_all_tells_little() -> None:
+    """Ten operations in a hundredth of a second are not taken for a thousand in a second."""
+    own = OwnPauses(rows(*[(at, at, at + 1) for at in range(10)]), [(10 * MS, 1000 * MS)])
+    assert len([*own._unasked(10, [(0, 1000 * MS)], MS)]) == 99
 
 
 def paused(
@@ -220,6 +240,19 @@ def test_a_limit_in_a_closed_loop(pauses: list[tuple[int, int]], limit: str, cod
     """What nobody asked may have been slow: a limit that it could have missed is not passed."""
     verdict = judge(build_report(paused(*pauses, rate=None)), [parse_threshold(limit)])
     assert verdict.exit_code == code, verdict.reasons
+
+
+def test_a_pause_of_one_process_of_two_is_half_a_pause() -> None:
+    """The other one asked on: what is missing of the rate is not ours alone."""
+    seen = paused(IN_PUSH, rate=None)
+    seen.plan = msgspec.structs.replace(seen.plan, processes=2)
+    assert judge(build_report(seen), [parse_threshold("rate<995")]).exit_code == 11
+
+
+def test_a_quiet_window_in_which_a_closed_loop_saw_nothing_proves_no_excess() -> None:
+    """It may have been as slow as the window of the push."""
+    seen = paused(ELSEWHERE, rate=None, slow=SLOW)
+    assert judge(build_report(seen), [parse_threshold("excess.p99>50ms")]).exit_code == 12
 
 
 def test_the_reason_says_what_it_may_have_been() -> None:

@@ -44,6 +44,22 @@ async def test_the_longest_pause_is_told() -> None:
     assert pauses.stop() >= 40 * MS
 
 
+async def test_a_ring_that_is_late_enough_is_kept_from_the_ring_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not one that is as late as timers are, and no more than there is room for; all are told."""
+    now = 1000 * MS
+    monkeypatch.setattr(pauses, "now_ns", lambda: now)
+    monkeypatch.setattr(pauses, "_KEPT", 2)
+    looking = Pauses()
+    for ms in (9, 10, 5, 30, 40):
+        now += ms * MS
+        looking._timer.cancel()
+        looking._ring()
+    assert [at // MS for at in looking.found] == [1009, 1019, 1024, 1054]
+    assert looking.stop() == 35 * MS
+
+
 @pytest.mark.asyncio(loop_factories=["uvloop"])  # a load process always runs on it
 @pytest.mark.parametrize("rate", [None, 10.0])
 async def test_a_pause_of_ours_is_no_pass_and_no_accusation(rate: float | None) -> None:
