@@ -87,7 +87,7 @@ class AdminServer:
         for name, look in simple.items():
             app.router.add_get(f"/v1/{name}", _look(look))
         app.router.add_get("/v1/objects", self._objects)
-        app.router.add_get("/v1/inspect/{identity}", self._inspect)
+        app.router.add_get("/v1/inspect/{identity:.*}", self._inspect)
         app.router.add_post("/v1/push", self._push)
         app.router.add_post("/v1/swap", self._swap)
         app.router.add_post("/v1/rollback", self._rollback)

@@ -18,7 +18,7 @@ from netswap.admin import (
     SwapRequest,
 )
 from netswap.commands import render
-from netswap.commands.ending import fail, failing, write_json
+from netswap.commands.ending import fail, failing, say, write_json
 from netswap.commands.options import SECONDS, Link, for_all
 from netswap.errors import UsageError
 from netswap.options import Options
@@ -151,10 +151,10 @@ def change(link: Link, resource: str, request: msgspec.Struct) -> None:
     elif link.as_json:
         write_json(result)
     else:
-        click.echo(render.receipt(result))
+        say(render.receipt(result))
 
 
 def _show(line: dict[str, Any]) -> None:
     worker = line.get("worker")
     place = "" if worker is None else f"worker {worker}: "
-    click.echo(f"  {place}{line['text']}", err=True)
+    say(f"  {place}{line['text']}", err=True)

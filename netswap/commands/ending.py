@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -23,14 +25,27 @@ from netswap.commands.render import watch
 from netswap.errors import AuthorError, CallerError, UsageError
 from netswap.outcome import EXIT_CODES, SERVER_STATE, Outcome
 
-__all__ = ["SCHEMA", "end", "fail", "failing", "usage", "write_json"]
+__all__ = ["SCHEMA", "end", "fail", "failing", "say", "usage", "write_json"]
 
 SCHEMA = "netswap/1"
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """On stdout, or on stderr; an outcome stands, and is the exit code, also when nobody reads on
+    or the disk is full.
+    """
+    try:
+        click.echo(text, err=err)
+    except OSError as error:
+        with open(os.devnull, "wb") as nowhere:  # else Python says the rest again when it ends
+            os.dup2(nowhere.fileno(), (sys.stderr if err else sys.stdout).fileno())
+        if not err and not isinstance(error, BrokenPipeError):
+            say(f"netswap: the result can't be written: {error.strerror}", err=True)
+
+
 def write_json(page: dict[str, Any]) -> None:
     """One object on one line of stdout."""
-    click.echo(msgspec.json.encode({"schema": SCHEMA, **page}).decode())
+    say(msgspec.json.encode({"schema": SCHEMA, **page}).decode())
 
 
 def end(outcome: str) -> NoReturn:
@@ -43,9 +58,9 @@ def fail(result: dict[str, Any], as_json: bool) -> NoReturn:
     if as_json:
         write_json(result)
     else:
-        click.echo("\n".join(_sentences(result)), err=True)
+        say("\n".join(_sentences(result)), err=True)
         if result.get("watch"):
-            click.echo(watch(result["watch"]), err=True)
+            say(watch(result["watch"]), err=True)
     end(result["outcome"])
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,3 +68,46 @@ def test_who_stops_waiting_is_told_that_it_goes_on(
     assert page["outcome"] == "unknown"
     assert "nobody waits for it now, and it goes on" in page["what"]
     assert "`netswap status` whether it still runs" in page["advice"]
+
+
+TELLING = """
+import pathlib, sys
+from netswap.commands import change
+from netswap.commands.options import Link
+
+class Client:
+    def __init__(self, _path, _timeout): pass
+    def post(self, _resource, _request):
+        yield {"text": "preparing"}
+        yield %r
+
+change.AdminClient = Client
+try:
+    change.change(Link(pathlib.Path("s"), 1.0, %r), "promote", change.PromoteRequest())
+except change.click.exceptions.Exit as end:
+    sys.exit(end.exit_code)
+"""
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.REFUSED])
+@pytest.mark.parametrize("listener", ["a full disk", "nobody"])
+def test_an_outcome_stands_when_it_can_not_be_told(
+    listener: str, outcome: Outcome, as_json: bool
+) -> None:
+    """A script that goes by the exit code learns what became of the push all the same."""
+    code = TELLING % ({**RESULT, "outcome": outcome.value}, as_json)
+    if listener == "nobody":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full", os.O_WRONLY)
+    errors = writer if listener == "nobody" else subprocess.PIPE
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=writer, stderr=errors, text=True, check=False
+    )
+    os.close(writer)
+    assert done.returncode == EXIT_CODES[outcome], done.stderr
+    told = outcome is Outcome.DONE or as_json  # what is on stdout
+    if errors == subprocess.PIPE and told:
+        assert done.stderr.endswith("the result can't be written: No space left on device\n")
