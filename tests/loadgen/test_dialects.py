@@ -287,6 +287,21 @@ def test_kv_takes_a_late_answer_for_a_missing_one_before_one_that_comes_twice() 
     assert faults(talk.continuity.tally) == {"reordered": 1}
 
 
+def test_kv_finds_an_answer_behind_two_that_are_lost() -> None:
+    """An integer answers the INCR, so the SET and the GET before it have no answer."""
+    talk, answers = converse("kv", 6)
+    talk.receive(b"".join(answers[2:]))
+    talk.continuity.close(dropped=False)
+    assert faults(talk.continuity.tally) == {"lost": 2}
+
+
+def test_kv_does_not_wait_for_a_value_that_is_longer_than_any() -> None:
+    """Its length alone is wrong."""
+    talk, answers = converse("kv", 2)
+    talk.receive(answers[0] + b"$9999999\r\n")
+    assert faults(talk.continuity.tally) == {"corrupted": 1}
+
+
 def test_kv_leaves_no_key_behind() -> None:
     """The last words delete the keys, and their answer is no operation."""
     talk, answers = converse("kv", 6)

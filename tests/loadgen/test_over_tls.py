@@ -15,6 +15,7 @@ from loadgen.conductor import Observation
 from loadgen.findings import build_report
 from loadgen.judging import judge
 from loadgen.lines.hints import why_dropped, why_refused
+from loadgen.lines.secure import Session
 from tests.authority import Authority
 from tests.loadgen.carried import MS, carried
 from tests.loadgen.faulty_server import PROTOCOLS, Server
@@ -186,3 +187,16 @@ def test_a_connect_of_tls_that_fails(error: OSError, hint: str) -> None:
     assert hint in said
     assert bool(hint) == ("--" in said)
     assert "--" not in why_refused(error, tls=False)
+
+
+@pytest.mark.parametrize("buffer", [None, bytearray(9)])
+def test_the_end_of_the_servers_half_is_the_end_of_what_is_read(
+    buffer: bytearray | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No bytes to who asks for bytes, and a count of none to who has a buffer."""
+
+    def read(_self: ssl.SSLObject, *_asked: object) -> bytes:
+        raise ssl.SSLZeroReturnError
+
+    monkeypatch.setattr(ssl.SSLObject, "read", read)
+    assert Session.__new__(Session).read(9, buffer) == (b"" if buffer is None else 0)
