@@ -10,11 +10,13 @@ In reading order:
 - ``fanout``      what the members of a room must have heard of each other (no I/O)
 - ``lines``       connections, and when and how each sends
 - ``worker``      a process that carries a share of the lines; it speaks ``messages``
-- ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly
+- ``conductor``   starts the processes together, runs the ``events``, merges the outcomes exactly;
+  ``execution`` runs an event's command within bounds
 - ``progress``    what is told while the run goes on
 - ``findings``    what is derived afterwards from the raw facts (no I/O)
 - ``judging``     the verdict and its exit code, and the limits of ``--fail-on``
 - ``output``      the run as text, JSON, page, picture or live view; ``cli`` is the command
+- ``plain``       makes words of others safe to print
 
 Latency is counted from the intended time of an operation, not from when it could be sent: a server
 that stalls can't slow the clock that measures it. The service time stands apart.

@@ -21,12 +21,13 @@ servers behind one address, leaves old code where it is, and its answers count a
 same. Therefore stale answers are told, and are a fault for who says so: ``--fail-on 'stale>0'``.
 
 Of *any* event, a push or not, can be said for how long two versions answered *side by side*: from
-when the first answer of what it brought was there until the last question was asked that code from
-before it answered, in the time until the next event begins. Old code is what was there before; of
-two versions, those that answered after the last question which the older one did. Who comes anew
-and gets old code is in it, as who stays with it is. When a command that returns at once is done
-nobody knows; how long is too long says who asks: ``--fail-on 'overlap>3s'``. It is too short by as
-long as we stood still when the first new answer came, and never too long.
+the first answer of a version that it brought until the last question that an old version answered
+was asked, within the time until the next event begins. Old versions are those that answered before
+the event. When versions were still side by side at the next event, old for that one are those that
+were asked after the last question to an old version of this one. New connections that get old code
+count as old ones do. A command that returns at once does not tell when its work is done, so the
+user says how long is too long: ``--fail-on 'overlap>3s'``. If we stood still when the first new
+answer came, the time is too short by that pause; it is never too long.
 """
 
 from __future__ import annotations
