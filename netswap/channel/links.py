@@ -18,6 +18,8 @@ from netswap.errors import ChannelError
 __all__ = ["Link", "LinkClosed", "LinkOverload"]
 
 BUFFER_LIMIT = 1 << 30
+FLUSH_LOOK = 0.001
+"""Seconds between two looks at whether the peer's socket has taken all."""
 
 
 class LinkClosed(ChannelError):
@@ -112,6 +114,11 @@ class Link(asyncio.Protocol):
         if waiting and waiting + len(frame) > self._limit:
             raise LinkOverload(self.name, waiting, self._limit)
         transport.write(frame)
+
+    async def flushed(self) -> None:
+        """Return when the peer's socket has all that was sent, or the link is gone."""
+        while self.waiting and not self._closed:
+            await asyncio.sleep(FLUSH_LOOK)
 
     def close(self) -> None:
         """End the link once everything queued is written; ``on_lost(None)`` follows."""

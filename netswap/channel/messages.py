@@ -203,7 +203,7 @@ class Swap(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     ``carry`` is what the workers before this one left over of the canary's share, below all of it.
     ``holding`` are the slots that serve nothing meanwhile: what they are saying to each other ends
-    before the first of them swaps. One that is read after ``until`` (as in Hold) is not begun: the
+    before the first of them swaps. One that is not begun at ``until`` (as in Hold) never is: the
     supervisor takes a worker that was silent until then for untouched.
     """
 
@@ -215,7 +215,7 @@ class Swap(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Begun(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """W→S: a Swap was read in time; from here on new code may serve."""
+    """W→S: a Swap was read in time; once this is with the supervisor, new code may serve."""
 
     tx: int
     slot: int

@@ -163,6 +163,7 @@ class Transaction:
         self._begun = False
         self._swapping: set[int] = set()
         self._begins = 0.0  # until when a swap that was sent may be begun
+        self._read = 0.0  # all that was said until then has been read
         self._asked: int | None = None
         self._kept: Decision | None = None
 
@@ -194,7 +195,7 @@ class Transaction:
         """The time is over: say of whom, and what those do that answer nobody."""
         slots = self._late(phase)
         silent = [slot for slot in slots if self._is_silent(slot)]
-        if phase is Phase.REVERTING:
+        if phase is Phase.REVERTING and self._read >= self._begins:
             for slot in [slot for slot in silent if slot not in self._swapping]:
                 self.take(Untouched(slot))
         if self.agreement.phase is phase:
@@ -233,12 +234,23 @@ class Transaction:
         return True
 
     async def _next(self, phase: Phase) -> Event | messages.Begun | None:
-        """The next event, None when the time of the phase is over."""
-        while (seconds := self._patience(phase)) > 0:
+        """The next event, None when the time is over and nothing that was said in it is unread."""
+        while (seconds := self._patience(phase)) > 0 or await self._has_more(phase):
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     return await self._events.get()
         return None
+
+    async def _has_more(self, phase: Phase) -> bool:
+        """Read what has come before the time is called over: timers run before sockets are read.
+
+        A turn of a loop reads more than a socket holds, and asyncio's comes after ours.
+        """
+        read = time.monotonic()
+        for _ in range(2):
+            await asyncio.sleep(0)
+        self._read = read
+        return not self._events.empty() or self._patience(phase) > 0
 
     def _patience(self, phase: Phase) -> float:
         """Seconds to wait before the next look; 0.0 when nobody is worth waiting for."""

@@ -15,6 +15,7 @@ import msgspec
 from netswap.blame import describe
 from netswap.channel import FrameError, Link, messages
 from netswap.channel.messages import Message
+from netswap.clock import Clock
 from netswap.errors import BundleError, NetswapError
 from netswap.events import Refusal, Stage, WatchRow
 from netswap.hosting import hosted  # noqa: F401 - so that no push holds the loop to import it
@@ -35,7 +36,7 @@ from netswap.worker.retirement import Retirement
 from netswap.worker.startup import Startups
 from netswap.worker.transaction import Transaction
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "may_begin"]
 
 GIVEN_UP = "the supervisor ended what was under way"
 HEARTBEAT_S = 0.5
@@ -48,6 +49,23 @@ STOP_S = 1.5
 """Seconds that what was started has to stop at a drain, when its limit is over."""
 DISK_S = 0.4
 """And so many the disk has then for what was not logged yet."""
+
+
+async def may_begin(ask: messages.Swap, slot: int, link: Link, clock: Clock) -> bool:
+    """Whether ``ask`` may be begun, once the supervisor's socket has our ``Begun``.
+
+    Who was stopped between a look at the clock and that message has been passed over, so the clock
+    has the last word: what the supervisor did not find there when the time was over never begins.
+    """
+
+    def is_over() -> bool:
+        return bool(ask.until) and clock.monotonic_ns() > ask.until * 1e9
+
+    if is_over():
+        return False
+    link.send(messages.Begun(ask.tx, slot))
+    await link.flushed()
+    return not is_over()
 
 
 class Worker:
@@ -128,18 +146,7 @@ class Worker:
             elif todo is Act.STOP:
                 self._stop(GIVEN_UP)
             else:
-                if todo is Act.SWAP:
-                    self._begin_swap()
                 self._work.put_nowait(self._acts[todo])
-
-    def _begin_swap(self) -> None:
-        """Tell before anything is flipped; what is read too late is taken for never begun."""
-        ask = self._participant.swap
-        assert ask is not None
-        if ask.until and self._host.clock.monotonic_ns() > ask.until * 1e9:
-            self._stop("it was asked to swap when the time for that was over")
-        else:
-            self._link.send(messages.Begun(ask.tx, self._slot))
 
     def _stop(self, reason: str) -> None:
         if self._transaction is not None:
@@ -287,6 +294,8 @@ class Worker:
     async def _swap(self) -> None:
         ask = self._participant.swap
         assert ask is not None
+        if not await may_begin(ask, self._slot, self._link, self._host.clock):
+            self._stop("it was asked to swap when the time for that was over")
         self._take_part(await self._present().swap(ask))
 
     async def _watch(self) -> None:

@@ -51,6 +51,33 @@ async def end(*ends: End) -> None:
         await one.lost
 
 
+def test_what_is_flushed_is_in_the_socket_of_the_peer(run: Run) -> None:
+    """However long the peer does not read; nobody waits for one that is gone."""
+
+    async def main() -> None:
+        left, theirs = socket.socketpair()
+        one = End()
+        await Link.over(left, one.link)
+        for number in range(800):
+            one.link.send(messages.Query(number, "x" * 1000))
+        flushed = asyncio.ensure_future(one.link.flushed())
+        await asyncio.sleep(0)
+        assert one.link.waiting
+        assert not flushed.done()
+        other = End()
+        await Link.over(theirs, other.link)
+        await flushed
+        assert not one.link.waiting
+        one.link.send(messages.Query(0, "x" * 1_000_000))
+        flushed = asyncio.ensure_future(one.link.flushed())
+        other.link.abort()
+        await flushed
+        await one.lost
+        await other.lost
+
+    run(main())
+
+
 def test_messages_keep_their_order_both_ways(run: Run) -> None:
     """What is sent arrives once each, in order, in both directions."""
 

@@ -103,11 +103,9 @@ class Worker:
                 self.stopped = True
             else:
                 self.work.append(todo)
-                if todo is Act.SWAP:
-                    self._read_swap()
 
-    def _read_swap(self) -> None:
-        """One that is read when its time is over is not begun."""
+    def _begin_swap(self) -> None:
+        """One whose time is over is not begun."""
         if self._tx <= self.expired:
             self.stopped = True
         else:
@@ -117,6 +115,8 @@ class Worker:
         """The work in front is under way: from its first slice on both versions may serve."""
         assert self.participant.ask is not None
         self.begun = True
+        if self.work[0] is Act.SWAP:
+            self._begin_swap()
         if self.work[0] is Act.SWAP and not self.stopped:
             self.before = self.serves if self.before is None else self.before
             self.serves |= {self.participant.ask.target[KIND]}

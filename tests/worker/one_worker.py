@@ -6,10 +6,12 @@ what it waits for has a bound.
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +108,16 @@ class OneWorker:
         message = self._received.pop(0)
         assert isinstance(message, shape), message
         return message
+
+    def take_what_is_there(self) -> None:
+        """Read what the worker has sent so far, without waiting for more."""
+        while select.select([self.control], [], [], 0)[0]:
+            self._take(self.control.recv(65536))
+
+    def has_read_all(self) -> bool:
+        """Whether nothing that was said to the worker still lies in its socket."""
+        unread = fcntl.ioctl(self.control, termios.TIOCOUTQ, bytes(4))
+        return not int.from_bytes(unread, sys.byteorder)
 
     def _take(self, data: bytes) -> None:
         for message in self._reader.feed(data):

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from netswap.channel import messages
+from netswap.channel import Link, messages
 from netswap.events import Stage
-from netswap.worker.process import LEAVING_AT_ONCE
+from netswap.testing import ManualClock
+from netswap.worker.process import LEAVING_AT_ONCE, may_begin
 from tests.worker.one_worker import OneWorker, hear, say
 
 TALK = """
@@ -49,6 +50,38 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
         yield served(made)
     finally:
         made.close()
+
+
+class SlowLink(Link):
+    """The supervisor's socket has it after so many seconds."""
+
+    def __init__(self, clock: ManualClock, seconds: float) -> None:
+        super().__init__("supervisor", print, print)
+        self.clock, self.seconds = clock, seconds
+        self.sent: list[messages.Message] = []
+
+    def send(self, message: messages.Message) -> None:
+        self.sent.append(message)
+
+    async def flushed(self) -> None:
+        self.clock.advance(self.seconds)
+
+
+@pytest.mark.parametrize(
+    ("begins_at", "takes", "says", "begins"),
+    [(1.0, 0.5, True, True), (1.0, 1.5, True, False), (2.5, 0.0, False, False)],
+    ids=["in time", "stopped in between", "too late"],
+)
+async def test_a_swap_begins_when_its_begun_has_arrived_in_time(
+    begins_at: float, takes: float, says: bool, begins: bool
+) -> None:
+    """One that is stopped between the clock and the message is passed over, and must not begin."""
+    clock = ManualClock()
+    until = clock.monotonic_ns() / 1e9 + 2.0
+    clock.advance(begins_at)
+    link = SlowLink(clock, takes)
+    assert await may_begin(messages.Swap(1, until=until), 0, link, clock) is begins
+    assert link.sent == ([messages.Begun(1, 0)] if says else [])
 
 
 def test_it_says_hello_boots_serves_and_drains(either: OneWorker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import socket
 import struct
@@ -269,6 +270,27 @@ def test_a_swap_that_is_read_too_late_is_never_begun(worker: OneWorker) -> None:
     worker.send(messages.Swap(2, until=time.monotonic() + 60))
     worker.expect(messages.Swapped)
     assert worker.begun == [messages.Begun(2, 0)]
+
+
+def test_the_supervisor_has_the_begun_before_anything_is_converted(either: OneWorker) -> None:
+    """Stopped in its first slice, a worker can say nothing any more, and must have said it."""
+    client, other = served(either).connect(), either.connect()
+    assert (say(client, b"fine\n"), say(other, b"fine\n")) == (b"v1 1\n", b"v1 1\n")
+    step = "if old['text'] == 'stand still': os.kill(os.getpid(), 19)"
+    either.prepare(1, messages.Prepared, talk_connection=either.put(talk2(step)))
+    say(client, b"stand still\n")
+    asked = [messages.Query(number, "status") for number in range(2000)]
+    either.send(*asked, messages.Swap(1, until=time.monotonic() + 60))
+    either.until(either.has_read_all)
+    for number in (2, 3):  # the answers are in the way, so it serves on and does not begin
+        assert say(other, b"x\n") == b"v1 %d\n" % number
+    status = 0
+    while not status:
+        either.take_what_is_there()
+        status = os.waitpid(either.process.pid, os.WUNTRACED | os.WNOHANG)[1]
+    assert os.WIFSTOPPED(status), either.log
+    either.take_what_is_there()
+    assert either.begun == [messages.Begun(1, 0)]
 
 
 def test_a_failure_in_the_swap_takes_back_what_was_done(worker: OneWorker) -> None:
