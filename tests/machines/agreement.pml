@@ -7,6 +7,12 @@
  * A version is the number of the transaction that brought it, a set of versions a byte of bits.
  * A worker dies alone; with the supervisor all workers die (netswap/worker/kinship.py), and what
  * was on its way is gone. LOSSES and DOUBLES are messages that a harsher network loses or doubles.
+ *
+ * Nobody has to go on: a worker that stands still, wherever, is one whose next step is not taken.
+ * There is one clock, and all that it says is whether the time to begin a swap is over. A Begun is
+ * a bit, set when it is in the supervisor's socket: it asks for nothing, and that the supervisor
+ * does not look past what is there, read or not, is READS_FIRST. That, LOOKS and WAITS are what makes
+ * it right to pass over a worker that has not begun; they can be left out, and have to be missed.
  */
 #ifndef N
 #define N 2
@@ -26,14 +32,31 @@
 #ifndef DOUBLES
 #define DOUBLES 0
 #endif
+#ifndef LOOKS_FIRST
+#define LOOKS_FIRST 1 /* a worker looks at the clock when it has read a swap */
+#endif
+#ifndef LOOKS_AGAIN
+#define LOOKS_AGAIN 1 /* and when its Begun is in the supervisor's socket */
+#endif
+#ifndef READS_FIRST
+#define READS_FIRST 1 /* the supervisor reads what is there before it passes somebody over */
+#endif
+#ifndef WAITS
+#define WAITS 1       /* and does so to nobody before the time to begin is over */
+#endif
 #define BIT(x) (1 << (x))
 #define ALL_WORKERS (BIT(N) - 1)
 
 /* begin names */
 /* end names */
+mtype = { NO_SWAP, LOOKED, SAID, FLIPPING, TOO_LATE };
 
-chan down[N] = [7] of { mtype, byte };
-chan up[N] = [7] of { mtype, byte };
+#define ROOM 7
+chan down[N] = [ROOM] of { mtype, byte };
+chan up[N] = [ROOM] of { mtype, byte };
+
+/* the clock */
+byte expired = 0;          /* the newest transaction whose swap may not be begun any more */
 
 /* the disk */
 byte committed = 0;
@@ -44,6 +67,7 @@ bool under_way = false, finished = false;
 mtype phase = P_NOWHERE;
 bool canary, watch, by_hand, at_once, swap_sent;
 byte waiting = 0, live = 0, stuck = 0;
+byte said = 0;             /* whose Begun of this transaction is in the socket */
 bool known[N];
 byte worker_crashes = WORKER_CRASHES, supervisor_crashes = SUPERVISOR_CRASHES;
 byte losses = LOSSES, doubles = DOUBLES;
@@ -58,6 +82,7 @@ byte newest[N];
 byte deferred[N];
 byte serves[N], before[N]; /* sets of versions; before: what to go back to, 0: nothing to do */
 byte mixed[N];             /* versions that the operator was told of */
+mtype begins[N] = NO_SWAP; /* how far the swap under way is */
 byte k; /* from here on: of one atomic step, and the same before and after it */
 mtype next = P_NOWHERE, step = NO_STEP, what = NOTHING, message = NOTHING;
 mtype input = NO_INPUT, result = NOTHING;
@@ -72,6 +97,7 @@ inline check() {
     :: k < N ->
         if
         :: alive[k] ->
+            assert(len(down[k]) < ROOM && len(up[k]) < ROOM); /* no step waits in its middle */
             assert(serves[k] != 0); /* never a worker that serves neither */
             assert((serves[k] & ~(BIT(committed) | mixed[k] | (under_way -> BIT(tx) : 0))) == 0);
             assert(under_way || mixed[k] != 0 || serves[k] == BIT(committed)) /* never two sets */
@@ -100,6 +126,9 @@ inline send_all() {
 }
 
 #define asks(p) (0 ASKING(p))
+/* In the other phases nobody has an unread swap of this transaction, and the clock says nothing new.
+ * One of the transaction before, which only a mixed worker can have, counts as read too late. */
+#define MAY_BEGIN(p) ((p) == P_CANARY || (p) == P_SWAPPING || (p) == P_REVERTING)
 #define WORKING(s) (0 WORKING_STATES(s))
 
 inline coordinator_row() {
@@ -132,14 +161,18 @@ inline detour() {
 #define JOURNAL_COMMIT skip
 #define JOURNAL_ABORT assert(committed != tx)
 #define SEND_PREPARE what = Prepare
-#define SEND_CANARY what = SwapCanary
+#define SEND_CANARY what = SwapCanary; more_time()
 #define SEND_WATCH_CANARY what = WatchCanary
 #define SEND_HOLD what = Hold
-#define SEND_SWAP what = Swap
+#define SEND_SWAP what = Swap; more_time()
 #define SEND_WATCH what = Watch
 #define SEND_FINISH what = Finish
 #define SEND_REVERT what = Revert
 #define DONE over = true
+
+inline more_time() { /* each swap has a later time than the one before */
+    expired = tx - 1
+}
 
 inline tell() { /* the operator is told what has happened */
     assert((phase == P_COMMITTED) == (committed == tx));
@@ -154,7 +187,7 @@ inline tell() { /* the operator is told what has happened */
         k++
     :: else -> break
     od;
-    k = 0; waiting = 0; live = 0; stuck = 0; swap_sent = false;
+    k = 0; waiting = 0; live = 0; stuck = 0; said = 0; swap_sent = false;
     canary = false; watch = false; by_hand = false; at_once = false; phase = P_NOWHERE
 }
 
@@ -162,6 +195,7 @@ inline enter() {
     phase = next;
     swap_sent = swap_sent || phase == P_CANARY || phase == P_SWAPPING;
     waiting = (asks(phase) -> live : 0);
+    expired = (MAY_BEGIN(phase) -> expired : tx);
     if
     /* begin entries */
     /* end entries */
@@ -210,10 +244,18 @@ inline hear(i) {
     message = NOTHING; about = 0
 }
 
+#define untouched(i) ((waiting & BIT(i)) && (expired == tx || !WAITS) && \
+    (!READS_FIRST || (!(said & BIT(i)) && len(up[i]) == 0)))
+
+inline pass_over(i) { /* it has not begun and never will: it serves what it served */
+    waiting = waiting & ~BIT(i); step = (waiting != 0 -> NO_STEP : ALL)
+}
+
 inline lost(i) {
     known[i] = false;
     flush(i);
     live = live & ~BIT(i); waiting = waiting & ~BIT(i); stuck = stuck & ~BIT(i);
+    said = said & ~BIT(i);
     step = (under_way -> LOST : NO_STEP)
 }
 
@@ -224,7 +266,7 @@ inline boot(i) {
 inline end_worker(i) {
     alive[i] = false; state[i] = IDLE; answer[i] = NOTHING;
     answered[i] = 0; hand[i] = 0; newest[i] = 0; deferred[i] = 0;
-    serves[i] = 0; before[i] = 0; mixed[i] = 0;
+    serves[i] = 0; before[i] = 0; mixed[i] = 0; begins[i] = NO_SWAP;
     do
     :: len(down[i]) > 0 -> down[i]?message, about
     :: len(down[i]) == 0 -> break
@@ -234,7 +276,7 @@ inline end_worker(i) {
 
 inline end_supervisor() {
     supervisor_crashes--;
-    under_way = false; phase = P_NOWHERE; waiting = 0; live = 0; stuck = 0;
+    under_way = false; phase = P_NOWHERE; waiting = 0; live = 0; stuck = 0; said = 0;
     swap_sent = false; canary = false; watch = false; by_hand = false; at_once = false;
     end_worker(0); known[0] = false; flush(0);
     end_worker(1); known[1] = false; flush(1)
@@ -256,7 +298,7 @@ active proctype supervisor() {
     :: atomic {
         if
         :: !under_way && all_known && tx < TRANSACTIONS ->
-            tx++; under_way = true; live = ALL_WORKERS; phase = P_OPENING;
+            tx++; expired = tx; under_way = true; live = ALL_WORKERS; phase = P_OPENING;
             if
             :: canary = true; by_hand = true
             :: canary = true
@@ -272,6 +314,9 @@ active proctype supervisor() {
         :: under_way && supervisor_crashes > 0 -> crashed = true
         :: len(up[0]) > 0 -> hear(0)
         :: len(up[1]) > 0 -> hear(1)
+        :: under_way && expired < tx -> expired = tx
+        :: phase == P_REVERTING && untouched(0) -> pass_over(0)
+        :: phase == P_REVERTING && untouched(1) -> pass_over(1)
         :: asks(phase) -> step = LATE
         :: asks(phase) && phase != P_FINISHING && phase != P_REVERTING -> step = STOPPED
         :: phase == P_PROBATION || phase == P_WATCHING -> step = PROMOTED
@@ -302,7 +347,7 @@ active proctype supervisor() {
 
 #define A_PREPARE(i) hand[i] = about; newest[i] = about; before[i] = 0
 #define A_CLOSE(i) skip
-#define A_SWAP(i) before[i] = (before[i] != 0 -> before[i] : serves[i]); serves[i] = serves[i] | BIT(hand[i])
+#define A_SWAP(i) begins[i] = (LOOKS_FIRST && is_over(i) -> TOO_LATE : LOOKED)
 #define A_WATCH(i) skip
 #define A_STOP(i) skip
 #define A_FINISH(i) skip
@@ -311,6 +356,18 @@ active proctype supervisor() {
 #define A_ANSWER(i) up[i]!result, hand[i]; answer[i] = result; answered[i] = hand[i]
 #define A_DEFER(i) deferred[i] = about
 #define A_REFUSE(i) newest[i] = about; up[i]!Refused, about
+
+#define is_over(i) (hand[i] <= expired)
+
+inline say_begun(i) { /* the supervisor does not listen to one of another transaction */
+    said = (under_way && hand[i] == tx -> said | BIT(i) : said);
+    begins[i] = SAID
+}
+
+inline flip(i) { /* from the first slice on both versions serve */
+    before[i] = (before[i] != 0 -> before[i] : serves[i]);
+    serves[i] = serves[i] | BIT(hand[i])
+}
 
 inline go_back(i) {
     serves[i] = (before[i] != 0 -> before[i] : serves[i])
@@ -329,6 +386,7 @@ inline participant_row(i) {
 }
 
 inline feed(i) {
+    begins[i] = (input == I_YES || input == I_NO -> NO_SWAP : begins[i]);
     do
     :: input != NO_INPUT ->
         participant_row(i);
@@ -381,16 +439,22 @@ inline unknown(i) {
     fi
 }
 
-inline work(i) { /* the work under way ends, well or not */
+#define swapping(i) (state[i] == TRYING || state[i] == SWAPPING)
+
+inline work(i) { /* the work under way goes on, or ends, well or not */
     if
+    :: swapping(i) && begins[i] == LOOKED -> say_begun(i)
+    :: swapping(i) && begins[i] == SAID && LOOKS_AGAIN && is_over(i) -> begins[i] = TOO_LATE
+    :: swapping(i) && begins[i] == SAID && !(LOOKS_AGAIN && is_over(i)) ->
+        flip(i); begins[i] = FLIPPING
     :: state[i] == PREPARING -> result = Prepared; input = I_YES
     :: state[i] == PREPARING -> result = Refused; input = I_NO
     :: state[i] == HOLDING || state[i] == RETURNING -> result = Held; input = I_YES
     :: state[i] == RETURNING -> result = SwapFailed; input = I_NO
-    :: state[i] == TRYING -> result = SwappedCanary; input = I_YES
-    :: state[i] == SWAPPING -> serves[i] = BIT(hand[i]); result = Swapped; input = I_YES
-    :: state[i] == TRYING || state[i] == HOLDING || state[i] == SWAPPING ||
-        state[i] == STOPPING ->
+    :: state[i] == TRYING && begins[i] == FLIPPING -> result = SwappedCanary; input = I_YES
+    :: state[i] == SWAPPING && begins[i] == FLIPPING -> serves[i] = BIT(hand[i]); result = Swapped; input = I_YES
+    :: swapping(i) && (begins[i] == FLIPPING || begins[i] == TOO_LATE) ||
+        state[i] == HOLDING || state[i] == STOPPING ->
         go_back(i); result = SwapFailed; input = I_NO
     :: state[i] == PROVING || state[i] == PROMOTING -> result = WatchedCanary; input = I_YES
     :: state[i] == WATCHING || state[i] == LEAVING || state[i] == TURNING ->
