@@ -200,6 +200,8 @@ class Transaction:
                 self.take(Untouched(slot))
         if self.agreement.phase is phase:
             stuck = await self._lookout.stuck(silent)
+            while phase is Phase.REVERTING and not self._events.empty():
+                self.take(self._events.get_nowait())  # who went on meanwhile is back
             asked = self._asked if phase is Phase.PREPARING else None
             self.take(Deadline(phase, asked, tuple(stuck)))
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 import pytest
@@ -24,7 +24,10 @@ NO = Refusal("swap", "no")
 
 
 class Silence(Lookout):
-    """Nobody says anything."""
+    """Nobody says anything, unless it is looked at: then ``wakes`` is called."""
+
+    def __init__(self) -> None:
+        self.wakes: Callable[[], None] = lambda: None
 
     def silence(self, slot: int) -> float:  # noqa: ARG002
         """For ever."""
@@ -32,6 +35,7 @@ class Silence(Lookout):
 
     async def stuck(self, slots: Iterable[int]) -> list[Stuck]:
         """All that is known is who."""
+        self.wakes()
         return [Stuck(slot, 0, math.inf) for slot in slots]
 
 
@@ -39,6 +43,7 @@ class Told:
     """A push that was told to swap in workers 0 and 1; worker 0 has failed and is back by now."""
 
     def __init__(self, timeout: float) -> None:
+        self.lookout = Silence()
         self.records: list[Record] = []
         self.sent: list[tuple[int, messages.Message]] = []
         self.transaction = Transaction(
@@ -47,7 +52,7 @@ class Told:
             lambda slot, message: self.sent.append((slot, message)),
             self.records.append,
             lambda _line: None,
-            Silence(),
+            self.lookout,
         )
         self.transaction.begin()
         for slot in (0, 1):
@@ -111,6 +116,14 @@ async def test_what_was_said_in_time_counts_though_it_is_taken_later() -> None:
     told.transaction.offer(messages.Reverted(TX, 1))
     assert await told.ended() is Outcome.ROLLED_BACK
     assert told.transaction.agreement.stuck == set()
+
+
+async def test_one_that_goes_on_while_it_is_looked_at_is_not_mixed() -> None:
+    """To learn what a silent one does takes a moment, in which it may say that it is back."""
+    told = Told(timeout=0.0)
+    told.transaction.take(messages.Begun(TX, 1))
+    told.lookout.wakes = lambda: told.transaction.offer(messages.Reverted(TX, 1))
+    assert await told.ended() is Outcome.ROLLED_BACK
 
 
 async def test_a_begun_of_another_transaction_says_nothing_of_this_one() -> None:
