@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import time
 
 import pytest
 
@@ -238,3 +241,22 @@ def test_the_rest_that_fails_takes_the_canary_back(worker: OneWorker) -> None:
     worker.send(messages.Swap(1))
     assert "AssertionError" in worker.expect(messages.SwapFailed).refusal.reason
     assert versions([*clients, worker.connect()]) == "1111"
+
+
+def test_one_that_stands_still_before_the_rest_goes_back_in_order(worker: OneWorker) -> None:
+    """It finds a swap whose time is over, the revert and the next push, all at once."""
+    served(worker)
+    clients = [worker.connect() for _ in range(5)]
+    versions(clients)
+    v2 = worker.put(talk2())
+    tried(worker, FIFTH, talk_connection=v2)
+    assert sorted(versions(clients)) == list("11112")
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    late = messages.Swap(1, until=time.monotonic())
+    worker.send(late, messages.Revert(1), messages.Prepare(2, {KIND: v2}))
+    os.kill(worker.process.pid, signal.SIGCONT)
+    assert not worker.expect(messages.SwapFailed).canary
+    assert worker.expect(messages.Reverted).refusal is None
+    worker.expect(messages.Prepared)
+    assert worker.begun == [messages.Begun(1, 0)]  # that of the canary
+    assert versions(clients) == "11111"
