@@ -32,6 +32,9 @@
 #ifndef DOUBLES
 #define DOUBLES 0
 #endif
+#ifndef PLAIN
+#define PLAIN 0       /* no canary, no watch, nothing held */
+#endif
 #ifndef LOOKS_FIRST
 #define LOOKS_FIRST 1 /* a worker looks at the clock when it has read a swap */
 #endif
@@ -300,11 +303,11 @@ active proctype supervisor() {
         :: !under_way && all_known && tx < TRANSACTIONS ->
             tx++; expired = tx; under_way = true; live = ALL_WORKERS; phase = P_OPENING;
             if
-            :: canary = true; by_hand = true
-            :: canary = true
-            :: watch = true
-            :: at_once = true
-            :: at_once = true; watch = true
+            :: !PLAIN -> canary = true; by_hand = true
+            :: !PLAIN -> canary = true
+            :: !PLAIN -> watch = true
+            :: !PLAIN -> at_once = true
+            :: !PLAIN -> at_once = true; watch = true
             :: skip
             fi
         :: phase == P_OPENING -> step = WRITTEN

@@ -91,8 +91,9 @@ def test_no_state_has_two_committed_sets_and_every_transaction_ends(tmp_path: Pa
         {"TRANSACTIONS": 1, "WORKER_CRASHES": 2, "SUPERVISOR_CRASHES": 1},
         {"TRANSACTIONS": 1, "WORKER_CRASHES": 0, "SUPERVISOR_CRASHES": 0, "LOSSES": 1},
         {"TRANSACTIONS": 1, "WORKER_CRASHES": 0, "SUPERVISOR_CRASHES": 0, "DOUBLES": 1},
+        {"TRANSACTIONS": 2, "WORKER_CRASHES": 0, "SUPERVISOR_CRASHES": 0, "PLAIN": 1},
     ],
-    ids=["more crashes", "a lost message", "a doubled message"],
+    ids=["more crashes", "a lost message", "a doubled message", "one after the other"],
 )
 def test_no_state_of_a_larger_model_has_two_committed_sets(
     tmp_path: Path, sizes: dict[str, int]
