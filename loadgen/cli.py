@@ -187,6 +187,10 @@ def main() -> None:
     "--ca", type=click.Path(exists=True, dir_okay=False),
     help="PEM file of whom to trust, for --tls; default: the system's.",
 )  # fmt: skip
+@click.option(
+    "--server-name", type=_Parsed("name", parse_host),
+    help="Whose certificate it has to be, and the name that is asked for (SNI); default: the host.",
+)  # fmt: skip
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
     "--payload", type=click.IntRange(0, 1 << 24),
@@ -455,6 +459,7 @@ def _plan(asked: dict[str, Any]) -> Plan:
         port=port,
         path=path,
         ca=asked["ca"] or "",
+        server_name=_server_name(asked),
         connections=connections,
         processes=min(asked["processes"], connections),
         progress=asked["watched"] != "off",
@@ -473,6 +478,13 @@ def _row(asked: dict[str, Any]) -> tuple[Event, ...]:
             "--every says when, --run or --push what: write --every 1s --run CMD"
         )
     return every(asked["every"], deeds, asked["duration"]) if deeds else ()
+
+
+def _server_name(asked: dict[str, Any]) -> str:
+    name: str = asked["server_name"] or ""
+    if name and not asked["tls"]:
+        raise click.UsageError("--server-name says whose certificate it has to be with --tls")
+    return name
 
 
 def _check_trust(file: str, tls: bool) -> None:

@@ -81,7 +81,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     time in which an operation may still be answered after the end before it counts as lost;
     ``timeout_s`` the longest wait for one connect, and for an event after the end of the run. A
     ``path`` is that of a Unix socket, instead of host and port. With ``tls`` the server's
-    certificate has to be of ``host``, signed by one of the file ``ca``, or of the system's.
+    certificate has to be of ``server_name``, or else of ``host``, signed by one of the file ``ca``,
+    or of the system's.
 
     ``scenario`` is a row of the table in ``scenarios``; without one it is steady when there is a
     rate, closed when there is none. ``rates`` are the corners of a ramp or the levels of steps,
@@ -112,6 +113,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     hold_ns: int = 1_000_000_000
     url: str = "/echo"
     settle_ns: int = 500_000_000
+    server_name: str = ""
 
     @property
     def way(self) -> str:

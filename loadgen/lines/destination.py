@@ -26,7 +26,7 @@ class Destination:
     def __init__(self, plan: Plan, secure: ssl.SSLContext | None) -> None:
         self._plan = plan
         self._secure = secure
-        self._name = plan.host if secure else None
+        self._name = (plan.server_name or plan.host) if secure else None
         self._looking: asyncio.Task[list[str]] | None = None
 
     async def connect(self, factory: Callable[[], P]) -> P:

@@ -67,12 +67,14 @@ class Room(asyncio.Protocol):
 
 async def over_tls(
     authority: Authority, make: Callable[[], asyncio.Protocol], *, secure: bool = True,
-    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, **asked: Any
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, name: str = "localhost", **asked: Any
 ) -> Observation:  # fmt: skip
-    """What is seen of this server; ``secure``: whether it speaks TLS, of this ``version``."""
+    """What is seen of this server; ``secure``: whether it speaks TLS, of this ``version``, with a
+    certificate of this ``name``.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = context.maximum_version = version
-    context.load_cert_chain(*authority.issue())
+    context.load_cert_chain(*authority.issue(name))
     server = await asyncio.get_running_loop().create_server(
         make, "127.0.0.1", 0, ssl=context if secure else None
     )
@@ -162,6 +164,22 @@ async def test_who_asks_the_wrong_way_is_told_so(
     )
     (reason,) = [each for each in judge(build_report(seen)).reasons if "no " in each]
     assert hint in reason
+
+
+@pytest.mark.parametrize(
+    ("server_name", "refused"), [("shop.example", 0), ("other.example", 2)],
+)  # fmt: skip
+@on_uvloop
+async def test_a_certificate_of_another_name_than_the_host(
+    authority: Authority, server_name: str, refused: int
+) -> None:
+    """Who is dialled by an address is known by the name that was told."""
+    make = partial(Server, PROTOCOLS["echo"], "none")
+    seen = await over_tls(
+        authority, make, name="shop.example", protocol="echo", server_name=server_name, ms=50
+    )
+    assert seen.tally.refused == refused
+    assert (seen.tally.answered > 0) == (not refused)
 
 
 def test_an_alert_of_tls_is_known() -> None:

@@ -200,6 +200,7 @@ def test_an_event_that_does_not_end_is_ended(server: Serve, load: Load) -> None:
     "words",
     [
         ("--protocol", "gopher"),
+        ("--protocol", "echo", "--server-name", "shop.example"),
         ("--protocol", "echo", "--connections", 0),
         ("--protocol", "echo", "--duration", "soon"),
         ("--protocol", "echo", "--duration", "0s"),
