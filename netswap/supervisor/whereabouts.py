@@ -19,7 +19,7 @@ from netswap.blame import author_file
 
 __all__ = ["Doing", "Whereabouts"]
 
-ANSWER_S = 0.2
+ANSWER_S = 0.5
 """Seconds that the frames may take: a process that waits for a processor is no better known."""
 REST_S = 0.02
 """And that the rest of them may take once the first have come."""

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from netswap.supervisor import whereabouts as module
 from netswap.supervisor.whereabouts import Whereabouts
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
@@ -22,6 +23,13 @@ code = compile("def loop():\\n\\n  print('on', flush=True); any(iter(int, 1))\\n
                sys.argv[2], "exec")
 exec(code, {})
 """
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with other work on it a process may wait long for its processor."""
+    monkeypatch.setattr(module, "ANSWER_S", 30.0)
+    monkeypatch.setattr(module, "REST_S", 0.5)
 
 
 @asynccontextmanager
@@ -43,6 +51,7 @@ async def busy(name: str) -> AsyncIterator[tuple[Whereabouts, int]]:
             whereabouts.close()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_an_endless_loop_is_named_by_its_authors_line() -> None:
     """More than once, and by the author's name of the file."""
     async with busy("mine.py@0123456789ab") as (whereabouts, pid):
@@ -51,6 +60,7 @@ async def test_an_endless_loop_is_named_by_its_authors_line() -> None:
             assert doing == ("it is at mine.py:3 in loop()", "mine.py", 3)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_line_of_nobodys_is_told_without_blaming_a_file() -> None:
     """A place in netswap or in a library is no place in what was pushed."""
     async with busy("/lib/other.py") as (whereabouts, pid):

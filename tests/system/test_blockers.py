@@ -195,7 +195,11 @@ def test_a_worker_whose_loop_is_blocked_is_named_with_its_line(
     client = server.client("busy")
     assert client.ask("go") == "v1 1"
     client.send(b"block\n")
-    (stuck,) = until(lambda: server.look("workers")["unanswered"], "it is missing", 20)
+
+    def placed() -> list[dict[str, Any]]:
+        return [row for row in server.look("workers")["unanswered"] if row["file"]]
+
+    (stuck,) = until(placed, "it is missing, and has said where it is", 20)
     assert (stuck["file"], stuck["line"]) == ("v1.py", line)
     answer = server.netswap("push", modules[1], "--timeout", "3s")
     assert answer.code == 20
