@@ -50,4 +50,6 @@ def dialect(name: str) -> Callable[[Opening], Conversation]:
         ) from error
     if not callable(own):
         raise ValueError(f"the protocol {name!r} is no class that takes an Opening")
+    if wanting := sorted(getattr(own, "__abstractmethods__", ())):
+        raise ValueError(f"the protocol {name!r} has no {' and no '.join(wanting)}")
     return cast(Callable[[Opening], Conversation], own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -58,13 +59,13 @@ class Conversation(Protocol):
         """
         return
 
+    @abstractmethod
     def request(self, intended: int, sent: int) -> bytes:
         """Open the next operation and return its bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def receive(self, data: bytes) -> Sequence[Operation]:
         """Judge what came, cut anywhere; return the operations that it settled."""
-        raise NotImplementedError
 
     def expects(self) -> bool:
         """After the last words: whether something is still to come before the end."""

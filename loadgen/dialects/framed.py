@@ -8,6 +8,7 @@ found by a comparison; and a stream that lost bytes is found again by a search f
 from __future__ import annotations
 
 import struct
+from abc import abstractmethod
 from collections.abc import Sequence
 from zlib import crc32
 
@@ -69,13 +70,13 @@ class _Framed(Conversation):
         """What is no frame yet, unless it is of something that is counted already."""
         return b"" if self._astray else b"".join(self._chunks)
 
+    @abstractmethod
     def _judge_usual(self, frame: bytes) -> Operation | None:
         """The oldest open operation, when this is to the last byte what must answer it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _judge(self, frame: bytes) -> Operation | None:
         """What any other frame with the right mark settles, and what is wrong with it."""
-        raise NotImplementedError
 
     def _receive_cut(self, data: bytes) -> list[Operation]:
         self._chunks.append(data)

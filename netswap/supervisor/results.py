@@ -164,7 +164,7 @@ def worker_line(receipt: WorkerReceipt) -> str:
 
 
 _APART = {
-    "atomic": "nothing is served until all have swapped; with --rolling it would be",
+    "atomic": "nothing is served until all have swapped; --rolling swaps one after the other",
     "rolling": "{} of two versions ask each other until all have swapped, which was asked for",
     "canary": "{} of two versions ask each other as long as the canary lasts",
     "only": "{} of two versions ask each other, from now on",

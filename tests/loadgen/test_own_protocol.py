@@ -84,6 +84,22 @@ def test_a_protocol_that_is_none(name: str, why: str) -> None:
         dialect(name)
 
 
+HALF = """
+from loadgen.dialects import Conversation
+
+class Half(Conversation):
+    def request(self, intended, sent): return b"x"
+"""
+
+
+def test_a_protocol_that_lacks_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named before the run, in which nothing could be judged."""
+    (tmp_path / "half.py").write_text(HALF)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match="'half:Half' has no receive"):
+        dialect("half:Half")
+
+
 @pytest.mark.parametrize(
     ("code", "why"),
     [

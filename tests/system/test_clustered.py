@@ -46,7 +46,7 @@ def test_no_part_is_asked_in_words_of_another_version(server: Server) -> None:
             assert page["receipt"]["held_us"] > 0
             assert page["remarks"] == [
                 "tally.store has a part in every worker: nothing is served until all have swapped; "
-                "with --rolling it would be"
+                "--rolling swaps one after the other"
             ]
             asking.wait_answered("v1" if number % 2 else "v2")
     assert asking.faults == []

@@ -70,7 +70,7 @@ def test_what_can_not_be_one_stroke_is_held(server: Server) -> None:
                 assert done.page["receipt"]["held_us"] > 0
                 assert done.page["remarks"] == [
                     "pair.connection uses pair.store, and both change: nothing is served until "
-                    "all have swapped; with --rolling it would be"
+                    "all have swapped; --rolling swaps one after the other"
                 ]
                 asking.wait_answered(version)
     assert asking.faults == []
