@@ -272,10 +272,6 @@ class Running:
             process.send_signal(self.peer.signal)
         return ""
 
-    def is_alive(self) -> bool:
-        """Whether the main processes are there."""
-        return all(process.poll() is None for process in self.mains)
-
     def stop(self) -> None:
         """End it, with all that it has started."""
         for process in reversed(self.processes):

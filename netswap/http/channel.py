@@ -233,10 +233,6 @@ class Channel(Mailbox):
         self.waiter = asyncio.get_running_loop().create_future()
         return None
 
-    def receive_nowait(self) -> str | bytes | None:
-        """The next message if it is here."""
-        return self._take() if self.messages else None
-
     def __aiter__(self) -> AsyncIterator[str | bytes]:
         """All messages until it is closed."""
         return self
