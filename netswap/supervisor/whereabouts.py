@@ -25,12 +25,13 @@ REST_S = 0.02
 """And that the rest of them may take once the first have come."""
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>\S+)')
-_STATES = {
+_HELD = {
     "T": "it is stopped by a signal, and SIGCONT lets it go on",
     "t": "a debugger holds it",
-    "D": "it waits for the kernel",
 }
-"""What the kernel says of a process that runs no Python at the moment."""
+"""What the kernel says of a process that somebody has to let go."""
+_SILENT = {**_HELD, "D": "it waits for the kernel"}
+"""And of one that told nothing: every process waits for a disk at times, for a moment."""
 
 
 class Doing(NamedTuple):
@@ -67,12 +68,12 @@ class Whereabouts:
     async def ask(self, pid: int) -> Doing:
         """What the worker does, which is process ``pid``; nothing when it can't be known."""
         async with self._asking:
-            if (state := _state_of(pid)) in _STATES:
-                return Doing(_STATES[state])
+            if (state := _state_of(pid)) in _HELD:
+                return Doing(_HELD[state])
             if self._closed():
                 return Doing()
             frames = await self._frames(pid)
-        return _doing(frames)
+        return _doing(frames) if frames else Doing(_SILENT.get(_state_of(pid), ""))
 
     async def _frames(self, pid: int) -> str:
         loop = asyncio.get_running_loop()
