@@ -40,8 +40,8 @@ class Observation(msgspec.Struct):
     ``members`` what those of a room heard; ``left`` who is gone, and when, in pairs; ``late`` how
     late we were ourselves (ns) in a scenario whose operations wait for the server, too;
     ``asked_ns`` the duration that was asked for, of a run that was ended before it; ``waited_ns``
-    for how long each process had no processor; ``pauses`` from when to when each may have stood
-    still, in pairs (ns).
+    for how long each process had no processor; ``pauses`` of each process from when to when it may
+    have stood still, in pairs (ns).
     """
 
     plan: Plan
@@ -59,7 +59,7 @@ class Observation(msgspec.Struct):
     late: array[int] = msgspec.field(default_factory=lambda: array("q"))
     asked_ns: int = 0
     waited_ns: list[int] = msgspec.field(default_factory=list)
-    pauses: array[int] = msgspec.field(default_factory=lambda: array("q"))
+    pauses: list[array[int]] = msgspec.field(default_factory=list)
 
 
 class _Worker:
@@ -190,6 +190,7 @@ async def _happen(
 
 def _merge(seen: Observation, worker: _Worker) -> None:
     seen.tally.add(worker.tally)
+    seen.pauses.append(array("q"))
     if worker.outcome is not None:
         seen.samples.add_bytes(worker.outcome.samples)
         seen.counted.frombytes(worker.outcome.counted)
@@ -199,7 +200,7 @@ def _merge(seen: Observation, worker: _Worker) -> None:
         seen.due += worker.outcome.due
         seen.busy_ns.append(worker.outcome.busy_ns)
         seen.waited_ns.append(worker.outcome.waited_ns)
-        seen.pauses.frombytes(worker.outcome.pauses)
+        seen.pauses[-1].frombytes(worker.outcome.pauses)
         seen.paused_ns = max(seen.paused_ns, worker.outcome.paused_ns)
     elif seen.start is not None or not worker.ready:
         seen.trouble.append(

@@ -128,7 +128,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def share(self, index: int) -> range:
-        """The connection numbers that process ``index`` carries."""
+        """The connection numbers that process ``index`` begins with. What it dials later goes on in
+        the same steps, so a number tells whose it is.
+        """
         return range(index, self.connections, self.processes)
 
 

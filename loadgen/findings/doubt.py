@@ -13,8 +13,8 @@ While a load process stands still it asks nothing and hears nothing. That falsif
   late, and counts its latency from when it was due, so nothing is added there, except to the time
   from the send.
 
-Both are on the safe side: a pause counts for as long as it may have been, and a pause of one
-process is taken from what all of them have measured. A limit that ``most`` keeps is kept, one that
+Both are on the safe side: a pause counts for as long as it may have been. A pause of one process
+is taken from what its own connections have measured. A limit that ``most`` keeps is kept, one that
 ``least`` misses is missed, and of one between them nothing is proved.
 """
 
@@ -50,22 +50,22 @@ class Doubt(msgspec.Struct, frozen=True):
 
 
 class OwnPauses:
-    """The pauses of all load processes, of which there are ``processes``, beside the operations of
-    the run. ``asks_on``: whether what was due in a pause is asked after it, with a latency that
-    counts from when it was due (an open loop); ``ahead``: how long before it is due an operation is
-    sent (ns).
+    """The pauses of each load process, in their order, beside the operations of the run.
+    ``asks_on``: whether what was due in a pause is asked after it, with a latency that counts from
+    when it was due (an open loop); ``ahead``: how long before it is due an operation is sent (ns).
     """
 
     def __init__(
-        self, samples: Samples, pauses: Iterable[tuple[int, int]], *,
-        processes: int = 1, asks_on: bool = True, ahead: int = 0,
+        self, samples: Samples, pauses: Iterable[Iterable[tuple[int, int]]], *,
+        asks_on: bool = True, ahead: int = 0,
     ) -> None:  # fmt: skip
         self._samples = samples
-        self._pauses = [Still(*pause) for pause in sorted(pauses)]
-        self._processes = processes
+        each = [[Still(*pause) for pause in own] for own in pauses]
+        self._pauses = [pause for own in each for pause in own]
+        self._processes = len(each)
         self._asks_on = asks_on
         self._ahead = ahead
-        self._stood = _Stood(_merged(self._pauses))
+        self._stood = [_Stood(own) for own in each]
 
     def latency(self, rows: Sequence[int], pieces: Sequence[tuple[int, int]]) -> Doubt | None:
         """Of the operations in these rows, all that were asked in these pieces of time (ns); None:
@@ -84,14 +84,18 @@ class OwnPauses:
             return None
         done, sent = self._samples.done, self._samples.sent
         took = [done[row] - sent[row] for row in rows]
-        excused = (self._stood.within(sent[row], done[row]) for row in rows)
+        excused = (self._carrier(row).within(sent[row], done[row]) for row in rows)
         return self._doubt(took, excused, pieces)
 
     def _excused_of_latency(self, row: int) -> int:
         """How much of it was in pauses (ns): until it was sent, and while it was open."""
         due, sent, done = (column[row] for column in self._samples[:3])
-        late = self._stood.within(due - self._ahead, sent)
-        return late + self._stood.within(max(due, sent), done)
+        stood = self._carrier(row)
+        return stood.within(due - self._ahead, sent) + stood.within(max(due, sent), done)
+
+    def _carrier(self, row: int) -> _Stood:
+        """The process that asked it: see ``Plan.share``."""
+        return self._stood[self._samples.connection[row] % self._processes]
 
     def _doubt(
         self, took: list[int], excused: Iterable[int], pieces: Sequence[tuple[int, int]]
@@ -118,20 +122,9 @@ class OwnPauses:
                 yield round(end - opens - (closes - opens) * k / number) + middle
 
 
-def _merged(pauses: Sequence[Still]) -> list[Still]:
-    """Those of several processes, none within or across another."""
-    merged: list[Still] = []
-    for pause in pauses:
-        if merged and pause.opens <= merged[-1].closes:
-            merged[-1] = Still(merged[-1].opens, max(merged[-1].closes, pause.closes))
-        else:
-            merged.append(pause)
-    return merged
-
-
 class _Stood:
-    """For how long we stood still until any time, so that what a backlog of operations met in
-    thousands of pauses is two look-ups each.
+    """For how long a process stood still until any time, so that what a backlog of operations met
+    in thousands of pauses is two look-ups each.
     """
 
     def __init__(self, pauses: Sequence[Still]) -> None:

@@ -157,7 +157,7 @@ def build_report(seen: Observation) -> Report:
         asked_s=seen.asked_ns / _SECOND,
         doubt=own.latency(rows, whole),
         service_doubt=own.service(rows, whole),
-        stills_s=[(closes - opens) / _SECOND for opens, closes in _pairs(seen.pauses)],
+        stills_s=[(b - a) / _SECOND for each in seen.pauses for a, b in _pairs(each)],
         **_around(seen, records, tally, own),
     )
 
@@ -170,7 +170,7 @@ def _whole(seen: Observation) -> Span:
 def _own_pauses(seen: Observation) -> OwnPauses:
     plan, line = seen.plan, SCENARIOS[seen.plan.way].line
     return OwnPauses(
-        seen.samples, _pairs(seen.pauses), processes=plan.processes,
+        seen.samples, [_pairs(each) for each in seen.pauses],
         asks_on=plan.rate is not None, ahead=plan.hold_ns if line.ahead else 0,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ class Dialling:
         self._converse = dialect(plan.protocol)
         self._destination = Destination(plan, client_context(plan.ca) if plan.tls else None)
         self._first = plan.share(index)
-        self._later = count(plan.connections + index, plan.processes)
+        self._later = count(index + len(self._first) * plan.processes, plan.processes)
 
     async def dial_all(self) -> None:
         """The plan's share, some at a time; a connect that fails is counted and not repeated."""

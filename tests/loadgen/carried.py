@@ -63,7 +63,7 @@ async def carried(
     return Observation(
         plan, start, traffic.tally, traffic.samples, traffic.due, [traffic.busy_ns],
         counted=traffic.counted, paused_ns=traffic.paused_ns, members=traffic.members,
-        late=traffic.late, left=traffic.left, pauses=traffic.pauses,
+        late=traffic.late, left=traffic.left, pauses=[traffic.pauses],
     )  # fmt: skip
 
 

@@ -24,12 +24,13 @@ from tests.loadgen.seen import pushed_at, steady_run
 RUN = [(0, 10_000 * MS)]
 
 
-def rows(*times: tuple[int, int, int]) -> Samples:
+def rows(*times: tuple[int, int, int], connection: int = 0) -> Samples:
     """When each was due, sent, and answered (ms)."""
     samples = Samples.empty()
     for row in times:
         for column, at in zip(samples, row, strict=False):
             column.append(at * MS)
+        samples.connection.append(connection)
     return samples
 
 
@@ -47,15 +48,16 @@ def rows(*times: tuple[int, int, int]) -> Samples:
         pytest.param((350, 100, 460), 250, 60, 160, id="a timer that was heard late"),
         pytest.param((320, 100, 310), 220, -10, 100, id="a timer that came before its time"),
         pytest.param((401, 401, 405), 0, 4, 4, id="after"),
-        pytest.param((450, 450, 1150), 0, 600, 600, id="two at once"),
+        pytest.param((350, 350, 1150), 0, 650, 650, id="two of them"),
     ],
 )  # fmt: skip
 def test_of_an_operation_the_servers_part_is_what_is_in_no_pause(
     row: tuple[int, int, int], ahead: int, latency: int, service: int
 ) -> None:
-    """We stood still from 200 to 400 ms, and from 1,000 to 1,100 ms."""
-    pauses = [(1000 * MS, 1100 * MS), (200 * MS, 300 * MS), (250 * MS, 400 * MS)]
-    own = OwnPauses(rows(row), pauses, ahead=ahead * MS)
+    """Its process stood still from 200 to 400 ms, and from 1,000 to 1,100 ms, another elsewhere."""
+    pauses = [(200 * MS, 400 * MS), (1000 * MS, 1100 * MS)]
+    others = [(0, 250 * MS), (390 * MS, 1200 * MS)]
+    own = OwnPauses(rows(row, connection=4), [others, pauses, []], ahead=ahead * MS)
     at_least = own.latency([0], RUN)
     from_the_send = own.service([0], RUN)
     assert at_least is not None
@@ -76,8 +78,9 @@ def test_what_was_measured_is_between_the_bounds(
     """Of each percentile; without a pause there is no doubt."""
     samples = rows(*((due, due + late, due + late + took) for due, late, took in operations))
     pauses = [(at * MS, (at + long) * MS) for at, long in stills]
-    doubt = OwnPauses(samples, pauses, asks_on=asks_on).latency(range(len(operations)), RUN)
-    no_doubt = OwnPauses(samples, []).latency(range(len(operations)), RUN)
+    own = OwnPauses(samples, [[each] for each in pauses], asks_on=asks_on)
+    doubt = own.latency(range(len(operations)), RUN)
+    no_doubt = OwnPauses(samples, [[]]).latency(range(len(operations)), RUN)
     assert no_doubt is None
     assert (doubt is None) == (not stills)
     if doubt is not None:
@@ -90,7 +93,7 @@ def test_many_short_ones_put_in_excuse_no_slow_one() -> None:
     """A tenth of all took a second; what a pause hid is short, and more than was measured."""
     asked = [(at, at, at + (1000 if at % 10 == 0 else 1)) for at in range(20)]
     pauses = [(at * MS, (at + 5) * MS) for at in range(2000, 8000, 6)]
-    doubt = OwnPauses(rows(*asked), pauses, asks_on=False).latency(range(20), RUN)
+    doubt = OwnPauses(rows(*asked), [pauses], asks_on=False).latency(range(20), RUN)
     assert doubt is not None
     assert doubt.most["p99"] == 1_000_000.0
 
@@ -101,7 +104,7 @@ def test_what_a_backlog_met_is_counted_to_the_millisecond(ahead: int) -> None:
     pauses = [(at, at + 1 + at % 4) for at in range(50, 2000, 5)]
     still = [any(opens <= ms < closes for opens, closes in pauses) for ms in range(3000)]
     asked = [(due, due + due % 90, 1500 + due) for due in range(30, 900, 7)]
-    own = OwnPauses(rows(*asked), [(a * MS, b * MS) for a, b in pauses], ahead=ahead * MS)
+    own = OwnPauses(rows(*asked), [[(a * MS, b * MS) for a, b in pauses]], ahead=ahead * MS)
     for row, (due, sent, done) in enumerate(asked):
         late, waited = sum(still[due - ahead : sent]), sum(still[max(due, sent) : done])
         doubt, service = own.latency([row], RUN), own.service([row], RUN)
@@ -117,7 +120,8 @@ def test_what_was_not_asked_is_put_in_for_the_process_that_stood_still(
 ) -> None:
     """An operation a millisecond while it ran; the slowest would have waited for all of it."""
     asked = [(at, at, at + 1) for at in range(1000) if not 400 <= at < 600 or processes == 2]
-    own = OwnPauses(rows(*asked), [(400 * MS, 600 * MS)], processes=processes, asks_on=False)
+    each = [[(400 * MS, 600 * MS)], []][:processes]
+    own = OwnPauses(rows(*asked), each, asks_on=False)
     doubt = own.latency(range(len(asked)), [(0, 1000 * MS)])
     assert doubt is not None
     assert doubt.most["max"] == 201_000.0
@@ -134,7 +138,7 @@ def test_what_was_not_asked_is_put_in_for_the_process_that_stood_still(
 def test_an_open_loop_has_asked_all_of_it() -> None:
     """Nothing is put in, but for the time from the send."""
     asked = [(at, at, at + 1) for at in range(1000)]
-    own = OwnPauses(rows(*asked), [(400 * MS, 600 * MS)])
+    own = OwnPauses(rows(*asked), [[(400 * MS, 600 * MS)]])
     latency = own.latency(range(1000), [(0, 1000 * MS)])
     service = own.service(range(1000), [(0, 1000 * MS)])
     assert latency is not None
@@ -144,7 +148,7 @@ def test_an_open_loop_has_asked_all_of_it() -> None:
 
 def test_what_was_asked_beside_a_pause_of_nearly_all_tells_little() -> None:
     """Ten operations in a hundredth of a second are not taken for a thousand in a second."""
-    own = OwnPauses(rows(*[(at, at, at + 1) for at in range(10)]), [(10 * MS, 1000 * MS)])
+    own = OwnPauses(rows(*[(at, at, at + 1) for at in range(10)]), [[(10 * MS, 1000 * MS)]])
     assert len([*own._unasked(10, [(0, 1000 * MS)], MS)]) == 99
 
 
@@ -155,7 +159,7 @@ def paused(
     seen = steady_run(6, pushed_at(2000), slow=slow)
     seen.plan = msgspec.structs.replace(seen.plan, rate=rate)
     seen.samples.version[:] = array("l", [1] * 6000)
-    seen.pauses = array("q", [at * MS for pause in pauses for at in pause])
+    seen.pauses = [array("q", [at * MS for pause in pauses for at in pause])]
     seen.paused_ns = max((b - a for a, b in pauses), default=0) * MS
     if rate is None:
         for row in reversed(range(len(seen.samples.done))):
@@ -198,6 +202,14 @@ def test_a_limit_with_a_rate(asked: dict[str, Any], limit: str, code: int) -> No
     verdict = judge(build_report(paused(*asked.pop("pauses", []), **asked)),
                     [parse_threshold(limit)])  # fmt: skip
     assert verdict.exit_code == code, verdict.reasons
+
+
+def test_a_pause_of_one_process_excuses_no_answer_of_another() -> None:
+    """Even numbers are those of process 0, which stood still."""
+    for first, code in ((2100, 12), (2101, 11)):
+        seen = steady_run(6, pushed_at(2000), slow=dict.fromkeys(range(first, 2200, 2), 120))
+        seen.pauses = [array("q", [2100 * MS, 2240 * MS]), array("q")]
+        assert judge(build_report(seen), [parse_threshold("window.p99>50ms")]).exit_code == code
 
 
 @pytest.mark.parametrize(

@@ -41,11 +41,12 @@ async def test_one_that_is_gone_when_its_connect_returns_has_not_come(
 
 async def test_no_two_lines_have_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those that are dialled later, by different processes."""
-    numbers = []
+    numbers: list[int] = []
     for index in range(2):
         _, dial = dialling(index, lambda _line: None, monkeypatch)
         for _ in range(3):
             line = await dial.dial_next()
             assert line is not None
+            assert line.connection % 2 == index, "a number tells whose it is"
             numbers.append(line.connection)
     assert sorted(numbers) == [4, 5, 6, 7, 8, 9]
