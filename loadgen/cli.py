@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import math
 import os
 import ssl
 import sys
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import click
 
 from loadgen.conductor import Observation, conduct
-from loadgen.dialects import DIALECTS, dialect
+from loadgen.dialects import DIALECTS
 from loadgen.events import push_command
 from loadgen.findings import Report, build_report
 from loadgen.findings.hdr import log_lines
@@ -36,6 +35,16 @@ from loadgen.output.picture import draw_picture
 from loadgen.output.result import build_result, json_schema, read_result
 from loadgen.output.sparkline import event_lines
 from loadgen.output.summary import render
+from loadgen.parameters import (
+    DURATION,
+    NUMBER,
+    OUTPUT,
+    PROTOCOL,
+    SECONDS,
+    TEXT,
+    URL,
+    Parsed,
+)
 from loadgen.plan import (
     PORTS,
     Event,
@@ -43,7 +52,6 @@ from loadgen.plan import (
     PlanError,
     every,
     parse_command,
-    parse_duration,
     parse_event,
     parse_host,
     parse_rates,
@@ -58,89 +66,24 @@ _INTERRUPTED_WORDS = (
 )
 
 
-class _Parsed(click.ParamType[object]):
-    """A parameter read by one of our own functions; what it refuses is a usage error."""
-
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> object:
-        """The parsed value; defaults are parsed already."""
-        if not isinstance(value, str):
-            return value
+class _Interruptible(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's, but that an interrupt has an exit code of its own, whenever it comes."""
         try:
-            value.encode()
-            return self._parse(value)
-        except UnicodeEncodeError:  # what Python could not read it keeps as half characters
-            self.fail(f"{value!r} is not UTF-8: write it so, or set PYTHONUTF8=1", param, ctx)
-        except PlanError as error:
-            self.fail(str(error), param, ctx)
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(_INTERRUPTED_WORDS, err=True)
+            ctx.exit(_INTERRUPTED)
 
 
-def _parse_protocol(name: str) -> str:
-    """Its name, when it can be had; one's own may be beside where the command runs."""
-    if ":" in name and "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        dialect(name)
-    except ValueError as error:
-        raise PlanError(str(error)) from error
-    return name
-
-
-def _parse_output(text: str) -> Path:
-    """Where a file can be written: known before a run, not after it."""
-    path = Path(text)
-    if text == "-":
-        raise PlanError("- is no file: --json prints the result to standard output")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise PlanError(f"{text!r} can't be written: is its folder there?")
-    return path
-
-
-def _parse_seconds(text: str) -> float:
-    """A time above 0, in seconds."""
-    seconds = parse_duration(text) / 1_000_000_000
-    if not seconds:
-        raise PlanError(f"{text!r} is no time above 0: write 500ms, 10s or 2m")
-    return seconds
-
-
-def _parse_number(text: str) -> float:
-    """A rate: above 0, and finite."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise PlanError(f"{text!r} is no number above 0")
-    return number
-
-
-def _parse_url(url: str) -> str:
-    """What can stand in the first line of a request: else it's no server that would be wrong."""
-    if not url.startswith("/") or not all("!" <= letter <= "~" for letter in url):
-        raise PlanError(f"{url!r} is no path of http: write /path?query, percent-encoded")
-    return url
-
-
-_NUMBER = _Parsed("number", _parse_number)
-_DURATION = _Parsed("duration", parse_duration)
-_OUTPUT = _Parsed("file", _parse_output)
-_TEXT = _Parsed("text", str)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Load a server and prove what it does to its clients."""
 
 
 @main.command()
 @click.option(
-    "--protocol", type=_Parsed("protocol", _parse_protocol), required=True,
+    "--protocol", type=PROTOCOL, required=True,
     help=f"{', '.join(sorted(DIALECTS))}, or a class of one's own as MODULE:NAME.",
 )  # fmt: skip
 @click.option(
@@ -150,11 +93,11 @@ def main() -> None:
 @click.option("--connections", type=click.IntRange(min=1), help="At once; default: 50, bulk 8.")
 @click.option(
     "--rate",
-    type=_NUMBER,
+    type=NUMBER,
     help="Operations a second over all connections; without it, as fast as it goes.",
 )
 @click.option(
-    "--rates", type=_Parsed("rates", parse_rates), default="", metavar="RATE,RATE,...",
+    "--rates", type=Parsed("rates", parse_rates), default="", metavar="RATE,RATE,...",
     help="The corners of a ramp, or the levels of steps.",
 )  # fmt: skip
 @click.option(
@@ -162,24 +105,22 @@ def main() -> None:
     help="Churn: operations of a connection before another one takes its place.",
 )  # fmt: skip
 @click.option(
-    "--hold", type=_DURATION, default="1s", show_default=True,
+    "--hold", type=DURATION, default="1s", show_default=True,
     help="How long slow, bulk and timer hold back.",
 )  # fmt: skip
 @click.option(
-    "--url", type=_Parsed("path", _parse_url), default="/echo", show_default=True,
+    "--url", type=URL, default="/echo", show_default=True,
     help="What http posts to.",
 )  # fmt: skip
-@click.option(
-    "--duration", type=_DURATION, default="10s", show_default=True, help="500ms, 10s, 2m."
-)
-@click.option("--host", type=_Parsed("host", parse_host), default="127.0.0.1", show_default=True)
+@click.option("--duration", type=DURATION, default="10s", show_default=True, help="500ms, 10s, 2m.")
+@click.option("--host", type=Parsed("host", parse_host), default="127.0.0.1", show_default=True)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
     help=f"Default: {', '.join(f'{name} {port}' for name, port in PORTS.items())}.",
 )
 @click.option(
-    "--target", type=_Parsed("host:port", parse_target),
+    "--target", type=Parsed("host:port", parse_target),
     help="Instead of host and port: HOST:PORT or unix:PATH.",
 )  # fmt: skip
 @click.option("--tls", is_flag=True, help="Over TLS; the certificate has to be of the host.")
@@ -188,7 +129,7 @@ def main() -> None:
     help="PEM file of whom to trust, for --tls; default: the system's.",
 )  # fmt: skip
 @click.option(
-    "--server-name", type=_Parsed("name", parse_host),
+    "--server-name", type=Parsed("name", parse_host),
     help="Whose certificate it has to be, and the name that is asked for (SNI); default: the host.",
 )  # fmt: skip
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
@@ -202,51 +143,51 @@ def main() -> None:
 )  # fmt: skip
 @click.option(
     "--push-at", "pushes", multiple=True, metavar="TIME=PATH",
-    type=_Parsed("time=path", lambda text: parse_event("push", text)),
+    type=Parsed("time=path", lambda text: parse_event("push", text)),
     help="Push PATH at this time of the run; may be repeated.",
 )  # fmt: skip
 @click.option(
     "--run-at", "runs", multiple=True, metavar="TIME=COMMAND",
-    type=_Parsed("time=command", lambda text: parse_event("run", text)),
+    type=Parsed("time=command", lambda text: parse_event("run", text)),
     help="Run a command (no shell) at this time; may be repeated.",
 )  # fmt: skip
 @click.option(
-    "--every", type=_DURATION, metavar="PERIOD",
+    "--every", type=DURATION, metavar="PERIOD",
     help="Do what --push and --run name, in turn, each period until the end.",
 )  # fmt: skip
 @click.option(
-    "--push", "row_pushes", multiple=True, type=_TEXT, metavar="PATH",
+    "--push", "row_pushes", multiple=True, type=TEXT, metavar="PATH",
     help="A push of --every's row.",
 )  # fmt: skip
 @click.option(
     "--run", "row_runs", multiple=True, metavar="COMMAND",
-    type=_Parsed("command", parse_command),
+    type=Parsed("command", parse_command),
     help="A command (no shell) of --every's row, after its pushes.",
 )  # fmt: skip
 @click.option(
-    "--netswap", "pusher", type=_Parsed("command", parse_command), metavar="COMMAND",
+    "--netswap", "pusher", type=Parsed("command", parse_command), metavar="COMMAND",
     help="The netswap command of --push-at and --push.",
 )  # fmt: skip
 @click.option(
-    "--socket", type=_TEXT, metavar="PATH",
+    "--socket", type=TEXT, metavar="PATH",
     help="The server's admin socket, for --push-at and --push.",
 )  # fmt: skip
 @click.option(
     "--fail-on", "thresholds", multiple=True, metavar="EXPRESSION",
-    type=_Parsed("threshold", parse_threshold),
+    type=Parsed("threshold", parse_threshold),
     help="Exit 11 when it is true: 'p99>5ms', 'rate<10000', 'events_failed>0'.",
 )  # fmt: skip
 @click.option(
-    "--settle", type=_DURATION, default="500ms", show_default=True,
+    "--settle", type=DURATION, default="500ms", show_default=True,
     help="How long an event's window goes on after its end, and after the last drop or answer of "
     "old code that follows it.",
 )  # fmt: skip
 @click.option(
-    "--grace", type=_DURATION, default="2s", show_default=True,
+    "--grace", type=DURATION, default="2s", show_default=True,
     help="After the end, how long an answer may still come before it is lost.",
 )  # fmt: skip
 @click.option(
-    "--timeout", type=_Parsed("duration", _parse_seconds), default="10s", show_default=True,
+    "--timeout", type=SECONDS, default="10s", show_default=True,
     help="Longest time for one connect, and for an event after the end.",
 )  # fmt: skip
 @click.option(
@@ -254,15 +195,15 @@ def main() -> None:
     show_default=True, help="Auto: a live view at a terminal, some lines elsewhere.",
 )  # fmt: skip
 @click.option(
-    "--report", "page", type=_OUTPUT,
+    "--report", "page", type=OUTPUT,
     help="Write the report as a page here: one file, which opens offline.",
 )  # fmt: skip
 @click.option(
-    "--save", "saved", type=_OUTPUT,
+    "--save", "saved", type=OUTPUT,
     help="Keep what --json prints in this file, for compare.",
 )  # fmt: skip
 @click.option(
-    "--hdr", type=_OUTPUT,
+    "--hdr", type=OUTPUT,
     help="Write the latencies as an HdrHistogram log, a histogram a second.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the summary.")
@@ -282,9 +223,8 @@ def run(context: click.Context, /, **asked: Any) -> None:
             seen = asyncio.run(conduct(plan, pushing, tell))
     except PlanError as error:
         raise click.UsageError(str(error)) from error
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        click.echo(_INTERRUPTED_WORDS, err=True)
-        context.exit(_INTERRUPTED)
+    except asyncio.CancelledError as error:  # TERM before all had connected
+        raise KeyboardInterrupt from error
     report = build_report(seen)
     verdict = judge(report, asked["thresholds"])
     if asked["as_json"]:
@@ -365,7 +305,7 @@ def _write(path: Path, text: str) -> bool:
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option(
     "--fail-on", "limits", multiple=True, metavar="EXPRESSION",
-    type=_Parsed("limit", parse_limit),
+    type=Parsed("limit", parse_limit),
     help="Exit 11 when the ratio of the second to the first is so: 'p99>1.2', 'rate<0.9'.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
@@ -391,7 +331,7 @@ def compare_runs(
 @click.argument("runs", nargs=-1, required=True, metavar="NAME=FILE...")
 @click.option("--title", default="Latency by time", show_default=True)
 @click.option(
-    "--out", required=True, type=_OUTPUT,
+    "--out", required=True, type=OUTPUT,
     help="The SVG file to write.",
 )  # fmt: skip
 @click.pass_context

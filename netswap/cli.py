@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 """Command to module within ``netswap.commands``, name there, and the line that help shows."""
 
 
+_INTERRUPTED = 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -52,6 +53,14 @@ class _Lazy(click.Group):
         module, name, _ = COMMANDS[cmd_name]
         found: click.Command = getattr(importlib.import_module(f"netswap.commands.{module}"), name)
         return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's, but that an interrupt (Ctrl-C) has an exit code of its own."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(_INTERRUPTED)
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
         """As click's, but that with ``--json`` a wrong command line is one JSON object, too."""

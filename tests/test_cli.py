@@ -153,6 +153,19 @@ def test_a_server_that_breaks_off_leaves_the_outcome_unknown(tmp_path: Path) -> 
     assert "netswap history" in result.stderr
 
 
+@pytest.mark.parametrize("words", ["status", "status --json", "check README.md"])
+def test_an_interrupt_has_a_code_of_its_own(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is neither a usage error nor the failure of anything."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("netswap.commands.look.AdminClient", interrupt)
+    monkeypatch.setattr("netswap.probe.run_probe", interrupt)
+    done = invoke(*words.split())
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.parametrize(
     "words",
     [

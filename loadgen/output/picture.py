@@ -3,7 +3,8 @@
 All panels have one scale of time and one of latency (logarithmic), so the eye compares them. A
 panel has the latency of a run by when operations were due: the median, the slowest as a shade up to
 it, and the 99th percentile where there are enough operations to tell it from the slowest; below it
-the faults, with how many each event cost, and the shares of the versions that answered. Events are
+the faults, with how many each event cost, behind them the connections that were closed in order
+(which is no fault), and the shares of the versions that answered. Events are
 lines through it, red when they failed, and a shade until their last trace.
 """
 
@@ -32,9 +33,10 @@ _KEY = {
     "p99": "99 of 100",
     "worst": "slowest",
     "fault": "faults",
+    "closed": "closed",
     "mark": "event",
 }
-_BOXES = ("worst", "fault")
+_BOXES = ("worst", "fault", "closed")
 _LEAST_US = 0.1  # a timer's answer may come before its time: the scale has no place for that
 _TOLD_APART = 100  # operations that a bucket needs for a p99 that is not its slowest
 _LABEL_WIDE = 20.0
@@ -49,7 +51,8 @@ svg { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif
 .mark.failed { stroke: #c62828; }
 .p50 { stroke: #2463c4; stroke-width: 1.6; fill: none; } .p99 { stroke: #b85a0a; fill: none; }
 .worst { fill: #a32a6a; fill-opacity: .16; stroke: #a32a6a; stroke-width: .7; }
-.fault { fill: #c62828; } .bad { fill: #c62828; font-weight: 600; } .good { fill: #17693f; }
+.fault { fill: #c62828; } .closed { fill: #8a939b; }
+.bad { fill: #c62828; font-weight: 600; } .good { fill: #17693f; }
 rect { shape-rendering: crispEdges; }
 .v0 { fill: #2f6db5; } .v1 { fill: #1f7a5c; } .v2 { fill: #936511; }
 .v3 { fill: #7350b8; } .v4 { fill: #3c7583; } .v5 { fill: #9a4f67; }
@@ -58,21 +61,29 @@ rect { shape-rendering: crispEdges; }
 .quiet { fill: #9ea6ad; } .rule { stroke: #2d3337; } .span { fill: #c3cad0; fill-opacity: .12; }
 .on { fill: #ffffff; }
 .mark { stroke: #c3cad0; } .p50 { stroke: #74aaff; } .p99 { stroke: #f0a050; }
-.worst { fill: #ef7fb5; stroke: #ef7fb5; } .fault, .bad { fill: #ff6b6b; } .good { fill: #7fd8a5; }
+.worst { fill: #ef7fb5; stroke: #ef7fb5; } .fault, .bad { fill: #ff6b6b; }
+.closed { fill: #77818a; } .good { fill: #7fd8a5; }
 }
 """
 
 
 class _Axes(NamedTuple):
     """Where a time (s) and a latency (us) are; ``top`` is that of the panel. ``tells_p99`` says
-    whether buckets have enough operations for one.
+    whether buckets have enough operations for one, ``closes`` whether a connection was closed in
+    order.
     """
 
     seconds: float
     low: float
     high: float
     tells_p99: bool
+    closes: bool
     top: float = 0.0
+
+    def told(self) -> Iterator[str]:
+        """What is drawn."""
+        absent = {"p99": not self.tells_p99, "closed": not self.closes}
+        return (style for style in _KEY if not absent.get(style))
 
     def x(self, at_s: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(at_s / self.seconds, 1.0)
@@ -95,7 +106,7 @@ def draw_picture(runs: Mapping[str, Result], title: str) -> str:
     picture.append(_box("back", 0, 0, _WIDTH, height))
     picture.append(_text(16, 22, title, "name"))
     picture.append(_text(_LEFT, _TOP - 6, "latency by the time when due", "quiet small"))
-    picture.extend(_key([style for style in _KEY if style != "p99" or axes.tells_p99]))
+    picture.extend(_key([*axes.told()]))
     for number, (name, run) in enumerate(runs.items()):
         picture.extend(_panel(name, run, axes._replace(top=_TOP + number * _PANEL)))
     picture.extend(_time(axes, _TOP + _PANEL * len(runs) - _GAP + 14))
@@ -109,7 +120,8 @@ def _axes(runs: Sequence[Result]) -> _Axes:
     high = max((us for line in lines for us in line.max_us if us), default=1e6)
     full = all(sum(line.answered) >= _TOLD_APART * len(line.answered) for line in lines)
     seconds = max(run.duration_s for run in runs)
-    return _Axes(seconds, low / 1.3, max(high, low * 10) * 1.3, full)
+    closes = any(any(line.closed) for line in lines)
+    return _Axes(seconds, low / 1.3, max(high, low * 10) * 1.3, full, closes)
 
 
 def _key(styles: Sequence[str]) -> Iterator[Element]:
@@ -147,6 +159,8 @@ def _beside(run: Result) -> Iterator[tuple[str, str]]:
         yield f"{n:,} {name.replace('_', ' ')}", "bad"
     if not faults:
         yield "no fault", "good"
+    if closed := sum(run.timeline.closed):
+        yield f"{closed:,} closed in order", "quiet"
     yield f"p99 {time_words(run.latency_us['p99'])}", "quiet"
     yield f"slowest {time_words(run.latency_us['max'])}", "quiet"
 
@@ -182,14 +196,10 @@ def _marks(run: Result, axes: _Axes) -> Iterator[Element]:
 
 def _faults(run: Result, axes: _Axes) -> Iterator[Element]:
     """Bars by time, and above them how many each event cost."""
-    line, foot = run.timeline, axes.top + _PLOT + _FAULTS
+    foot = axes.top + _PLOT + _FAULTS
     yield _text(_LEFT - 6, foot - 3, "faults", "quiet end small")
-    most = max(line.faults, default=0)
-    for k, count in enumerate(line.faults):
-        if count:
-            tall = max(4.0, (_FAULTS - 18) * count / most)
-            yield _bar("fault", axes, line.begin_s + k * line.width_s, line.width_s, tall,
-                       foot - tall)  # fmt: skip
+    yield from _bars("closed", run.timeline, run.timeline.closed, axes)
+    yield from _bars("fault", run.timeline, run.timeline.faults, axes)
     free = -math.inf
     for event in run.events:
         cost = sum(event.window.faults.values()) if event.window else 0
@@ -197,6 +207,16 @@ def _faults(run: Result, axes: _Axes) -> Iterator[Element]:
         if cost and x > free:
             yield _text(x, axes.top + _PLOT + 12, f"{cost:,}", "bad small")
             free = x + _LABEL_WIDE
+
+
+def _bars(style: str, line: Buckets, counts: Sequence[int], axes: _Axes) -> Iterator[Element]:
+    """The highest bucket fills the band, and the least is seen."""
+    foot, most = axes.top + _PLOT + _FAULTS, max(counts, default=0)
+    for k, count in enumerate(counts):
+        if count:
+            tall = max(4.0, (_FAULTS - 18) * count / most)
+            begin = line.begin_s + k * line.width_s
+            yield _bar(style, axes, begin, line.width_s, tall, foot - tall)
 
 
 def _versions(run: Result, axes: _Axes) -> Iterator[Element]:

@@ -340,6 +340,22 @@ def test_a_load_process_that_begins_hears_no_interrupt() -> None:
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
+def test_an_interrupt_at_any_time_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while words are read or a report is built, and of every command."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for place, words in (
+        ("loadgen.cli.push_command", ["run", "--protocol", "echo"]),
+        ("loadgen.cli.json_schema", ["schema"]),
+    ):
+        monkeypatch.setattr(place, interrupt)
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 130
+        assert done.stderr.startswith("interrupted: nothing is proved")
+
+
 def test_interrupted(server: Serve, command_line: Callable[..., list[str]], tmp_path: Path) -> None:
     """An interrupt ends the run and its processes, and is no pass."""
     sign = tmp_path / "sign"

@@ -72,6 +72,18 @@ def test_every_event_and_every_fault_is_drawn() -> None:
     ]
 
 
+def test_connections_that_were_closed_in_order_are_drawn_as_no_fault() -> None:
+    """Behind the faults, with a key of their own; where there are none, nothing tells of them."""
+    run = result(faults=3)
+    counts = [2 * (k == 5) + (k == 9) for k in range(len(run.timeline.answered))]
+    line = msgspec.structs.replace(run.timeline, closed=counts)
+    text = draw_picture({"a": msgspec.structs.replace(run, timeline=line), "b": run}, "Two")
+    assert [each.get("height") for each in drawn(text, "closed")] == ["8.0", "16.0", "8.0"]
+    words = [each.text for each in drawn(text, "quiet")]
+    assert words.count("3 closed in order") == words.count("closed") == 1
+    assert drawn(draw_picture({"b": run}, "One"), "closed") == []
+
+
 def test_the_versions_are_told_apart() -> None:
     """Half of the run by each: two stretches, each with its number."""
     text = draw_picture({"a": result()}, "One")
