@@ -174,10 +174,31 @@ def _obstacle(
 
 
 def _renames(old: type[State], new: type[State]) -> dict[str, str]:
-    """Old field name to new field name; the later version declares them, for both directions."""
+    """Old field name to new field name; the later version declares them, for both directions.
+
+    It tells of all versions before it, so what it says of others is left out: the way down begins
+    only names that the older version has, and ends none that this one has, too.
+    """
     if new.__version__ > old.__version__:
-        return new.__renamed__
-    return {after: before for before, after in old.__renamed__.items()}
+        return {name: _followed(new, name)[-1] for name in new.__renamed__}
+    there = shape_of(new)
+    return {
+        later: first
+        for first in old.__renamed__
+        if first in there
+        for later in _followed(old, first)
+        if later not in there
+    }
+
+
+def _followed(cls: type[State], name: str) -> list[str]:
+    """``name`` and the names that came after it, up to the one that ``cls`` has."""
+    names, has = [name], shape_of(cls)
+    while (then := cls.__renamed__.get(names[-1])) is not None and then not in names:
+        names.append(then)
+        if then in has:
+            break
+    return names
 
 
 def _renamed_shape(old: type[State], new: type[State]) -> dict[str, Any]:

@@ -123,6 +123,49 @@ def test_adding_dropping_and_renaming_need_no_code() -> None:
     assert back.convert(V2("a", "b", [1], 7)) == V1("a", "b", [1])
 
 
+def test_a_new_name_that_later_versions_repeat_is_kept_on_every_way() -> None:
+    """A version that goes on saying how a field was once called has it there and back."""
+
+    class First(State, kind="k", version=1):
+        lines: int = 0
+
+    class Second(State, kind="k", version=2, renamed={"lines": "count"}):
+        count: int = 0
+
+    class Third(State, kind="k", version=3, renamed={"lines": "count"}):
+        count: int = 0
+        seen: int = 0
+
+    class Fourth(State, kind="k", version=4, renamed={"lines": "count", "count": "total"}):
+        total: int = 0
+
+    versions: tuple[tuple[type[State], str], ...] = (
+        (First, "lines"),
+        (Second, "count"),
+        (Third, "count"),
+        (Fourth, "total"),
+    )
+    for old, before in versions:
+        for new, after in versions:
+            way = plan_transfer(old, new, ())
+            assert getattr(way.convert(old(**{before: 7})), after) == 7, (old, new)
+            assert before not in way.given_up
+    assert plan_transfer(Third, Second, ()).reason == "drops seen"
+
+
+def test_renaming_in_a_circle_ends() -> None:
+    """Two names that became each other are no reason to look for ever."""
+
+    class Old(State, kind="k", version=1):
+        x: int = 1
+
+    class New(State, kind="k", version=2, renamed={"x": "y", "y": "x"}):
+        z: int = 2
+
+    assert plan_transfer(Old, New, ()).convert(Old(7)) == New(2)
+    assert plan_transfer(New, Old, ()).convert(New(7)) == Old(1)
+
+
 def test_a_field_that_may_have_another_name_now_is_told() -> None:
     """Without renamed= what is in it would be dropped, which nobody meant."""
 
