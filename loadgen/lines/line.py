@@ -425,8 +425,9 @@ class Passing(Line):
         free = min(plan.depth - len(self._pending), left)
         if free > 0:
             due, self.due = self.due or now, 0
-            rest = [self._request(now, now) for _ in range(free - 1)]
-            self._write(b"".join([self._request(due, now), *rest]))
+            asked = [self._request(due, now)]  # first, since its number is the lowest
+            asked += [self._request(now, now) for _ in range(free - 1)]
+            self._write(b"".join(asked))
         elif not left and not self._pending:
             self.leave()
             self._crowd.passed(self)

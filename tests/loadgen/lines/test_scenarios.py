@@ -88,11 +88,11 @@ async def test_pipeline_keeps_many_open() -> None:
     assert seen.plan.depth == 16
 
 
-@pytest.mark.parametrize("rate", [None, 400.0])
+@pytest.mark.parametrize(("rate", "depth"), [(None, 1), (400.0, 3)])
 @on_uvloop
-async def test_churn_connects_anew(rate: float | None) -> None:
-    """No connection asks more than its requests, and its number is its own."""
-    seen, chunks = await watched(scenario="churn", requests=4, rate=rate)
+async def test_churn_connects_anew(rate: float | None, depth: int) -> None:
+    """No connection asks more than its requests, in their order, and its number is its own."""
+    seen, chunks = await watched(scenario="churn", requests=4, rate=rate, depth=depth)
     asked = [len([*rows]) for _, rows in groupby(sorted(seen.samples.connection))]
     assert max(asked) == 4
     assert len(asked) == sum(bool(each) for each in chunks) > 2
