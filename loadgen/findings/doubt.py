@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from loadgen.findings.omission import corrected
 from loadgen.samples import Samples
 from loadgen.spread import Spread, spread
 
@@ -52,12 +53,13 @@ class Doubt(msgspec.Struct, frozen=True):
 class OwnPauses:
     """The pauses of each load process, in their order, beside the operations of the run.
     ``asks_on``: whether what was due in a pause is asked after it, with a latency that counts from
-    when it was due (an open loop); ``ahead``: how long before it is due an operation is sent (ns).
+    when it was due (an open loop); ``ahead``: how long before it is due an operation is sent (ns);
+    ``interval``: that of a closed loop, which ``omission`` expects (ns).
     """
 
     def __init__(
         self, samples: Samples, pauses: Iterable[Iterable[tuple[int, int]]], *,
-        asks_on: bool = True, ahead: int = 0,
+        asks_on: bool = True, ahead: int = 0, interval: int = 0,
     ) -> None:  # fmt: skip
         self._samples = samples
         each = [[Still(*pause) for pause in own] for own in pauses]
@@ -65,18 +67,28 @@ class OwnPauses:
         self._processes = len(each)
         self._asks_on = asks_on
         self._ahead = ahead
+        self._interval = interval
         self._stood = [_Stood(own) for own in each]
 
     def latency(self, rows: Sequence[int], pieces: Sequence[tuple[int, int]]) -> Doubt | None:
         """Of the operations in these rows, all that were asked in these pieces of time (ns); None:
         there is no doubt.
         """
+        return self._of_latency(rows, pieces, 0)
+
+    def corrected(self, rows: Sequence[int], pieces: Sequence[tuple[int, int]]) -> Doubt | None:
+        """The same with what a closed loop leaves out."""
+        return self._of_latency(rows, pieces, self._interval)
+
+    def _of_latency(
+        self, rows: Sequence[int], pieces: Sequence[tuple[int, int]], interval: int
+    ) -> Doubt | None:
         if not self._pauses:
             return None
         done, due = self._samples.done, self._samples.intended
         took = [done[row] - due[row] for row in rows]
         excused = map(self._excused_of_latency, rows)
-        return self._doubt(took, excused, [] if self._asks_on else pieces)
+        return self._doubt(took, excused, [] if self._asks_on else pieces, interval)
 
     def service(self, rows: Sequence[int], pieces: Sequence[tuple[int, int]]) -> Doubt | None:
         """The same of the time from the send."""
@@ -98,12 +110,14 @@ class OwnPauses:
         return self._stood[self._samples.connection[row] % self._processes]
 
     def _doubt(
-        self, took: list[int], excused: Iterable[int], pieces: Sequence[tuple[int, int]]
-    ) -> Doubt:
-        least = spread(one - other for one, other in zip(took, excused, strict=True))
+        self, took: list[int], excused: Iterable[int], pieces: Sequence[tuple[int, int]],
+        interval: int = 0,
+    ) -> Doubt:  # fmt: skip
+        lesser = (one - other for one, other in zip(took, excused, strict=True))
         middle = sorted(took)[len(took) // 2] if took else 0
-        most = spread([*took, *self._unasked(len(took), pieces, middle)])
-        return Doubt(least, _higher(spread(took), most))
+        measured = [*corrected(took, interval)]
+        most = spread([*measured, *self._unasked(len(took), pieces, middle)])
+        return Doubt(spread(corrected(lesser, interval)), _higher(spread(measured), most))
 
     def _unasked(self, count: int, pieces: Sequence[tuple[int, int]], middle: int) -> Iterator[int]:
         """How long each that was not asked in these pieces may have taken (ns); ``count`` were."""

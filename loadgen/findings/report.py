@@ -19,6 +19,7 @@ from loadgen.fanout import unheard
 from loadgen.findings.counter import miscounted
 from loadgen.findings.doubt import Doubt, OwnPauses
 from loadgen.findings.effects import last_traces
+from loadgen.findings.omission import corrected, expected_interval
 from loadgen.findings.staleness import Settled, settle
 from loadgen.findings.versions import changes, unexcused
 from loadgen.findings.windows import Span, Window, event_spans, sort_out
@@ -73,8 +74,9 @@ class Report(msgspec.Struct, frozen=True):
     """A run, told. ``due`` is what an open loop had to send; ``cpu_s`` seconds by process;
     ``paused_s`` the longest that one of them stood still; ``elsewhere`` the faults in no event's
     window, when there are events; ``asked_s`` the time before which the run was ended, else 0;
-    ``waited_s`` for how long each process had no processor. The doubts are what our own pauses make
-    of the latency and the service time; ``stills_s`` is how long each of these may have been.
+    ``waited_s`` for how long each process had no processor. ``corrected`` is the latency with what
+    a closed loop leaves out; of an open loop it is the latency. The doubts are what our own pauses
+    make of each; ``stills_s`` is how long each of these may have been.
     """
 
     plan: Plan
@@ -95,6 +97,8 @@ class Report(msgspec.Struct, frozen=True):
     doubt: Doubt | None = None
     service_doubt: Doubt | None = None
     stills_s: list[float] = []
+    corrected: Spread = {}
+    corrected_doubt: Doubt | None = None
 
     @property
     def unsent(self) -> int:
@@ -140,12 +144,14 @@ class Report(msgspec.Struct, frozen=True):
 def build_report(seen: Observation) -> Report:
     """Derive all figures of a run."""
     samples, records = seen.samples, sorted(seen.events, key=lambda record: record.start)
-    tally, own = _tally(seen, records), _own_pauses(seen)
+    took = sorted(_differences(samples.done, samples.intended))
+    interval = _interval(seen.plan, took)
+    tally, own = _tally(seen, records), _own_pauses(seen, interval)
     rows, whole = range(len(samples.done)), [_whole(seen)]
     return Report(
         plan=seen.plan,
         tally=tally,
-        latency=spread(_differences(samples.done, samples.intended)),
+        latency=spread(took),
         service=spread(_differences(samples.done, samples.sent)),
         late=spread(_lateness(seen)),
         rate=_rate(seen),
@@ -158,8 +164,17 @@ def build_report(seen: Observation) -> Report:
         doubt=own.latency(rows, whole),
         service_doubt=own.service(rows, whole),
         stills_s=[(b - a) / _SECOND for each in seen.pauses for a, b in _pairs(each)],
-        **_around(seen, records, tally, own),
+        corrected=spread(corrected(took, interval)),
+        corrected_doubt=own.corrected(rows, whole),
+        **_around(seen, records, tally, own, interval),
     )
+
+
+def _interval(plan: Plan, took: Sequence[int]) -> int:
+    """What a closed loop of these latencies expects (ns); an open loop leaves nothing out."""
+    if plan.rate is not None:
+        return 0
+    return expected_interval(took, plan.hold_ns if SCENARIOS[plan.way].line.holds else 0)
 
 
 def _whole(seen: Observation) -> Span:
@@ -167,11 +182,12 @@ def _whole(seen: Observation) -> Span:
     return Span(start, start + seen.plan.duration_ns)
 
 
-def _own_pauses(seen: Observation) -> OwnPauses:
+def _own_pauses(seen: Observation, interval: int) -> OwnPauses:
     plan, line = seen.plan, SCENARIOS[seen.plan.way].line
     return OwnPauses(
         seen.samples, [_pairs(each) for each in seen.pauses],
         asks_on=plan.rate is not None, ahead=plan.hold_ns if line.ahead else 0,
+        interval=interval,
     )  # fmt: skip
 
 
@@ -188,7 +204,7 @@ def _rate(seen: Observation) -> Rate:
 
 
 def _around(
-    seen: Observation, records: list[EventRecord], tally: Tally, own: OwnPauses
+    seen: Observation, records: list[EventRecord], tally: Tally, own: OwnPauses, interval: int
 ) -> dict[str, Any]:
     """Events with their windows, the null windows, and what is in neither."""
     if not records:
@@ -199,7 +215,7 @@ def _around(
     gone = [at for at, what in faults if what in CONNECTION_FAULTS]
     traces = last_traces(deeds, seen.samples, gone + _caused(tally.closed_times, deeds[0].opens))
     spans = event_spans(deeds, traces, seen.plan.settle_ns)
-    windows = sort_out(seen.samples, spans, _whole(seen), faults, own)
+    windows = sort_out(seen.samples, spans, _whole(seen), faults, own, interval)
     each = zip(records, windows.events, traces, _settled(seen, records), strict=True)
     return {
         "events": [

@@ -31,6 +31,7 @@ from typing import NamedTuple
 import msgspec
 
 from loadgen.findings.doubt import Doubt, OwnPauses
+from loadgen.findings.omission import corrected
 from loadgen.samples import Samples
 from loadgen.spread import Spread, spread
 
@@ -52,8 +53,8 @@ class Span(NamedTuple):
 
 class Window(msgspec.Struct, frozen=True):
     """What was open in a window: seconds of the run from its first to its last moment, how many
-    operations, their latency, how many faults of each kind, the time from the send, and the doubt
-    about the latency.
+    operations, their latency, how many faults of each kind, the time from the send, and the latency
+    with what a closed loop leaves out; with the doubts about them.
     """
 
     opens_s: float
@@ -63,6 +64,8 @@ class Window(msgspec.Struct, frozen=True):
     faults: dict[str, int] = {}
     service: Spread = {}
     doubt: Doubt | None = None
+    corrected: Spread = {}
+    corrected_doubt: Doubt | None = None
 
 
 class Windows(NamedTuple):
@@ -141,16 +144,17 @@ def sort_out(
     run: Span,
     faults: Iterable[tuple[int, str]] = (),
     own: OwnPauses | None = None,
+    interval: int = 0,
 ) -> Windows:
     """Which operations were open in which window, and how they fared; ``faults`` are times (ns) and
-    what was wrong, ``own`` the pauses of ourselves.
+    what was wrong, ``own`` the pauses of ourselves, ``interval`` what ``omission`` expects (ns).
     """
     spans = [*([span] for span in events), *null_spans(events, run)]
     eventful = len(events)
     rows, rest = _open_in(samples, spans, eventful)
     faulty, elsewhere = _faults_in(faults, spans, eventful)
     windows = [
-        _window(pieces, samples, inside, _Beside(run.opens, wrong, own))
+        _window(pieces, samples, inside, _Beside(run.opens, wrong, own, interval))
         for pieces, inside, wrong in zip(spans, rows, faulty, strict=True)
     ]
     far = spread(samples.done[row] - samples.intended[row] for row in rest)
@@ -204,20 +208,24 @@ def _segments(spans: Sequence[Sequence[Span]]) -> tuple[list[int], list[tuple[in
 
 
 class _Beside(NamedTuple):
-    """When the run began (ns), the faults in a window, and the pauses of the run."""
+    """When the run began (ns), the faults in a window, and the pauses and interval of the run."""
 
     start: int
     faults: dict[str, int]
     own: OwnPauses | None
+    interval: int
 
 
 def _window(pieces: Sequence[Span], samples: Samples, rows: list[int], beside: _Beside) -> Window:
-    start, faults, own = beside
+    start, faults, own, interval = beside
     opens, closes = (round((at - start) / _SECOND, 3) for at in (pieces[0][0], pieces[-1][1]))
     done = [samples.done[row] for row in rows]
-    latency, service = (
-        spread(at - column[row] for at, row in zip(done, rows, strict=True))
+    took, served = (
+        [at - column[row] for at, row in zip(done, rows, strict=True)]
         for column in (samples.intended, samples.sent)
     )
-    doubt = own.latency(rows, pieces) if own else None
-    return Window(opens, closes, len(rows), latency, faults, service, doubt)
+    doubts = (own.latency(rows, pieces), own.corrected(rows, pieces)) if own else (None, None)
+    return Window(
+        opens, closes, len(rows), spread(took), faults, spread(served), doubts[0],
+        spread(corrected(took, interval)), doubts[1],
+    )  # fmt: skip

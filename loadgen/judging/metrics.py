@@ -8,7 +8,7 @@ from loadgen.continuity import FAULTS
 from loadgen.findings import PERCENTILES, EventReport, Report
 from loadgen.findings.windows import NULLS_NEEDED
 
-__all__ = ["METRICS", "SHARES", "TIMES", "why_nothing"]
+__all__ = ["METRICS", "OF_LATENCY", "SHARES", "TIMES", "why_nothing"]
 
 _OF_NULLS = ("null.", "excess.")
 
@@ -118,13 +118,16 @@ _NAMES = [name for name, _ in PERCENTILES]
 SHARES = dict(PERCENTILES)
 _EXCESSES = {f"excess.{name}": name for name in _NAMES}
 _OF_EVENTS = {f"{word}{name}": name for word in ("event_", "window.") for name in _NAMES}
-TIMES: dict[str, _Metric] = {
+OF_LATENCY: dict[str, _Metric] = {
     **{name: _time("latency", name) for name in _NAMES},
-    **{f"service_{name}": _time("service", name) for name in _NAMES},
-    **{f"late_{name}": _time("late", name) for name in _NAMES},
     **{metric: _worst_event(name) for metric, name in _OF_EVENTS.items()},
     **{f"null.{name}": _worst_null(name) for name in _NAMES},
     **{metric: _excess(name) for metric, name in _EXCESSES.items()},
+}
+TIMES: dict[str, _Metric] = {
+    **OF_LATENCY,
+    **{f"service_{name}": _time("service", name) for name in _NAMES},
+    **{f"late_{name}": _time("late", name) for name in _NAMES},
     "overlap": _overlap,
 }
 _WHY_NOT = {"stale": _why_not_stale, "overlap": _why_no_overlap}

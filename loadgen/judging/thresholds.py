@@ -16,8 +16,8 @@ import msgspec
 
 from loadgen.findings import Report
 from loadgen.findings.wording import time_words
-from loadgen.judging.metrics import METRICS, SHARES, TIMES, why_nothing
-from loadgen.judging.views import at_least, at_most, from_the_send
+from loadgen.judging.metrics import METRICS, OF_LATENCY, SHARES, TIMES, why_nothing
+from loadgen.judging.views import at_least, at_most, from_the_send, without_omission
 from loadgen.lines import SCENARIOS
 from loadgen.plan import PlanError
 
@@ -31,7 +31,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _EXPRESSION = re.compile(
-    r"([a-z_]\w*(?:\.(?:max|p?\d\w*))*)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)"
+    r"(corrected\.)?([a-z_]\w*(?:\.(?:max|p?\d\w*))*)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)"
 )
 _BUSY = 0.95  # of a core
 _WAITED = 0.25  # of the run without one
@@ -49,15 +49,20 @@ class Finding(NamedTuple):
 
 
 class Threshold(msgspec.Struct, frozen=True):
-    """The run fails when the comparison is true, and when there is nothing to compare."""
+    """The run fails when the comparison is true, and when there is nothing to compare.
+    ``corrected``: it is about the latency with what a closed loop leaves out.
+    """
 
     text: str
     metric: str
     comparison: str
     limit: float
+    corrected: bool = False
 
     def judge(self, report: Report) -> Finding | None:
         """Why it fails the run, by whom; or None."""
+        if self.corrected:
+            report = without_omission(report)
         missed = self._missed(report)
         for rule in _OURS:
             if reason := rule(self, report, missed):
@@ -209,14 +214,17 @@ def parse_threshold(text: str) -> Threshold:
     match = _EXPRESSION.fullmatch(text.strip())
     if match is None:
         raise PlanError(f"{text!r} is not a threshold: write 'lost>0' or 'p99>5ms'")
-    metric, comparison, number, unit = match.groups()
+    prefix, metric, comparison, number, unit = match.groups()
     if metric not in METRICS:
         raise PlanError(f"{metric!r} is no metric; there are {', '.join(METRICS)}")
+    if prefix and metric not in OF_LATENCY:
+        raise PlanError(f"{metric!r} can't be corrected: {', '.join(OF_LATENCY)} can")
     if unit and metric not in TIMES:
         raise PlanError(f"{metric} is no time: write {metric}{comparison}{number}")
     if not unit and metric in TIMES and float(number):
         raise PlanError(f"{metric} is a time: write {metric}{comparison}{number}ms, or us, or s")
-    return Threshold(text, metric, comparison, float(number) * _UNITS_US[unit])
+    limit = float(number) * _UNITS_US[unit]
+    return Threshold(text, metric, comparison, limit, corrected=bool(prefix))
 
 
 def _still_words(report: Report) -> str:

@@ -1,4 +1,5 @@
-"""A report with other latencies: counted from the send, or as our own pauses may have changed them.
+"""A report with other latencies: counted from the send, with what a closed loop leaves out, or as
+our own pauses may have changed them.
 
 Each view is a report, so every metric can be read from it. Where a view differs from the report
 that was measured, the difference is the generator's.
@@ -16,7 +17,7 @@ from loadgen.findings.doubt import Doubt
 from loadgen.findings.windows import Window
 from loadgen.spread import Spread
 
-__all__ = ["at_least", "at_most", "from_the_send"]
+__all__ = ["at_least", "at_most", "from_the_send", "without_omission"]
 
 _Bound = Literal["least", "most"]
 
@@ -27,6 +28,36 @@ def from_the_send(report: Report) -> Report:
         replace(report, latency=report.service),
         lambda each: each.service,
         lambda each: each.service,
+    )
+
+
+def without_omission(report: Report) -> Report:
+    """With what a closed loop leaves out, which was never late: from the send it is the same."""
+    if report.plan.rate is not None:
+        return report
+    events = [
+        replace(event, window=event.around.corrected, around=_corrected(event.around))
+        if event.around
+        else event
+        for event in report.events
+    ]
+    return replace(
+        report,
+        latency=report.corrected,
+        doubt=report.corrected_doubt,
+        service=report.corrected,
+        service_doubt=report.corrected_doubt,
+        events=events,
+        nulls=[_corrected(null) for null in report.nulls],
+    )
+
+
+def _corrected(window: Window) -> Window:
+    return replace(
+        window,
+        latency=window.corrected,
+        service=window.corrected,
+        doubt=window.corrected_doubt,
     )
 
 

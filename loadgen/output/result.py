@@ -40,6 +40,7 @@ class WindowResult(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: Spread
     faults: dict[str, int] = {}
     service_us: Spread = {}
+    corrected_us: Spread = {}
 
 
 class EventResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +89,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     ``connections`` has those asked, connected, refused, dropped, and closed in order, as the server
     had announced; ``counts`` the operations issued and answered, and every fault by name. Latency
-    counts from the intended time, service time from the send; late is how late we sent.
+    counts from the intended time, service time from the send; late is how late we sent; corrected
+    is the latency with what a closed loop leaves out of a stall, of an open loop the latency.
     ``latency_curve`` has pairs of a share and the us that they were within. ``null_windows`` are
     stretches in which nothing happened, as long as those of events. ``timeline`` has columns, one
     value a bucket. ``paused_s`` is the longest time that the generator stood still.
@@ -129,6 +131,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     faults_elsewhere: dict[str, int] = {}
     asked_s: float | None = None
     waited_s: list[float] = []
+    corrected_us: Spread = {}
 
 
 def build_result(seen: Observation, report: Report, verdict: Verdict) -> dict[str, Any]:
@@ -181,6 +184,7 @@ def _measured(report: Report) -> dict[str, Any]:
         "rate": report.rate,
         "latency_us": report.latency,
         "service_us": report.service,
+        "corrected_us": report.corrected,
         "late_us": report.late,
         "events": [_event(event) for event in report.events],
         "null_windows": [_window(null) for null in report.nulls],
@@ -223,6 +227,7 @@ def _window(window: Window) -> dict[str, Any]:
         "latency_us": window.latency,
         "faults": window.faults,
         "service_us": window.service,
+        "corrected_us": window.corrected,
     }
 
 

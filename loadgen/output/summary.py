@@ -86,7 +86,9 @@ def _latencies(report: Report) -> Iterator[str]:
 
 def _of_the_run(report: Report) -> Iterator[tuple[str, Spread, str]]:
     yield "latency", report.latency, "from when due"
-    if report.plan.rate is not None:  # in a closed loop it is the same, and nothing is late
+    if report.plan.rate is None:  # from the send it is the same, and nothing is late
+        yield "corrected", report.corrected, "with who would have come in a stall"
+    else:
         yield "service", report.service, "from the send"
         yield "sent late", report.late, "by ourselves"
 

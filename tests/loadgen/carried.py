@@ -10,7 +10,7 @@ from typing import Any
 from loadgen.conductor import Observation
 from loadgen.events import EventRecord
 from loadgen.findings import build_report
-from loadgen.judging import judge
+from loadgen.judging import judge, parse_threshold
 from loadgen.lines import Traffic, complete
 from loadgen.plan import Event, Plan
 
@@ -18,6 +18,7 @@ __all__ = ["MS", "RUNS", "carried", "event_at", "is_disturbed", "served", "undis
 
 MS = 1_000_000
 SECOND = 1000 * MS
+INVALID = 12
 RUNS = 5
 """At most, until one is not disturbed."""
 _DISTURBED = ("the generator stood still", "the generator was late")
@@ -28,11 +29,14 @@ def is_disturbed(reasons: Iterable[str]) -> bool:
     return any(reason.startswith(_DISTURBED) for reason in reasons)
 
 
-async def undisturbed(run: Callable[[], Awaitable[Observation]]) -> Observation:
-    """What the first run saw that was not disturbed, or else the last."""
+async def undisturbed(run: Callable[[], Awaitable[Observation]], *limits: str) -> Observation:
+    """What the first run saw that was not disturbed, nor proves nothing of a limit; or the last."""
+    thresholds = [parse_threshold(limit) for limit in limits]
     for _ in range(RUNS):
         seen = await run()
-        if not is_disturbed(judge(build_report(seen)).reasons):
+        verdict = judge(build_report(seen), thresholds)
+        unproved = limits and verdict.exit_code == INVALID
+        if not unproved and not is_disturbed(verdict.reasons):
             break
     return seen
 

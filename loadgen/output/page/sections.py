@@ -32,10 +32,13 @@ _ABOUT_THE_LINE = (
     "Latency stands where an operation was due, so that a stall shows as those who waited saw it. "
     "Drag to look closer, double-click to go back; with keys: arrows, + and -, Escape."
 )
-_ABOUT_THE_PERCENTILES = (
-    "Latency counts from the time when an operation was due, the service time from when it was "
-    "sent: where they part, operations queued behind a stall."
-)
+_ABOUT_THE_PERCENTILES = {
+    "open": "Latency counts from the time when an operation was due, the service time from when it "
+    "was sent: where they part, operations queued behind a stall.",
+    "closed": "A closed loop asks nothing while it waits for an answer, so a stall is one slow "
+    "operation of each connection. Corrected for that, the latency is also of those who would have "
+    "come in the stall.",
+}
 
 
 def title(report: Report) -> str:
@@ -189,15 +192,18 @@ def _connections(drawing: Drawing, versions: list[tuple[str, str]]) -> Iterator[
 
 
 def _percentiles(report: Report) -> Element:
+    is_closed = report.plan.rate is None
+    corrected = [("corrected", *_times(report.corrected))] if is_closed else []
     rows = [
         ("latency", *_times(report.latency)),
+        *corrected,
         ("service time", *_times(report.service)),
         ("sent late", *_times(report.late)),
     ]
     return el(
         "section",
         el("h2", "Percentiles"),
-        el("p", _ABOUT_THE_PERCENTILES, class_="quiet"),
+        el("p", _ABOUT_THE_PERCENTILES["closed" if is_closed else "open"], class_="quiet"),
         *_curves(report),
         table("Percentiles", ("", *_NAMES), rows),
         class_="card",
