@@ -66,6 +66,7 @@ class Options(
             (self.atomic and self.rolling, *_ATOMIC_ROLLING),
             (self.atomic and self.canary is not None, *_ATOMIC_CANARY),
             (self.by_hand is not None and self.canary is None, *_BY_HAND_ALONE),
+            (self.only is not None and not self.only.strip(" ,"), *_ONLY_NOTHING),
         ):
             if is_so:
                 raise UsageError(what, "", advice)
@@ -79,5 +80,9 @@ _ATOMIC_ROLLING = ("--atomic and --rolling exclude each other", "leave one of th
 _ATOMIC_CANARY = (
     "--atomic and --canary exclude each other: a canary serves beside the old code",
     "--watch goes with both",
+)
+_ONLY_NOTHING = (
+    "--only names nothing, and would be a push of everything",
+    "write a selector such as listener=kv, or leave it out",
 )
 _BY_HAND_ALONE = ("--by-hand needs a canary", "netswap push --canary 10% --by-hand 10m")

@@ -22,6 +22,8 @@ CANARY = {"canary": "10%"}
         ({"by_hand": 60.0}, "needs a canary"),
         ({"canary": "101%"}, "at most 100%"),
         ({"only": "nonsense"}, "'nonsense' is not a condition"),
+        ({"only": ""}, "would be a push of everything"),
+        ({"only": " , "}, "would be a push of everything"),
         ({"timeout": 0.0}, "timeout is more than 0"),
         ({"watch": -1.0}, "watch is more than 0"),
         ({"by_hand": 3601.0, **CANARY}, "at most 3600 seconds"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -32,6 +33,17 @@ __all__ = ["serve"]
 log = get_logger("netswap.serve")
 
 _NOT_STARTED = "none was started"
+_MORE_FILES: Final = (
+    "allow more open files (ulimit -n, LimitNOFILE= of a unit), or start fewer --workers"
+)
+_OF_THE_SYSTEM: Final = {
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
+    errno.ENOSPC: "make room on that disk, or give another --state-dir",
+    errno.EROFS: "give a --state-dir that can be written",
+    errno.ENOENT: "give a --state-dir that can be made",
+}
+"""What to do about an error of the system at a start."""
 _SEVERAL = ("listen", "load", "proxy", "static", "tls")
 _KEYS = {key.replace(".", "_"): key for key in SETTINGS}
 
@@ -81,9 +93,20 @@ def serve(file: Path | None, check_only: bool, as_json: bool, **flags: Any) -> N
     except UsageError as error:
         with failing(link, _NOT_STARTED):
             raise error from None
-    except (NetswapError, OSError) as error:
+    except NetswapError as error:
         click.echo(f"netswap: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        click.echo(_ended_by_the_system(error), err=True)
+        sys.exit(1)
+
+
+def _ended_by_the_system(error: OSError) -> str:
+    """What the system refused, of what, and what may help."""
+    place = f"\n  where:  {error.filename}" if error.filename else ""
+    advice = _OF_THE_SYSTEM.get(error.errno or 0, "`netswap serve --check` reads the configuration")
+    what = error.strerror or str(error)
+    return f"netswap: {what}{place}\n  server: it does not run\n  next:   {advice}"
 
 
 def _plain(value: Any) -> Any:

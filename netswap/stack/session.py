@@ -56,11 +56,21 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
 
     may_suspend: ClassVar[bool] = True
 
-    __slots__ = ("_at_swap_point", "_ends", "_held", "_left_at", "_task", "_tell", "_waiters")
+    __slots__ = (
+        "_at_swap_point",
+        "_ends",
+        "_held",
+        "_leaves",
+        "_left_at",
+        "_task",
+        "_tell",
+        "_waiters",
+    )
 
     input: Any
     _at_swap_point: bool
     _ends: bool
+    _leaves: bool
     _left_at: int
     _task: asyncio.Task[None] | None
     _tell: Callable[[], None] | None
@@ -159,6 +169,15 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
     def on_resume_writing(self) -> None:
         """Whoever waits in ``drained()`` goes on."""
         self._wake()
+
+    def on_drain(self) -> None:
+        """The server is about to stop: what was asked is answered, then the connection closes.
+
+        A session at a swap point closes now, another one where it would wait for more at one.
+        """
+        self._leaves = True
+        if self.at_rest():
+            self.close()
 
     # what the stack and a swap call
 
@@ -273,7 +292,7 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         super()._bind_after(old)
 
     def _nothing_runs(self) -> None:
-        self._at_swap_point = self._ends = False
+        self._at_swap_point = self._ends = self._leaves = False
         self._left_at = self.host.clock.monotonic_ns()
         self._task = self._tell = self._held = None
         self._waiters = []
@@ -313,6 +332,8 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         await self._held
 
     async def _more(self) -> None:
+        if self._leaves and self._at_swap_point:
+            self.close()
         if self.reading_paused:
             self.resume_reading()
         await self._woken()

@@ -277,6 +277,20 @@ async def test_a_session_elsewhere_is_brought_to_rest_at_its_next_swap_point(ser
     assert await client.read_lines(2) == ["1 1 wait", "2 2 next"]
 
 
+async def test_a_session_that_is_drained_answers_what_it_was_asked_first(servers: Any) -> None:
+    """One at work ends it, and what has come behind it; one that waits is closed at once."""
+    GATES[0] = asyncio.Event()
+    server = await servers(Busy1)
+    idle, busy = await server.connect(), await server.connect()
+    await busy.send(b"wait\nnext\n")
+    await until(lambda: not busy.entry.target.at_rest())
+    for client in (idle, busy):
+        client.entry.target.on_drain()
+    assert await idle.read_all() == b""
+    GATES[0].set()
+    assert await busy.read_all() == b"1 1 wait\n1 2 next\n"
+
+
 async def test_passing_the_deadline_names_the_line_and_the_session_goes_on(servers: Any) -> None:
     """Old code serves on as if nothing had been asked."""
     GATES[0] = asyncio.Event()
