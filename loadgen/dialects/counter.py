@@ -3,8 +3,9 @@
 The values are kept, from 0, and judged when all connections' are together (``findings.counter``).
 On one connection they rise: the same again is *duplicated*, one between those that it has seen is
 *reordered*, one below them all is of a counter that began anew, *not carried*. An answer carries no
-number, so it ends the oldest open operation; one that is no integer does so, too, corrupted. Where
-only one is open, nothing can be in the wrong order, and a value says nothing about the connection.
+number, so it ends the oldest open operation; one that is no integer does so, too, corrupted. Of an
+operation that was asked when the one before it was answered nothing can be in the wrong order, and
+its value says nothing about the connection.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class SharedCounter(Conversation):
     """One connection's INCR."""
 
     __slots__ = (
+        "_asked",
         "_farewell",
         "_first",
         "_incr",
@@ -44,6 +46,7 @@ class SharedCounter(Conversation):
             f"*3\r\n$6\r\nEXPIRE\r\n${len(key)}\r\n{key}\r\n${len(str(_KEPT_S))}\r\n{_KEPT_S}\r\n"
         ).encode()
         self._values: array[int] = opening.counted
+        self._asked = 0  # how many were, when the last answer came
         self._first = 0
         self._last = 0
         self._rest = b""
@@ -77,12 +80,13 @@ class SharedCounter(Conversation):
     def _judge(self, line: bytes) -> Operation | None:
         pending, number = self.continuity.pending, line[1:]
         good = line[:1] == b":" and number.isdigit() and len(number) <= _DIGITS
-        several = len(pending) > 1
+        several = bool(pending) and (len(pending) > 1 or pending[0].sequence < self._asked)
         again = several and good and int(number) == self._last
         if again or not pending:
             self._judge_farewell(line)
             return None
         operation = self.continuity.settle(pending[0].sequence)
+        self._asked = self.continuity.issued
         if good:
             self._take(int(number), self.continuity.answered - 1, several)
         else:

@@ -145,7 +145,7 @@ class Http(Conversation):
         """What is no answer with status 200: it is passed over whole, if it tells its end."""
         head = data[at : end if end >= 0 else len(data)]
         status = head.partition(b"\r\n")[0]
-        if end >= 0 and self.continuity.pending and _INTERIM.fullmatch(status):
+        if end >= 0 and _INTERIM.fullmatch(status) and self._goes_on(data, end + 4):
             return end + 4, None
         if end >= 0 and _ERROR.fullmatch(status):
             after = _end_of_error(data, head, end + 4)
@@ -160,6 +160,12 @@ class Http(Conversation):
             return start, None
         operation = self._unreadable(_why_bad(status), head)
         return self._find_start(data, at + 1), operation
+
+    def _goes_on(self, data: bytes, after: int) -> bool:
+        """Whether what is said in between is of an answer that is owed, or is there and is judged:
+        one that is late or comes twice.
+        """
+        return self.continuity.outstanding() > 0 or len(data) > after
 
     def _counted(self, rest: bytes) -> bool:
         """Whether these bytes are of a mistake that is counted already."""

@@ -66,6 +66,19 @@ def test_nothing_is_to_be_said_in_between_when_nothing_is_open(said: bytes) -> N
     assert talk.continuity.tally.corrupted >= 1
 
 
+@pytest.mark.parametrize(
+    ("order", "found"), [((0, 1, 1), {"duplicated": 1}), ((1, 0), {"reordered": 1})]
+)
+def test_what_is_said_before_an_answer_is_no_fault_besides(
+    order: tuple[int, ...], found: dict[str, int]
+) -> None:
+    """An answer that comes twice or late has its interim answers with it, and is one mistake."""
+    talk, answers = converse("http", 2)
+    for number in order:
+        talk.receive(INTERIM + answers[number])
+    assert faults(talk.continuity.tally) == found
+
+
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS.keys())
 @given(cuts=CUTS)
 def test_an_error_is_one_fault_however_it_is_cut(error: bytes, cuts: list[int]) -> None:
