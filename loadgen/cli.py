@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import signal
 import ssl
 import sys
 import time
@@ -225,6 +226,7 @@ def run(context: click.Context, /, **asked: Any) -> None:
         raise click.UsageError(str(error)) from error
     except asyncio.CancelledError as error:  # TERM before all had connected
         raise KeyboardInterrupt from error
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the run is over: what it was is still told
     report = build_report(seen)
     verdict = judge(report, asked["thresholds"])
     if asked["as_json"]:

@@ -112,8 +112,9 @@ async def conduct(
     """
     _check_descriptors(plan)
     seen = Observation(plan)
-    async with _workers(plan) as workers:
-        with _stopped_by_term(seen, workers):
+    workers: list[_Worker] = []
+    with _stopped_by_term(seen, workers):
+        async with _working(plan, workers):
             await _all(worker.hear(Ready) for worker in workers)
             if any(worker.tally.connected for worker in workers):
                 seen.start = time.monotonic_ns() + _START_MARGIN
@@ -127,7 +128,9 @@ async def conduct(
 
 @contextlib.contextmanager
 def _stopped_by_term(seen: Observation, workers: list[_Worker]) -> Iterator[None]:
-    """SIGTERM ends the run in order, before its time: what it did until then is judged."""
+    """SIGTERM ends the run in order, before its time: what it did until then is judged. When it is
+    over there is nothing to be ended.
+    """
     loop, conducting = asyncio.get_running_loop(), asyncio.current_task()
     assert conducting is not None
 
@@ -216,15 +219,15 @@ def _how_it_ended(code: int | None) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _workers(plan: Plan) -> AsyncIterator[list[_Worker]]:
+async def _working(plan: Plan, workers: list[_Worker]) -> AsyncIterator[None]:
+    """Fills the list, and ends all that are in it."""
     nonce = secrets.token_hex(4)
-    workers: list[_Worker] = []
     try:
         with deaf_to_interrupts():
             for index in range(plan.processes):
                 workers.append(_Worker(await _spawn(), index))
                 workers[-1].tell(Assignment(plan, index, nonce))
-        yield workers
+        yield
     finally:
         await _all(worker.end() for worker in workers)
 

@@ -447,3 +447,22 @@ def test_told_to_end_before_the_start(command_line: Callable[..., list[str]]) ->
                 _, stderr = running.communicate(timeout=20)
     assert running.returncode == 130
     assert "nothing is proved" in stderr
+
+
+def test_told_to_end_when_it_is_over(
+    command_line: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """SIGTERM while a file is written takes nothing from it, nor from the exit code."""
+    kept = tmp_path / "kept"
+    os.mkfifo(kept)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        line = command_line("--protocol", "echo", "--port", port, "--save", kept)
+        with (
+            subprocess.Popen(line, stdout=subprocess.DEVNULL) as running,
+            kept.open() as reading,  # when the run is over, and not before
+        ):
+            running.send_signal(signal.SIGTERM)
+            result = json.loads(reading.read())
+    assert running.returncode == result["exit_code"] == 12
