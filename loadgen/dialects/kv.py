@@ -4,7 +4,8 @@ The answers carry no number, so which question one answers is inferred from its 
 verbs answer in three shapes (``+OK``, a bulk string, an integer), so an answer that was lost or
 doubled shows at the next one. What is tried, in order: the oldest open operation; a missing one;
 the last settled one again (duplicated); the two after the oldest (those before are missing).
-An error answers the oldest open operation, corrupted.
+An error, or what has none of these shapes, answers the oldest open operation, corrupted; what has
+none of them behind that is of the same mistake.
 
 GET must return what the SET before it wrote. INCR must count on by one: when it doesn't, state was
 not carried; that is counted once and the count goes on from what the server says. The last word
@@ -32,6 +33,7 @@ __all__ = ["KeyValue"]
 _CRLF = b"\r\n"
 _DONE = b"+OK\r\n"
 _SHAPES = (b"+", b"$", b":")  # of the answers to SET, GET and INCR, by sequence modulo 3
+_ANSWERS = (*_SHAPES, b"-")
 _SET, _INCR = 0, 2  # of sequence modulo 3
 _APART = 1_000_000_000  # between two counts; 64 bits are enough for four thousand million of them
 _LOOK_AHEAD = 2
@@ -51,6 +53,7 @@ class KeyValue(Conversation):
     """One connection's SET, GET, INCR."""
 
     __slots__ = (
+        "_astray",
         "_count_from",
         "_first_step",
         "_keys",
@@ -81,6 +84,7 @@ class KeyValue(Conversation):
         self._first_step = _command(3, b"INCRBY", count, b"%d" % (start + 1))
         self._count_from = start  # what the server's count is ahead of ours
         self._last: int | None = None
+        self._astray = -1  # how many were answered when something came that is no answer
         self._rest = b""
         self._leaving = False
         self._left = False
@@ -171,12 +175,15 @@ class KeyValue(Conversation):
         if self._leaving and not line.pending:
             self._judge_farewell(answer)
             return None
+        none = answer.shape not in _ANSWERS
+        if none and self._astray == line.answered:
+            return None
         sequence = self._infer(answer)
+        operation = None if sequence is None else line.settle(sequence)
+        self._astray = line.answered if none else -1
         if sequence is None:
             line.fault("corrupted", -1, f"answers nothing that was asked: {_show(answer)}")
-            return None
-        operation = line.settle(sequence)
-        if operation is None:
+        if sequence is None or operation is None:
             return None
         self._last = sequence
         if answer.shape != _SHAPES[sequence % 3]:
@@ -187,8 +194,9 @@ class KeyValue(Conversation):
 
     def _infer(self, answer: _Answer) -> int | None:
         line, shape = self.continuity, answer.shape
-        if line.pending and shape in (_SHAPES[line.pending[0].sequence % 3], b"-", b"?"):
-            return line.pending[0].sequence
+        oldest = line.pending[0].sequence if line.pending else None
+        if oldest is not None and (shape not in _SHAPES or shape == _SHAPES[oldest % 3]):
+            return oldest
         again = () if self._last is None else (self._last,)
         ahead = (operation.sequence for operation in islice(line.pending, 1, 1 + _LOOK_AHEAD))
         return _first_of_shape(shape, (*line.missing, *again, *ahead))

@@ -242,6 +242,9 @@ def test_verify_counts_the_versions_that_answered() -> None:
         pytest.param(5, b":x\r\n", "corrupted", id="no number"),
         pytest.param(3, b"-ERR no\r\n", "corrupted", id="an error"),
         pytest.param(3, b"+KO\r\n", "corrupted", id="a wrong word"),
+        pytest.param(3, b"x+OK\r\n", "corrupted", id="a byte too many"),
+        pytest.param(5, b"\xba7000000002\r\n", "corrupted", id="no shape"),
+        pytest.param(4, b"xx$9\r\nabcdefghi\r\n", "corrupted", id="two lines of no shape"),
         pytest.param(4, b"$3\r\nabc\r\n", "corrupted", id="a foreign value"),
         pytest.param(4, b"$999999999\r\n", "corrupted", id="an impossible length"),
     ],
@@ -250,6 +253,7 @@ def test_kv_tells_forgotten_from_damaged(at: int, answer: bytes, expected: str) 
     """A value or count of another time was not carried; anything else is corrupted."""
     talk, answers = converse("kv", 6)
     talk.receive(b"".join([*answers[:at], answer, *answers[at + 1 :]]))
+    talk.continuity.close(dropped=False)
     assert faults(talk.continuity.tally) == {expected: 1}
 
 
