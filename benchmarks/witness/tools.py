@@ -30,6 +30,7 @@ __all__ = [
     "Work",
     "observe",
     "percentiles",
+    "run_h2load",
     "run_of",
     "run_wrk",
     "spoken",
@@ -111,7 +112,9 @@ def run_loadgen(work: Work) -> Run:
     return run_of(observe(work))
 
 
-def observe(work: Work, protocol: str = "http", depth: int = 1) -> Observation:
+def observe(
+    work: Work, protocol: str = "http", depth: int = 1, rate: float | None = None
+) -> Observation:
     """A run of the load generator with its raw times; one with a fault in it ends all."""
     plan = Plan(
         protocol=protocol,
@@ -120,6 +123,7 @@ def observe(work: Work, protocol: str = "http", depth: int = 1) -> Observation:
         connections=work.connections,
         duration_ns=work.seconds * 1_000_000_000,
         depth=depth,
+        rate=rate,
     )
     seen = asyncio.run(conduct(plan, []))
     verdict = judge(build_report(seen))
