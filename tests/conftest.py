@@ -50,7 +50,7 @@ settings.load_profile("test")
 # libuv makes a pipe for signals with the first loop of a process: it is not that test's leak
 uvloop.new_event_loop().close()
 
-PATIENCE = 2.0
+PATIENCE = 20.0
 """Seconds within which what a test closed must be gone."""
 
 _errors: list[dict[str, Any]] = []

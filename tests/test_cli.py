@@ -41,7 +41,7 @@ def server(path: Path, answer: bytes) -> Iterator[None]:
     def speak() -> None:
         accepted, _ = listening.accept()
         with accepted:
-            accepted.settimeout(5)
+            accepted.settimeout(20)
             data = b""
             while b"\r\n\r\n" not in data:
                 data += accepted.recv(65536)
@@ -56,7 +56,7 @@ def server(path: Path, answer: bytes) -> Iterator[None]:
     try:
         yield
     finally:
-        speaker.join(5)
+        speaker.join(20)
         listening.close()
 
 
@@ -282,13 +282,20 @@ class Rooms(Service[Hall]):
     pass
 """
 
+HANGS = """
+import signal
+while True:
+    signal.getitimer(0)[0] < 1 or signal.setitimer(0, 0.001)
+"""
+"""Its time is over as soon as it hangs: how long Python takes to start is the machine's affair."""
+
 
 @pytest.mark.parametrize(
     ("content", "code", "sentence"),
     [
         (GOOD, 0, "hall  v1  new"),
         ("x = (\n", 20, "mine.py:1"),
-        ("while True:\n    pass\n", 20, "mine.py:"),
+        (HANGS, 20, "mine.py:"),
         ("import os\nos._exit(3)\n", 20, "exit status 3"),
         (GOOD.replace("int = 0", "int"), 20, "default"),
         (GOOD + "CACHE = {}\n", 20, "CACHE"),
@@ -299,7 +306,7 @@ def test_check_needs_no_server(tmp_path: Path, content: str, code: int, sentence
     """It says what a push would say, also of a module that hangs."""
     file = tmp_path / "mine.py"
     file.write_text(content)
-    done = run("-m", "netswap", "check", str(file), "--timeout", "2s")
+    done = run("-m", "netswap", "check", str(file), "--timeout", "20s")
     assert done.returncode == code, done.stderr
     assert sentence in done.stdout + done.stderr
 
@@ -319,7 +326,7 @@ def test_check_compares_with_the_bundled_module() -> None:
 def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Callable[..., Any]]]:
     """A real server in its own process, and a way to ask it."""
     environ = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    words = "serve --workers 2 --listen echo=127.0.0.1:0 --listen later=127.0.0.1:0 --drain 2s"
+    words = "serve --workers 2 --listen echo=127.0.0.1:0 --listen later=127.0.0.1:0 --drain 60s"
     state = ["--state-dir", str(tmp_path / "state")]
     process = subprocess.Popen(
         [sys.executable, "-m", "netswap", *words.split(), *state],
@@ -370,12 +377,12 @@ def test_a_second_signal_ends_it_at_once(
     process, _ = served
     assert process.stdout is not None
     address = process.stdout.readline().partition("echo 127.0.0.1:")[2].partition(",")[0]
-    with socket.create_connection(("127.0.0.1", int(address)), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", int(address)), timeout=20) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(1.9) == 0
+        assert process.wait(20) == 0, "long before the drain's limit"
 
 
 def test_an_address_in_use_is_told_with_its_protocol(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def run(pytester: pytest.Pytester, request: pytest.FixtureRequest, monkeypatch: 
     settings = request.config.rootpath / "pyproject.toml"
     for name in [name for name in os.environ if name.startswith("COV")]:
         monkeypatch.delenv(name)  # coverage has nothing of ours to measure there
-    pytester.makeconftest(CONFTEST.replace("PATIENCE = 2.0", "PATIENCE = 0.05"))
+    pytester.makeconftest(CONFTEST.replace("PATIENCE = 20.0", "PATIENCE = 0.05"))
     pytester.path.joinpath("pyproject.toml").write_text(settings.read_text())
 
     def run(text: str) -> pytest.RunResult:

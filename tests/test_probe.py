@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,7 @@ class Rooms(Service[Hall]):
     pass
 """
 NEXT = """
-import os, sys, time
+import os, signal, sys, time
 from netswap import Service, State, migration
 
 class Hall(State, kind="test.hall", version=2):
@@ -46,6 +48,8 @@ class Rooms(Service[Hall]):
 """
 STEP_UP, STEP_DOWN = 10, 15
 PATIENT = 15.0
+HURRY = "signal.getitimer(0)[0] < 1 or signal.setitimer(0, 0.001)"
+"""Its time is over a moment after it is here: how long the child takes to get here is no matter."""
 
 
 def bundle(source: str, name: str = "mine.py") -> Bundle:
@@ -58,9 +62,9 @@ def second(up: str = "pass", down: str = "pass") -> Bundle:
     return bundle(NEXT.replace("UP", up).replace("DOWN", down))
 
 
-def refused(source: str, timeout: float = PATIENT) -> Refusal:
+def refused(source: str) -> Refusal:
     """The one refusal of a module that provides nothing."""
-    probed = run_probe([bundle(source)], timeout=timeout)
+    probed = run_probe([bundle(source)], timeout=PATIENT)
     assert probed.kinds == []
     (refusal,) = probed.refusals
     return refusal
@@ -94,7 +98,7 @@ def test_what_bundles_provide_is_found_in_their_order() -> None:
         ("import os\nos.abort()\n", Stage.LOAD, f"signal {signal.SIGABRT.value}", 2),
         ("import os\nos.kill(os.getpid(), 9)\n", Stage.LOAD, "signal 9", 2),
         ("import os\nos.killpg(0, 9)\n", Stage.LOAD, "signal 9", 2),
-        ("x = 1\nwhile True:\n    x += 1\n", Stage.LOAD, "not done after", None),
+        (f"import signal\nwhile True:\n    {HURRY}\n", Stage.LOAD, "not done after", None),
     ],
     ids=["syntax", "global", "raises", "exits", "leaves", "crashes", "kill", "group", "hangs"],
 )
@@ -102,18 +106,44 @@ def test_what_does_not_load_is_refused_with_its_line(
     source: str, stage: str, reason: str, line: int | None
 ) -> None:
     """Whatever it does to the process that loads it."""
-    refusal = refused(source, 1.0 if line is None else PATIENT)
+    refusal = refused(source)
     assert reason in refusal.reason
     assert refusal.file == "mine.py"
     assert refusal.line in ({line} if line else {2, 3})
     assert refusal.stage == stage
 
 
+TIMES = "import os, signal; from itertools import chain, repeat\n"
+HERE = "os.write(2, b'here')"
+OVER = "signal.setitimer(0, 0.001)"
+
+
+class Awaited(subprocess.Popen[bytes]):
+    """A child whose time is over when the module has written a line, and then a moment more."""
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> Any:  # noqa: A002
+        assert self.stdin is not None
+        self.stdin.write(input)
+        self.stdin.close()
+        deadline = time.monotonic() + PATIENT
+        while not os.fstat(self.noise).st_size:
+            assert time.monotonic() < deadline, "the module has not begun"
+            os.sched_yield()
+        with pytest.raises(subprocess.TimeoutExpired):
+            self.wait(0.1)
+        raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+
+    def __init__(self, *words: Any, stderr: Any, **how: Any) -> None:
+        self.noise = stderr.fileno()
+        super().__init__(*words, stderr=stderr, **how)
+
+
 @pytest.mark.parametrize(
     "deaf",
     [
-        "import signal\nsignal.pthread_sigmask(0, {14})\nwhile True: signal.pause()\n",
-        "x = 1\n\nsum(range(1 << 60))\n",
+        f"{TIMES}signal.pthread_sigmask(0, {{14}})\nwhile {HERE}: {OVER}; signal.pause()\n",
+        f"{TIMES}timer = map(signal.setitimer, (0,), (0.001,))\n"
+        f"{HERE}; all(chain(timer, repeat(1)))\n",
     ],
     ids=["the signal", "C code"],
 )
@@ -121,9 +151,10 @@ def test_code_that_can_not_be_interrupted_is_ended(
     monkeypatch: pytest.MonkeyPatch, deaf: str
 ) -> None:
     """The caller has its answer in time, with the line, and the child is gone."""
-    monkeypatch.setattr(probe, "_GRACE", 0.5)
-    refusal = refused(deaf, 0.5)
-    assert refusal.reason == "loading did not end within 0.5 s and could not be interrupted"
+    monkeypatch.setattr(probe.subprocess, "Popen", Awaited)
+    monkeypatch.setattr(probe, "_GRACE", PATIENT)
+    refusal = refused(deaf)
+    assert refusal.reason == "loading did not end within 15 s and could not be interrupted"
     assert (refusal.file, refusal.line) == ("mine.py", 3)
 
 
@@ -170,7 +201,7 @@ def test_versions_are_compared_with_those_that_are_known() -> None:
     [
         ("raise ValueError('no')", "ValueError: no"),
         ("sys.exit()", "SystemExit"),
-        ("time.sleep(600)", "TimeoutError: not done after 2 s"),
+        (f"{HURRY}; time.sleep(600)", "TimeoutError: not done after 15 s"),
         ("return {'names': 3}", "names"),
     ],
     ids=["raises", "exits", "hangs", "wrong type"],
@@ -179,7 +210,7 @@ def test_a_step_is_tried_each_way_and_named_with_its_line(
     step: str, does: str, reason: str
 ) -> None:
     """A step down that fails is found before anybody needs it."""
-    probed = run_probe([second(**{step: does})], [bundle(GOOD)], timeout=2.0)
+    probed = run_probe([second(**{step: does})], [bundle(GOOD)], timeout=PATIENT)
     versions = "1 to 2" if step == "up" else "2 to 1"
     refusal = next(one for one in probed.refusals if versions in one.reason)
     assert reason in refusal.reason

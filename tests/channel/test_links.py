@@ -23,7 +23,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     def runner(main: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=factory) as loop:
-            loop.run(asyncio.wait_for(main, 10))
+            loop.run(asyncio.wait_for(main, 20))
 
     return runner
 

@@ -162,7 +162,7 @@ async def test_while_a_write_hangs_it_is_told_what_is_dropped_and_the_end_waits_
     log._alarm.cancel()  # that of the first of these: it comes in half a second
     log._alarm = None
     log.note(CONNECTION, HEAD, 200, 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not said:
             await asyncio.sleep(0)
     assert (said[0]["lines"], said[0]["error"]) == (4, "a write has not ended yet")

@@ -19,7 +19,7 @@ from protocols.buffers import coalescing, contiguous
 from protocols.factories import plain
 from protocols.timers import loop as timers
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds within which a condition must come true."""
 
 

@@ -266,7 +266,8 @@ class Server(asyncio.Protocol):
             self.stalled = True
             return [answer]
         other = self.waiting.pop()
-        other.held[0], answer = answer, other.held[0]
+        ago = STRIKE - other.answered  # before and after it there may be others of the same piece
+        other.held[ago], answer = answer, other.held[ago]
         other.resume()
         return [answer]
 

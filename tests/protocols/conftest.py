@@ -30,7 +30,7 @@ from protocols.factories import limited, plain
 from protocols.timers import loop as loop_timers
 from protocols.timers import wheel
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds within which a condition must come true."""
 
 STACK = (loop_timers, contiguous, immediate, plain)

@@ -117,7 +117,7 @@ async def world():
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0)
 
@@ -205,7 +205,7 @@ async def test_on_data_of_a_mixin_is_what_the_transport_calls(world: Any) -> Non
     place = await world(WithMixin)
     reader, writer = await place.connect()
     writer.write(b"x")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await reader.read(5) == b"mixed"
     writer.close()
     await until(lambda: not place.host.table.of_kind(KIND))
@@ -225,7 +225,7 @@ async def test_an_oserror_of_a_callback_is_not_taken_for_the_sockets(world: Any)
     place.host.failures.append(lambda _target, error: told.append(type(error).__name__))
     reader, writer = await place.connect()
     writer.write(b"/no/such/file")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await reader.read() == b""
     await until(lambda: not place.host.table.count(KIND))
     assert told == ["FileNotFoundError"]

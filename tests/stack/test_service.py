@@ -19,7 +19,7 @@ from netswap.worker.driver import Driver
 
 KIND = "desk.service"
 OTHER = "till.service"
-PATIENCE = 5.0
+PATIENCE = 20.0
 SHORT = 0.02
 
 

@@ -99,7 +99,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     async def start(
         ready: bool = True, load: tuple[Path, ...] = (), tls: Any = None, **worker: Any
     ) -> AsyncIterator[Server]:
-        flags = {"workers": 2, "state_dir": str(tmp_path / "state"), "drain": 2, "timeout": 2}
+        flags = {"workers": 2, "state_dir": str(tmp_path / "state"), "drain": 2, "timeout": 20}
         config = load_config({**flags, "load": list(map(str, load))}, environ={})
         listen = {"echo": (Address("127.0.0.1", 0),)}
         config = msgspec.structs.replace(config, listen=listen, tls=tls or {})

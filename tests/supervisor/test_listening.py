@@ -37,7 +37,7 @@ def test_port_0_is_resolved_once_for_all_slots() -> None:
 def test_a_connection_waits_in_a_slot_that_has_no_worker() -> None:
     """It is accepted by the kernel before any worker lives."""
     listeners = Listeners({"echo": [LOOPBACK]}, slots=2)
-    with socket.create_connection(listeners.all[0].address, timeout=2) as client:
+    with socket.create_connection(listeners.all[0].address, timeout=20) as client:
         assert client.getpeername() == tuple(listeners.all[0].address)
     listeners.close()
 
@@ -78,7 +78,7 @@ def test_ipv6_and_several_addresses_of_one_protocol() -> None:
     second = listeners.all[1]
     assert str(second.address) == f"[::1]:{second.address.port}"
     assert second.spec(1).fd == second.sockets[1].fileno()
-    socket.create_connection(("::1", second.address.port), timeout=2).close()
+    socket.create_connection(("::1", second.address.port), timeout=20).close()
     listeners.close()
 
 

@@ -22,7 +22,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["PUSHED", "ROOT", "Answer", "Client", "Process", "Server", "still_runs", "until"]
+__all__ = [
+    "PUSHED",
+    "ROOT",
+    "Answer",
+    "Client",
+    "Process",
+    "Server",
+    "lasting",
+    "still_runs",
+    "until",
+]
 
 ROOT = Path(__file__).parents[2]
 PUSHED = Path(__file__).with_name("pushed")
@@ -41,6 +51,12 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -
             raise AssertionError(f"not within {patience:g} s: {what}")
         pause.wait(INTERVAL)
     return found
+
+
+def lasting(seconds: int) -> Callable[[int], bool]:
+    """Whether so many whole seconds may be left of what is given ``seconds`` from now on."""
+    began = time.monotonic()
+    return lambda left: seconds - (time.monotonic() - began) - 1 <= left <= seconds
 
 
 def still_runs(process: subprocess.Popen[str]) -> bool:

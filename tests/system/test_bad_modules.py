@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,35 +218,43 @@ def test_a_worker_that_dies_in_the_swap_takes_nobody_with_it(make_server: Make) 
         assert kept.ask("add 3") == "v2 5 lines, total 10"
 
 
+def waits_for(file: Path) -> str:
+    """A module's last lines: it is not loaded before this file is there."""
+    return f"\nimport os, time\nwhile not os.path.exists({str(file)!r}):\n    time.sleep(0.01)\n"
+
+
 def test_of_two_pushes_at_once_one_is_told_to_wait(server: Server) -> None:
     """24 at once, naming what runs; the first is not disturbed."""
-    slow = server.folder / "slow.py"
-    slow.write_text(GOOD + "\nimport time\ntime.sleep(60)\n")
-    with server.starts("push", slow, "--timeout", "2s") as first:
+    slow, go = server.folder / "slow.py", server.folder / "go"
+    slow.write_text(f"{GOOD}{waits_for(go)}raise ValueError('it was not disturbed')\n")
+    with server.starts("push", slow, "--timeout", "100s") as first:
         until(
             lambda: server.look("status")["transaction"] == "push server0/slow.py", "the first runs"
         )
-        others = (("push", PUSHED / "counter_v2.py"), ("rollback",))
-        for other in [server.starts(*words) for words in others]:  # at once: the first runs for 2 s
-            page = json.loads(other.communicate(timeout=30)[0].splitlines()[-1])
-            assert (other.returncode, page["outcome"]) == (24, "conflict")
-            assert "push server0/slow.py" in page["what"]
-        first.communicate(timeout=30)
+        for words in (("push", PUSHED / "counter_v2.py"), ("rollback",)):
+            other = server.netswap(*words)
+            assert (other.code, other.page["outcome"]) == (24, "conflict")
+            assert "push server0/slow.py" in other.page["what"]
+        go.touch()
+        out, _ = first.communicate(timeout=30)
         assert first.returncode == 20
+        assert "it was not disturbed" in json.loads(out)["what"]
     assert server.look("status")["transaction"] is None
 
 
 def test_an_operator_who_leaves_does_not_stop_the_push(server: Server) -> None:
     """The command is killed in the middle; the transaction ends as it would have."""
-    slow = server.folder / "gone.py"
-    slow.write_text(GOOD + "\nimport time\ntime.sleep(0.5)\n")
+    slow, go = server.folder / "gone.py", server.folder / "gone"
+    slow.write_text(GOOD + waits_for(go))
     with server.client("counter") as client:
         client.ask("add 1")
-        with server.starts("push", slow) as push, Process(push.pid) as process:
+        words = ("push", slow, "--timeout", "100s")
+        with server.starts(*words) as push, Process(push.pid) as process:
             until(lambda: server.look("status")["transaction"] == "push server0/gone.py", "it runs")
             process.kill()
             push.communicate(timeout=10)
             assert push.returncode == -signal.SIGKILL
+        go.touch()
         until(lambda: server.look("status")["transaction"] is None, "it has ended")
         assert server.look("history")["transactions"][0]["outcome"] == "done"
         assert client.ask("add 1") == "v2 2 lines, total 2"

@@ -182,6 +182,6 @@ async def test_a_refused_peer_is_closed(place: Any) -> None:
         kind=FACTORY, admit=lambda peer: f"{peer} is too many", released=None
     )
     reader, _ = await here.connect()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await reader.read() == b""
     assert not world.entries

@@ -15,7 +15,7 @@ from netswap.worker import apart as room
 from netswap.worker.apart import apart
 from netswap.worker.gauges import Pulse
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 async def test_what_the_work_gives_or_raises_comes_back() -> None:

@@ -21,7 +21,7 @@ from netswap.transfer import State
 from netswap.worker.driver import Driver
 from netswap.worker.mesh import Links
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 SHORT = 0.05
 DESK, TILL, CLERK = "desk.service", "till.service", "clerk.service"
 

@@ -174,7 +174,7 @@ async def test_a_busy_object_is_converted_as_soon_as_it_rests() -> None:
     world = World("a", "b")
     call = world.enter(0)
     running = asyncio.create_task(world.driver.run(30))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while world.versions() != [1, 2]:
             await asyncio.sleep(0)
     call.owner.leave(call)

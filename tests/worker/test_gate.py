@@ -31,7 +31,7 @@ from tests.interpose.conftest import World, until
 
 KIND = "gated.connection"
 LINES = "lines.connection"
-PATIENCE = 5.0
+PATIENCE = 20.0
 READ = 256 * 1024
 """So much a loop reads at once, at most."""
 

@@ -18,7 +18,7 @@ from netswap.stack import Host, Reply
 from netswap.worker.mesh import Links
 
 KIND = "test.hall"
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 Condition = Callable[[], bool]
 

@@ -112,10 +112,10 @@ class Client:
         """Send the rest of a header and ``data``, which is encrypted in TLS; what is answered."""
         if self._tls is None:
             await self.send(head + data)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 return await self._loop.sock_recv(self.sock, 1000)
         await self.send(head)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             reader, writer = await asyncio.open_connection(
                 sock=self.sock, ssl=self._tls, server_hostname="localhost"
             )
@@ -127,7 +127,7 @@ class Client:
 
     async def ended(self) -> bool:
         """Whether it was closed, without an answer."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             try:
                 return await self._loop.sock_recv(self.sock, 1000) == b""
             except ConnectionError:
@@ -281,7 +281,7 @@ async def test_a_unix_socket_has_proxies_too(tmp_path: Path) -> None:
         one.writers.append(writer)
         writer.write(LINE + b"hello")
         answer = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             with suppress(ConnectionResetError):  # what he sent is not read any more
                 answer = await reader.read(1000)
         assert answer == expected

@@ -20,7 +20,7 @@ from netswap.worker import startup
 from netswap.worker.startup import TRANSITIONS, Event, Standing, Startups
 from tests.worker.one_worker import OneWorker
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 WHY = Refusal(Stage.AGREEMENT, "another worker could not")
 
 

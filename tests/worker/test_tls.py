@@ -104,7 +104,7 @@ def versions(world: TlsWorld) -> list[int]:
 
 async def line(streams: Any) -> bytes:
     """The next line."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         found: bytes = await streams[0].readline()
     return found
 
@@ -221,7 +221,7 @@ async def test_close_flushes_and_abort_does_not_wait(world: Make) -> None:
     one = await world()
     client, other = await one.connect(), await one.connect()
     client[1].write(b"big\nquit\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         data = await client[0].read()
     assert data.endswith(b"\n2 quit\n")
     assert len(data) == 300_003 + 7
@@ -256,7 +256,7 @@ async def test_a_swap_of_one_that_was_closed_twice(world: Make) -> None:
     one.swap(Two)
     gate = await closed(one)
     await gate.open()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await client[0].read() == b""
     await until(lambda: not one.entries)
 
@@ -397,7 +397,7 @@ async def test_a_handshake_has_a_limit_and_nobody_waits_for_it(world: Make) -> N
     client = await one.connect()
     client[1].write(b"one\n")
     assert await line(client) == b"1 one\n"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await reader.read() == b""
     writer.close()
     await until(lambda: one.server.turned_away == {"handshake": 1})
@@ -411,7 +411,7 @@ async def test_who_does_not_speak_tls_is_turned_away_and_counted(world: Make) ->
         reader, writer = await asyncio.open_connection(*one.at)
         writer.write(said)
         writer.write_eof()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await reader.read()
         writer.close()
     await until(lambda: one.server.turned_away == {"handshake": 2})

@@ -512,7 +512,7 @@ def is_silent(worker: OneWorker, client: socket.socket) -> bool:
     except BlockingIOError:
         return True
     finally:
-        client.settimeout(5)
+        client.settimeout(20)
 
 
 def test_while_it_holds_nothing_is_served_and_then_all_of_it(either: OneWorker) -> None:

@@ -121,7 +121,7 @@ class RawClient:
 
     async def read(self, size: int) -> bytes:
         """``size`` bytes of the session, or what comes before its end."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(self.heard) < size:
                 try:
                     data = self.tls.read(1 << 16)
