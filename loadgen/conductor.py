@@ -27,6 +27,9 @@ from loadgen.samples import Samples
 __all__ = ["Observation", "conduct", "deaf_to_interrupts"]
 
 _END_S = 5.0
+_OVERDUE_NS = 60_000_000_000  # after the end and all graces, and half of the duration: it is stuck
+_GRACES = 4  # at most, one after the other: visits, followers, answers, over TLS the last words
+_LOOK_S = 0.5
 _START_MARGIN = 100_000_000  # ns: the start reaches every worker before it is due
 _SPARE_DESCRIPTORS = 64
 
@@ -72,6 +75,7 @@ class _Worker:
         self.ready = False
         self.tally = Tally()
         self.outcome: Outcome | None = None
+        self.overdue = False
 
     def tell(self, message: Assignment | Start | Stop) -> None:
         """Send; a worker that is gone is noticed when it is heard."""
@@ -91,6 +95,12 @@ class _Worker:
                     self.outcome, self.tally = message, message.tally
             if isinstance(message, last):
                 return
+
+    def end_overdue(self) -> None:
+        """It should have said its last word long ago."""
+        if not self.overdue and self.process.returncode is None:
+            self.overdue = True
+            self.process.kill()
 
     async def end(self) -> None:
         """Close its standard input, which ends it, and wait; one that does not end is killed."""
@@ -166,7 +176,7 @@ async def _run(
     ]
     telling = asyncio.create_task(_tell_progress(seen, workers, happening, on_progress))
     try:
-        await _all(worker.hear(Outcome) for worker in workers)
+        await _hear_outcomes(seen, workers)
         each = zip(plan.events, happening, strict=True)
         end = seen.plan.duration_ns  # it may have been ended before the end that was planned
         records = await asyncio.gather(*(task for event, task in each if event.at_ns < end))
@@ -175,6 +185,26 @@ async def _run(
         for task in (telling, *happening):
             task.cancel()
         await asyncio.gather(telling, *happening, return_exceptions=True)
+
+
+async def _hear_outcomes(seen: Observation, workers: list[_Worker]) -> None:
+    """Whoever is stuck, stopped or flooded by its server, is ended long after the run."""
+    hearing = {asyncio.create_task(worker.hear(Outcome)): worker for worker in workers}
+    working = {*hearing}
+    try:
+        while working:
+            _, working = await asyncio.wait(working, timeout=_LOOK_S)
+            if time.monotonic_ns() > (seen.start or 0) + _longest_ns(seen.plan):
+                for task in working:
+                    hearing[task].end_overdue()
+        await _all(hearing)
+    finally:
+        for task in hearing:
+            task.cancel()
+
+
+def _longest_ns(plan: Plan) -> int:
+    return plan.duration_ns * 3 // 2 + _GRACES * plan.grace_ns + _OVERDUE_NS
 
 
 async def _happen(
@@ -207,12 +237,14 @@ def _merge(seen: Observation, worker: _Worker) -> None:
         seen.paused_ns = max(seen.paused_ns, worker.outcome.paused_ns)
     elif seen.start is not None or not worker.ready:
         seen.trouble.append(
-            f"load process {worker.index} {_how_it_ended(worker.process.returncode)}, what it saw "
-            "is lost"
+            f"load process {worker.index} {_how_it_ended(worker)}, what it saw is lost"
         )
 
 
-def _how_it_ended(code: int | None) -> str:
+def _how_it_ended(worker: _Worker) -> str:
+    code = worker.process.returncode
+    if worker.overdue:
+        return "was stopped or stuck long after the end, and was ended"
     if code is None or code >= 0:
         return "died: standard error has its words"
     return f"was killed by {signal.Signals(-code).name}"
