@@ -27,6 +27,7 @@ __all__ = [
     "mild",
     "place_of_death",
     "tell_where_it_dies",
+    "to_mend",
 ]
 
 SHOWN = "__netswap_shown__"
@@ -72,6 +73,13 @@ def blame(error: BaseException, suspect: type | None = None) -> Place:
         if name is not None:
             found = name, line
     return found
+
+
+def to_mend(error: BaseException) -> str:
+    """What to do about an object that could not be converted: a step failed, or none was there."""
+    if blame(error) != (None, None):
+        return "mend the step and push again"
+    return "`netswap inspect` shows what the object holds; write a step for it, or a wider type"
 
 
 def accuse(error: Error, function: Callable[..., Any]) -> Error:

@@ -34,7 +34,7 @@ from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, NamedTuple
 
-from netswap.blame import blame, describe
+from netswap.blame import blame, describe, to_mend
 from netswap.clock import Clock
 from netswap.errors import TransitionError
 from netswap.events import Refusal, Stage, Verdict
@@ -446,7 +446,7 @@ def refusal_of(error: BaseException, entry: Entry, source: Any, target: Any) -> 
         line=line,
         kind=entry.kind,
         entry=str(entry.identity),
-        advice="mend the step and push again; netswap check runs it offline",
+        advice=f"{to_mend(error)}; netswap check runs it offline",
     )
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from netswap.blame import accuse, author_file, blame, describe
+from netswap.blame import accuse, author_file, blame, describe, to_mend
 
 BUNDLED = "chat/v2.py@0123456789ab"
 
@@ -43,6 +43,12 @@ def test_the_innermost_bundled_line_is_to_blame() -> None:
     """Frames of netswap and of libraries below it are not the author's."""
     error = caught("def f():\n    call()\n\nf()\n", BUNDLED, lambda: 1 // 0)
     assert blame(error) == ("chat/v2.py", 2)
+
+
+def test_a_step_is_to_be_mended_where_one_failed() -> None:
+    """Where nothing of the author's ran, what an object holds is in the way."""
+    assert to_mend(caught("1 / 0\n", BUNDLED)).startswith("mend the step")
+    assert "netswap inspect" in to_mend(TypeError("n can't be encoded"))
 
 
 def test_of_two_bundled_files_the_inner_one_is_to_blame() -> None:

@@ -84,6 +84,7 @@ SIDE_DOORS = {
     "netswap.supervisor.application": "who serves looks whether the files have changed",
     "netswap.supervisor.certificates": "serve --check reads the files, and supervises nothing",
     "netswap.supervisor.firstset": "check and the kit begin with what a server begins with",
+    "netswap.transfer.canonical": "a look shows also what has no canonical form",
     "netswap.transfer.state": "a bundle's package has the name by which a state knows it",
     "netswap.worker.accepting": "the kit begins a session of TLS as a worker does",
     "netswap.worker.driver": "the kit drives a swap as a worker does",

@@ -6,14 +6,19 @@ code need not be there to read it.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Container
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from netswap.blame import describe
 from netswap.transfer.state import State
 
-__all__ = ["Encoded", "decode", "encode", "fields_of"]
+__all__ = ["Encoded", "decode", "encode", "fields_of", "plain"]
+
+_REFUSALS: Final = (TypeError, ValueError, OverflowError, RecursionError)
+"""What msgspec raises for what MessagePack can't carry."""
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -40,7 +45,7 @@ def encode(state: State, without: Container[str] = ()) -> Encoded:
         fields[name] = state.__references__[name].to_canonical(fields[name])
     try:
         payload = msgspec.msgpack.encode(fields)
-    except (TypeError, ValueError, OverflowError) as error:
+    except _REFUSALS as error:
         raise TypeError(f"{type(state).__name__}.{_unplain(fields)}") from error
     return Encoded(state.__kind__, state.__version__, payload)
 
@@ -50,9 +55,24 @@ def _unplain(fields: dict[str, Any]) -> str:
     for name, value in fields.items():
         try:
             msgspec.msgpack.encode(value)
-        except (TypeError, ValueError, OverflowError) as error:
+        except _REFUSALS as error:
             return f"{name} can't be encoded: {error}"
     return "fields can't be encoded together"
+
+
+def plain(state: State) -> dict[str, Any]:
+    """The fields as plain data, to be looked at; of one that can't be encoded, why, as text."""
+    names = state.__struct_fields__
+    found: dict[str, Any] = {}
+    for name in names:
+        others = [other for other in names if other != name]
+        try:
+            payload = encode(state, others).payload
+        except Exception as error:  # a stand-in is made by authors' code
+            found[name] = f"{reprlib.repr(getattr(state, name))} ({describe(error)})"
+        else:
+            found |= msgspec.msgpack.decode(payload, strict=False)
+    return found
 
 
 def decode(encoded: Encoded, cls: type[State]) -> State:

@@ -221,12 +221,29 @@ def _shape(node: Any, above: tuple[type, ...]) -> Any:
     if not isinstance(node, (msgspec.inspect.Type, msgspec.inspect.Field)):
         return cls.__name__ if cls is not None else repr(node)
     parts = [(key, _shape(getattr(node, key), above)) for key in _parts(node)]
+    if isinstance(node, msgspec.inspect.StructType) and cls.__struct_config__.omit_defaults:
+        parts.append(("left out", repr(_defaults(node))))
     return (name, *parts) if cls is None else (name, cls.__name__, *parts)
 
 
 def _parts(node: Any) -> list[str]:
-    keys = ("item_type", "item_types", "key_type", "value_type", "types", "fields", "name", "type")
+    keys = (
+        "item_type",
+        "item_types",
+        "key_type",
+        "value_type",
+        "types",
+        "fields",
+        "name",
+        "encode_name",
+        "type",
+    )
     return [key for key in keys if hasattr(node, key)]
+
+
+def _defaults(node: msgspec.inspect.StructType) -> list[object]:
+    """What the encoded form leaves out, and another class would put its own in for."""
+    return [getattr(field.default_factory, "__qualname__", field.default) for field in node.fields]
 
 
 def _find_unplain(shape: Any) -> str | None:

@@ -12,7 +12,7 @@ from netswap.channel import answers
 from netswap.mediator import present
 from netswap.ott import Entry, Selector
 from netswap.stack import Host
-from netswap.transfer import encode
+from netswap.transfer.canonical import plain
 from netswap.worker.gauges import resident_bytes
 from netswap.worker.library import Library, classes_of
 from netswap.worker.retirement import Retirement
@@ -114,7 +114,7 @@ class Looks:
             self._library.sha256_of(type(target)),
             type(target).__qualname__,
             target.attributes(),
-            msgspec.msgpack.decode(encode(target.state).payload, strict=False),
+            plain(target.state),
         )
 
     def _versions(self, _argument: str) -> list[answers.VersionRow]:

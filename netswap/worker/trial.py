@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netswap.blame import accuse, blame, describe
+from netswap.blame import accuse, blame, describe, to_mend
 from netswap.confine import leave_room
 from netswap.errors import DeadlinePassed
 from netswap.events import Refusal, Rehearsal, Stage
@@ -369,5 +369,5 @@ def refusal_of(
         line,
         kind,
         entry=name if slot is None or name is None else f"{slot}.{name}",
-        advice="mend the step and push again; nothing was touched",
+        advice=f"{to_mend(error)}; nothing was touched",
     )

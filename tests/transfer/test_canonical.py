@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netswap.transfer import State, decode, encode
-from netswap.transfer.canonical import Encoded
+from netswap.transfer.canonical import Encoded, plain
 from netswap.transfer.state import reference
 from tests.transfer.conftest import Pushed
 
@@ -122,3 +122,22 @@ def test_old_code_need_not_be_there_to_read_it(pushed: Pushed) -> None:
     again: Any = decode(encode(one.Table([one.Row("a")], one.Colour.RED)), two.Table)
     assert type(again.rows[0]) is two.Row
     assert again.colour is two.Colour.RED
+
+
+def test_a_state_that_has_no_canonical_form_can_be_looked_at() -> None:
+    """Each field that can't be encoded says so beside what it holds; the others are as ever."""
+
+    class Odd(State, kind="k", version=1):
+        count: int = 0
+        tree: list[Any] = []
+        made: Any = reference(list, lambda _value: 1 // 0, list)
+        name: str = ""
+
+    odd = Odd(2**70, [], [1], "ann")
+    odd.tree.append(odd.tree)
+    shown = plain(odd)
+    assert shown["name"] == "ann"
+    assert shown["count"].startswith("1180591620717411303424 (TypeError: Odd.count can't be")
+    assert "tree can't be encoded: maximum recursion depth" in shown["tree"]
+    assert shown["made"].startswith("[1] (ZeroDivisionError")
+    assert plain(Odd(1)) | {"made": 0} == {"count": 1, "tree": [], "made": 0, "name": ""}

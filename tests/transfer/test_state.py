@@ -143,6 +143,27 @@ def test_shapes_are_equal_whatever_module_they_come_from(pushed: Pushed) -> None
     assert shape_of(one.Table) != shape_of(three.Table)
 
 
+def test_what_the_encoded_form_leaves_out_or_names_is_of_the_shape(pushed: Pushed) -> None:
+    """Else a default that changes would change what live objects hold, and nobody would see it."""
+
+    def shape(options: str, default: int) -> Any:
+        source = f"""
+            import msgspec
+            from netswap import State
+            class Inner(msgspec.Struct{options}):
+                n_n: int = {default}
+            class Outer(State, kind="k", version=1):
+                x: Inner = msgspec.field(default_factory=Inner)
+            """
+        return shape_of(pushed(source).Outer)
+
+    plain, omitting = shape("", 0), shape(", omit_defaults=True", 0)
+    assert plain == shape("", 5)
+    assert omitting == shape(", omit_defaults=True", 0)
+    assert omitting != shape(", omit_defaults=True", 5)
+    assert plain != shape(", rename='camel'", 0)
+
+
 def test_a_struct_is_no_state_by_itself() -> None:
     """State is a struct that has a kind; its subclasses without one are only bases."""
 
