@@ -65,9 +65,14 @@ class EventReport(msgspec.Struct, frozen=True):
         return self.around.faults if self.around else {}
 
     @property
+    def corrected(self) -> Spread:
+        """Its window with what a closed loop leaves out; of an open loop the window."""
+        return self.around.corrected if self.around else self.window
+
+    @property
     def badness(self) -> tuple[int, float, float]:
         """Which of two is worse: by the faults in the window, then its p99, then its maximum."""
-        return sum(self.faults.values()), *_badness(self.window)
+        return sum(self.faults.values()), *_badness(self.corrected)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -75,8 +80,9 @@ class Report(msgspec.Struct, frozen=True):
     ``paused_s`` the longest that one of them stood still; ``elsewhere`` the faults in no event's
     window, when there are events; ``asked_s`` the time before which the run was ended, else 0;
     ``waited_s`` for how long each process had no processor. ``corrected`` is the latency with what
-    a closed loop leaves out; of an open loop it is the latency. The doubts are what our own pauses
-    make of each; ``stills_s`` is how long each of these may have been.
+    a closed loop leaves out, which expects an operation each ``interval_ns``; of an open loop it is
+    the latency. The doubts are what our own pauses make of each; ``stills_s`` is how long each of
+    these may have been.
     """
 
     plan: Plan
@@ -99,6 +105,7 @@ class Report(msgspec.Struct, frozen=True):
     stills_s: list[float] = []
     corrected: Spread = {}
     corrected_doubt: Doubt | None = None
+    interval_ns: int = 0
 
     @property
     def unsent(self) -> int:
@@ -117,7 +124,7 @@ class Report(msgspec.Struct, frozen=True):
     def worst_null(self) -> Window | None:
         """The null window with the highest p99, and of equal ones the highest maximum."""
         measured = [null for null in self.nulls if null.operations]
-        return max(measured, key=lambda null: _badness(null.latency), default=None)
+        return max(measured, key=lambda null: _badness(null.corrected), default=None)
 
     @property
     def seconds(self) -> float:
@@ -166,6 +173,7 @@ def build_report(seen: Observation) -> Report:
         stills_s=[(b - a) / _SECOND for each in seen.pauses for a, b in _pairs(each)],
         corrected=spread(corrected(took, interval)),
         corrected_doubt=own.corrected(rows, whole),
+        interval_ns=interval,
         **_around(seen, records, tally, own, interval),
     )
 

@@ -15,6 +15,7 @@ __all__ = [
     "ending",
     "fault_words",
     "plan_words",
+    "p99_name",
     "quiet_window",
     "quiet_words",
     "rate_words",
@@ -110,16 +111,22 @@ def quiet_words(report: Report) -> str:
 
 
 def stands_out(event: EventReport, report: Report) -> bool | None:
-    """Whether its window has more faults or a higher p99 than every one in which nothing happened.
+    """Whether its window has more faults or a higher p99 than every one in which nothing happened,
+    with what a closed loop leaves out.
 
     None when the run can't say it: too short, or nothing was measured.
     """
     if event.badness[0] > max((sum(null.faults.values()) for null in report.nulls), default=0):
         return True
-    quiet, p99 = quiet_window(report), event.window["p99"]
+    quiet, p99 = quiet_window(report), event.corrected["p99"]
     if quiet is None or p99 is None:
         return None
-    return p99 > (quiet.latency["p99"] or 0.0)
+    return p99 > (quiet.corrected["p99"] or 0.0)
+
+
+def p99_name(report: Report) -> str:
+    """That of the p99 by which windows are compared."""
+    return "corrected p99" if report.interval_ns else "p99"
 
 
 def ending(event: EventReport) -> str:

@@ -10,6 +10,7 @@ from loadgen.findings import PERCENTILES, EventReport, Report, Spread
 from loadgen.findings.wording import (
     ending,
     fault_words,
+    p99_name,
     quiet_window,
     quiet_words,
     rate_words,
@@ -77,7 +78,7 @@ def _latencies(report: Report) -> Iterator[str]:
     yield _line("", "".join(f"{name:<{_CELL}}" for name, _ in PERCENTILES).rstrip())
     for label, spread, note in (*_of_the_run(report), *_of_windows(report)):
         cells = (time_words(value) for value in spread.values())
-        yield _line(label, "".join(f"{cell:<{_CELL}}" for cell in cells) + note)
+        yield _line(label, ("".join(f"{cell:<{_CELL}}" for cell in cells) + note).rstrip())
     if report.worst_event is not None and quiet_window(report) is None:
         yield _line("quiet", quiet_words(report))
     if report.elsewhere:
@@ -97,8 +98,12 @@ def _of_windows(report: Report) -> Iterator[tuple[str, Spread, str]]:
     worst, quiet = report.worst_event, quiet_window(report)
     if worst is not None:
         yield "worst window", worst.window, f"at {worst.start_s:.2f} s"
+        if report.interval_ns:
+            yield "  corrected", worst.corrected, ""
         if quiet is not None:
             yield "quiet, worst", quiet.latency, f"of {len(report.nulls)} windows"
+            if report.interval_ns:
+                yield "  corrected", quiet.corrected, ""
         yield "the rest", worst.rest, "near no event"
 
 
@@ -120,8 +125,8 @@ def _event(event: EventReport, blocks: str, report: Report) -> Iterator[str]:
     noticed = "stands out" if stands_out(event, report) else ""
     if wrong := ", ".join(filter(None, (fault_words(event.faults), noticed))):
         yield _line("", wrong)
-    p99, worst = (time_words(event.window[name]) for name in ("p99", "max"))
-    yield _line("", f"{blocks}p99 {p99}  max {worst}")
+    p99, worst = (time_words(event.corrected[name]) for name in ("p99", "max"))
+    yield _line("", f"{blocks}{p99_name(report)} {p99}  max {worst}")
 
 
 def _examples(report: Report) -> Iterator[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from loadgen.conductor import Observation
 from loadgen.findings import EventReport, Report
+from loadgen.findings.omission import corrected
 from loadgen.findings.timeline import Buckets, Facts, curve, fill, nice_width, whole_run
 from loadgen.findings.wording import ending, what_happened
 
@@ -55,7 +56,8 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Drawing(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is drawn. The curves are shares and the microseconds that they were within.
+    """All that is drawn. The curves are shares and the microseconds that they were within: of the
+    latency, and ``beside`` it of the service time, in a closed loop of the corrected latency.
 
     ``p99`` says whether the line has one: with fewer operations a bucket it would be the slowest.
     """
@@ -65,13 +67,13 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
     line: Buckets
     marks: list[Mark]
     latency: list[tuple[float, float]]
-    service: list[tuple[float, float]]
+    beside: list[tuple[float, float]]
     p99: bool
 
 
 def build_drawing(seen: Observation, report: Report) -> Drawing:
     """Derive it; takes about 2 s for a million operations."""
-    samples, start = seen.samples, seen.start or 0
+    start = seen.start or 0
     facts, line = whole_run(seen, report.tally)
     end = start + round(len(line.answered) * line.width_s * _SECOND)
     shown = _shown(report.events)
@@ -82,9 +84,15 @@ def build_drawing(seen: Observation, report: Report) -> Drawing:
         line=line,
         marks=[_mark(n, e, cut, n in shown) for n, e in enumerate(report.events, 1)],
         latency=curve(facts.latency),
-        service=curve(map(operator.sub, samples.done, samples.sent)),
+        beside=curve(_beside(seen, report, facts)),
         p99=tells_p99(line),
     )
+
+
+def _beside(seen: Observation, report: Report, facts: Facts) -> Iterable[int]:
+    if report.interval_ns:
+        return corrected(facts.latency, report.interval_ns)
+    return map(operator.sub, seen.samples.done, seen.samples.sent)
 
 
 def tells_p99(line: Buckets) -> bool:

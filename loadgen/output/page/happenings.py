@@ -12,6 +12,7 @@ from loadgen.findings import EventReport, Report
 from loadgen.findings.wording import (
     ending,
     fault_words,
+    p99_name,
     quiet_window,
     quiet_words,
     stands_out,
@@ -40,7 +41,7 @@ def events_section(report: Report, drawing: Drawing) -> Element:
     """A table of all, and the window of each that has one."""
     pairs = list(zip(report.events, drawing.marks, strict=True))
     section = el("section", el("h2", "Events"), _about_the_windows(report))
-    head = ("event", "at", "what", "ended", "faults", "p99", "slowest", "noticed")
+    head = ("event", "at", "what", "ended", "faults", p99_name(report), "slowest", "noticed")
     rows = (_row(event, mark, report) for event, mark in pairs)
     section.append(el("div", table("Events", head, rows, styles=_COLUMNS), class_="card"))
     cards = [_event(event, mark, report) for event, mark in pairs if mark.window]
@@ -60,8 +61,8 @@ def _row(event: EventReport, mark: Mark, report: Report) -> tuple[Child, ...]:
         what_happened(event),
         ending(event),
         el("strong", fault_words(event.faults), class_="bad") if event.faults else "none",
-        time_words(event.window["p99"]),
-        time_words(event.window["max"]),
+        time_words(event.corrected["p99"]),
+        time_words(event.corrected["max"]),
         _noticed(event, report),
     )
 
@@ -74,14 +75,17 @@ def _about_the_windows(report: Report) -> Element:
     parts: list[Child] = [_ABOUT_THE_EVENTS]
     if report.worst_event is not None:
         worst, number = report.worst_event, report.events.index(report.worst_event) + 1
-        said = [fault_words(worst.faults), f"p99 {time_words(worst.window['p99'])}"]
+        p99 = f"{p99_name(report)} {time_words(worst.corrected['p99'])}"
+        said = [fault_words(worst.faults), p99]
         link = el("a", f"event {number}", href=f"#event-{number}")
         parts += ["The worst window is that of ", link, f": {', '.join(filter(None, said))}. "]
     quiet = quiet_window(report)
-    p99 = "" if quiet is None else f"p99 {time_words(quiet.latency['p99'])} in the worst "
     words = quiet_words(report)
-    parts.append(f"When nothing happened: {p99}{words}.")
-    if quiet is not None:
+    if quiet is None:
+        parts.append(f"When nothing happened: {words}.")
+    else:
+        p99 = f"{p99_name(report)} {time_words(quiet.corrected['p99'])}"
+        parts.append(f"When nothing happened: {p99} in the worst {words}.")
         chance = len(report.events) / (len(report.nulls) + 1)
         parts.append(
             f" By chance {chance:.1g} of {events_words(len(report.events))} would stand out."
@@ -134,10 +138,15 @@ def _window(event: EventReport, mark: Mark) -> Element:
 
 def _beside(event: EventReport, mark: Mark, report: Report) -> Element:
     """The window in numbers, between the worst in which nothing happened and all the rest."""
-    beside = [("around it", event.window), ("the rest", event.rest)]
-    quiet = quiet_window(report)
+    quiet, closed = quiet_window(report), report.interval_ns > 0
+    beside = [("around it", event.window)]
+    if closed:
+        beside.append(("corrected", event.corrected))
     if quiet is not None:
-        beside.insert(1, ("quiet, worst", quiet.latency))
+        beside.append(("quiet, worst", quiet.latency))
+    if quiet is not None and closed:
+        beside.append(("corrected", quiet.corrected))
+    beside.append(("the rest", event.rest))
     rows = [(name, *(time_words(spread[each]) for each in _SHORT)) for name, spread in beside]
     return table(f"Latency around event {mark.number}", ("latency", *_SHORT), rows)
 

@@ -285,19 +285,19 @@
   /* Across: nines. 0 is none, 1 is 90 of 100, 2 is 99 of 100. */
   function drawPercentiles() {
     const nines = ([share]) => -Math.log10(1 - share);
-    const columns = data.service.length > data.latency.length ? data.service : data.latency;
-    const across = columns.map(nines);
+    const curves = [data.latency, data.beside].map((curve) => [curve.map(nines), curve.map((p) => p[1])]);
+    const [across, ...columns] = uPlot.join(curves);
     const ticks = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999];
-    chart(document.getElementById("chart-percentiles"), [across, data.latency.map((p) => p[1]), data.service.map((p) => p[1])], {
+    chart(document.getElementById("chart-percentiles"), [across, ...columns], {
       x: { range: (u, low, high) => [0, high || 1] },
       across: {
         splits: (u, i, low, high) => ticks.map((share) => -Math.log10(1 - share)).filter((nine) => nine >= low && nine <= high),
         values: (u, splits) => splits.map((nine) => `${Number((100 * (1 - 10 ** -nine)).toPrecision(9))} %`),
       },
-      y: latencyScale(latencyRange([data.latency.map((p) => p[1]), data.service.map((p) => p[1])])),
+      y: latencyScale(latencyRange(curves.map((curve) => curve[1]))),
       up: latencyAxis(),
       series: [stroke("p50", 2), stroke("p99")],
-      plugins: [legend((k) => [data.latency[k], data.service[k]].map((p) => (p ? time(p[1]) : "")))],
+      plugins: [legend((k) => columns.map((column) => (column[k] ? time(column[k]) : "")))],
     });
   }
 

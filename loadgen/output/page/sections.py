@@ -192,7 +192,7 @@ def _connections(drawing: Drawing, versions: list[tuple[str, str]]) -> Iterator[
 
 
 def _percentiles(report: Report) -> Element:
-    is_closed = report.plan.rate is None
+    is_closed = report.interval_ns > 0
     corrected = [("corrected", *_times(report.corrected))] if is_closed else []
     rows = [
         ("latency", *_times(report.latency)),
@@ -214,7 +214,7 @@ def _curves(report: Report) -> Iterator[Element]:
     if report.latency["max"] is None:
         yield el("p", "Nothing was answered.")
         return
-    yield _key(("p50", "latency"), ("p99", "service time"))
+    yield _key(("p50", "latency"), ("p99", "corrected" if report.interval_ns else "service time"))
     yield _chart("percentiles", f"Share of operations by latency: {spread_words(report.latency)}")
 
 
