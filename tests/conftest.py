@@ -53,12 +53,20 @@ uvloop.new_event_loop().close()
 PATIENCE = 20.0
 """Seconds within which what a test closed must be gone."""
 
+SHORT = 24
+"""Characters of the folder of temporary files, below which the tests make others."""
+
 _errors: list[dict[str, Any]] = []
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the tests a folder with a short name: a Unix socket's path has 107 bytes at most."""
+    """Give the tests a folder with a short name: a Unix socket's path has 107 bytes at most.
+
+    So has everything that asks for the folder of temporary files, here and in our processes.
+    """
+    if len(tempfile.gettempdir()) > SHORT:
+        os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
     if config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="netswap-")
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
