@@ -6,7 +6,8 @@ imports take 0.3 to 1 s of a processor, held the loop for 5 ms at most, and no r
 that asked all the time took longer than 9 ms.
 
 A thread can't be ended from outside. At its deadline an exception is raised in it, between two
-bytecodes of whatever it runs; one that never comes back from C code is left behind.
+bytecodes of whatever it runs; one that never comes back from C code is left behind. The time counts
+from when the thread is there: in what starts it, on a busy machine, nobody would catch that.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ async def apart(work: Callable[[], T], seconds: float) -> T:
     """What ``work`` gives or raises; DeadlinePassed when it takes longer than ``seconds``."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
+    begun = asyncio.Event()
 
     def tell(value: T | None, error: BaseException | None) -> None:
         if not ended.done():
@@ -43,12 +45,14 @@ async def apart(work: Callable[[], T], seconds: float) -> T:
 
     def run() -> None:
         value, error = None, None
-        asyncio.set_event_loop(loop)  # get_event_loop() at import means the loop that will serve
-        try:
-            value = work()
-        except BaseException as problem:
-            error = problem
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        # nobody waits any more when the loop has ended, or when what was told comes after the work
+        with contextlib.suppress(RuntimeError, DeadlinePassed):
+            try:
+                loop.call_soon_threadsafe(begun.set)
+                asyncio.set_event_loop(loop)  # get_event_loop() at import: the one that will serve
+                value = work()
+            except BaseException as problem:
+                error = problem
             loop.call_soon_threadsafe(tell, value, error)
 
     thread = threading.Thread(target=run, name="netswap apart", daemon=True)
@@ -56,6 +60,7 @@ async def apart(work: Callable[[], T], seconds: float) -> T:
     sys.setswitchinterval(TURN_S)
     try:
         thread.start()
+        await begun.wait()
         await asyncio.wait({ended}, timeout=max(seconds, 0.0))
         if not ended.done():
             _interrupt(thread)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
 
 import pytest
 
 from netswap.errors import BundleError, DeadlinePassed
 from netswap.events import Refusal
+from netswap.testing import ManualClock
 from netswap.worker import apart as room
+from netswap.worker import gauges
 from netswap.worker.apart import apart
 from netswap.worker.gauges import Pulse
 
@@ -56,19 +57,26 @@ async def test_no_exception_is_lost_or_ends_the_process(raised: BaseException) -
 async def test_the_loop_turns_while_the_work_computes() -> None:
     """It would have been held for all of that time."""
     go_on = threading.Event()
+    turns = [0]
 
-    def work() -> int:
-        turns = 0
+    def work() -> str:
         while not go_on.is_set():
-            turns += 1
-        return turns
+            turns[0] += 1
+        return "given"
 
     task = asyncio.ensure_future(apart(work, PATIENCE))
+    async with asyncio.timeout(PATIENCE):
+        while not turns[0]:
+            await asyncio.sleep(0)
+    before = turns[0]
     for _ in range(100):
         await asyncio.sleep(0)
     assert not task.done()
+    async with asyncio.timeout(PATIENCE):
+        while turns[0] == before:
+            await asyncio.sleep(0)
     go_on.set()
-    assert await task > 0
+    assert await task == "given"
 
 
 async def test_work_that_hangs_is_interrupted_at_its_deadline() -> None:
@@ -113,15 +121,41 @@ async def test_work_that_can_not_be_interrupted_is_left_behind(
             await asyncio.sleep(0)
 
 
-async def test_a_stall_is_measured() -> None:
+async def test_the_time_counts_from_when_the_thread_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In what starts it nobody would catch the exception: it would be a traceback on stderr."""
+    go_on = threading.Event()
+
+    def work() -> None:
+        while True:
+            pass
+
+    class Late(threading.Thread):
+        def run(self) -> None:
+            go_on.wait()
+            super().run()
+
+    monkeypatch.setattr(threading, "Thread", Late)
+    monkeypatch.setattr(room, "LAST_S", 0.0)
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
+    before = threading.active_count()
+    with pytest.raises(DeadlinePassed):
+        await apart(work, 0.0)
+    async with asyncio.timeout(PATIENCE):
+        while threading.active_count() > before:
+            await asyncio.sleep(0)
+
+
+async def test_a_stall_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest time for which nothing else of the loop ran."""
+    clock = ManualClock()
+    monkeypatch.setattr(gauges, "time", clock)
     loop = asyncio.get_running_loop()
     with Pulse(loop, 0.001) as quiet:
         await asyncio.sleep(0)
     with Pulse(loop, 0.001) as held:
-        until = time.monotonic() + 0.05
-        while time.monotonic() < until:
-            pass
+        clock.advance(0.05)
         await asyncio.sleep(0)
-    assert held.longest_ns >= 45_000_000
-    assert quiet.longest_ns < held.longest_ns
+    assert held.longest_ns == 49_000_000
+    assert quiet.longest_ns == 0

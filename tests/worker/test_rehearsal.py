@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,11 +137,30 @@ async def test_an_endless_loop_is_stopped_at_the_deadline() -> None:
     assert time.monotonic() - started < PATIENT / 2
 
 
-@pytest.mark.parametrize("line", ["sum(range(1 << 60))", "while True: pass"])
-async def test_what_is_stopped_says_where_it_was(line: str) -> None:
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[mmap.mmap]:
+    """A byte that the child sets when it is where it stays; its time begins then."""
+    fork = os.fork
+    with mmap.mmap(-1, 1) as shared:
+
+        def patient() -> int:
+            pid = fork()
+            until = time.monotonic() + PATIENT
+            while pid and not shared[0] and time.monotonic() < until:
+                os.sched_yield()
+            return pid
+
+        monkeypatch.setattr(os, "fork", patient)
+        monkeypatch.setattr(forked, "LAST_WORDS_S", PATIENT)
+        yield shared
+
+
+@pytest.mark.parametrize("line", ["sum(range(1 << 60))", "[0 for _ in iter(int, 1) if _]"])
+async def test_what_is_stopped_says_where_it_was(line: str, here: mmap.mmap) -> None:
     """Python or C code that no exception reaches: the author's line is named."""
-    module: dict[str, Play] = {}
-    exec(compile(BUNDLED.format(line), "v2.py@0123456789ab", "exec"), module)
+    module: dict[str, Any] = {"here": here}
+    source = BUNDLED.format(f"here[0] = 1; {line}")
+    exec(compile(source, "v2.py@0123456789ab", "exec"), module)
     refusal = await refused(module["leave"], 0.2)
     assert "was stopped" in refusal.reason
     assert (refusal.file, refusal.line) == ("v2.py", 4)
