@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 
@@ -79,8 +79,22 @@ def run_probe(
     With ``known``, every kind that a known bundle provides too is compared: verdict up and down,
     and a round trip of the default state. ``named``: a kind that only they provide is told, too.
     """
+    pushed = list(bundles)
     with tempfile.TemporaryDirectory(prefix="netswap-probe-") as folder:
-        return _run_probe(list(bundles), known, _Job([], [], timeout, named, folder))
+        probed = _run_probe(pushed, known, _Job([], [], timeout, named, folder))
+    probed.refusals += _doubled(pushed, probed)
+    return probed
+
+
+def _doubled(bundles: Iterable[Bundle], probed: Probed) -> Iterator[Refusal]:
+    """A kind that two of the pushed bundles provide."""
+    seen: dict[str, str] = {}
+    for bundle, kinds in zip(bundles, probed.kinds, strict=False):
+        for kind in kinds:
+            if kind in seen:
+                reason = f"{kind} is provided by {seen[kind]} and by {bundle.name}"
+                yield Refusal(Stage.LOAD, reason, kind=kind, advice="push one of them")
+            seen[kind] = bundle.name
 
 
 def _run_probe(bundles: list[Bundle], known: Iterable[Bundle], job: _Job) -> Probed:
@@ -160,6 +174,7 @@ def main() -> None:
     answer = os.dup(1)
     os.dup2(STDERR, 1)
     leave = tell_where_it_dies(STDERR)
+    sys.addaudithook(_stay_inside)
     look_here_last()
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Job)
     probed = Probed()
@@ -191,6 +206,36 @@ def _flooded(flood: str, refusals: list[Refusal]) -> Refusal:
     return msgspec.structs.replace(first, reason=flood, advice="take the output out")
 
 
+def _stay_inside(event: str, arguments: tuple[object, ...]) -> None:
+    """An import that would end its server, or go on twice, is stopped at its line.
+
+    This process has a session of its own, so all others of it were started from here.
+    """
+    doing = _OUTSIDE.get(event)
+    if doing is None:
+        return
+    from netswap.errors import BundleError
+
+    if event in ("os.kill", "os.killpg"):
+        to, number = arguments
+        assert isinstance(to, int)
+        with suppress(ProcessLookupError):
+            if not number or (to != -1 and os.getsid(abs(to)) == os.getsid(0)):
+                return
+    advice = "a module only defines classes when it is imported: take it out"
+    raise BundleError(Refusal(Stage.LOAD, f"its import {doing}", advice=advice))
+
+
+_OUTSIDE: Final = {
+    "os.exec": "makes another program of its process",
+    "os.fork": "forks its process",
+    "os.forkpty": "forks its process",
+    "os.kill": "sends a signal to a process that is not its own",
+    "os.killpg": "sends a signal to processes that are not its own",
+}
+"""Audit events, and what is said of them."""
+
+
 @contextmanager
 def _alarm(timeout: float, left: float) -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -220,7 +265,10 @@ def _probe(job: _Job, probed: Probed) -> None:
         except TimeoutError as error:
             probed.refusals.append(_late(error))
     if job.named and not probed.refusals:
-        _left_behind(job, probed)
+        try:
+            _left_behind(job, probed)
+        except BundleError as error:
+            probed.refusals.append(error.refusal)
 
 
 def _unpack(job: _Job) -> None:

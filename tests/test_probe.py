@@ -87,6 +87,21 @@ def test_what_bundles_provide_is_found_in_their_order() -> None:
     assert (probed.refusals, probed.verdicts) == ([], [])
 
 
+def test_a_kind_that_two_bundles_provide_is_refused() -> None:
+    """Both are named, whoever asks: a check, a push or a start."""
+    refusal = run_probe([second(), second()]).refusals[-1]
+    assert refusal.reason.startswith("test.hall is provided by ")
+    assert refusal.advice == "push one of them"
+
+
+def test_what_is_compared_with_has_to_load() -> None:
+    """Its own line is to blame, as that of what is checked would be."""
+    broken = Bundle("old.py", {"old.py": b"\n1 / 0\n"})
+    refusal = run_probe([second()], [broken], named=True).refusals[0]
+    assert (refusal.file, refusal.line) == ("old.py", 2)
+    assert "ZeroDivisionError" in refusal.reason
+
+
 @pytest.mark.parametrize(
     ("source", "stage", "reason", "line"),
     [
@@ -98,9 +113,27 @@ def test_what_bundles_provide_is_found_in_their_order() -> None:
         ("import os\nos.abort()\n", Stage.LOAD, f"signal {signal.SIGABRT.value}", 2),
         ("import os\nos.kill(os.getpid(), 9)\n", Stage.LOAD, "signal 9", 2),
         ("import os\nos.killpg(0, 9)\n", Stage.LOAD, "signal 9", 2),
+        ("import os\nos.kill(os.getppid(), 18)\n", Stage.LOAD, "signal to a process that is", 2),
+        ("import os\nos.killpg(os.getpgid(os.getppid()), 18)\n", Stage.LOAD, "to processes", 2),
+        ("import os\nos.fork()\n", Stage.LOAD, "forks its process", 2),
+        ("import os\nos.execv('/bin/true', ['true'])\n", Stage.LOAD, "another program", 2),
         (f"import signal\nwhile True:\n    {HURRY}\n", Stage.LOAD, "not done after", None),
     ],
-    ids=["syntax", "global", "raises", "exits", "leaves", "crashes", "kill", "group", "hangs"],
+    ids=[
+        "syntax",
+        "global",
+        "raises",
+        "exits",
+        "leaves",
+        "crashes",
+        "kill",
+        "group",
+        "parent",
+        "others",
+        "fork",
+        "exec",
+        "hangs",
+    ],
 )
 def test_what_does_not_load_is_refused_with_its_line(
     source: str, stage: str, reason: str, line: int | None

@@ -153,7 +153,7 @@ class Operations:
             probed = await asyncio.to_thread(run_probe, bundles, (), timeout)
         except (OSError, RuntimeError) as error:  # a thread that can't be started is the latter
             return failure(Outcome.REFUSED, [_no_probe(error)])
-        refusals = [*probed.refusals, *_doubled(bundles, probed)]
+        refusals = probed.refusals
         if refusals:
             return failure(Outcome.REFUSED, refusals)
         try:
@@ -389,16 +389,3 @@ def _no_probe(error: Exception) -> Refusal:
     reason = f"no process to load it in: {what}"
     advice = "the server is short of descriptors, processes or memory; see to that, then push again"
     return Refusal(Stage.LOAD, reason, advice=advice)
-
-
-def _doubled(bundles: Sequence[Bundle], probed: Probed) -> list[Refusal]:
-    """A kind that two of the pushed bundles provide."""
-    seen: dict[str, str] = {}
-    refusals = []
-    for bundle, kinds in zip(bundles, probed.kinds, strict=False):
-        for kind in kinds:
-            if kind in seen:
-                reason = f"{kind} is provided by {seen[kind]} and by {bundle.name}"
-                refusals.append(Refusal(Stage.LOAD, reason, kind=kind, advice="push one of them"))
-            seen[kind] = bundle.name
-    return refusals
