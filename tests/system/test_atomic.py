@@ -21,6 +21,7 @@ from tests.system.harness import (
     Client,
     Process,
     Server,
+    assert_faultless,
     environment,
     until,
 )
@@ -202,8 +203,7 @@ def judged(load: subprocess.Popen[str]) -> None:
     """End the load; not one operation was lost, doubled, out of order or wrongly carried."""
     load.terminate()
     report = json.loads(load.communicate(timeout=30)[0].splitlines()[-1])
-    assert load.returncode == 0, report["reasons"]
-    assert report["counts"]["answered"] == report["counts"]["issued"] > 0
+    assert_faultless(load.returncode, report)
     assert {"1", "2"} <= set(report["by_version"])
 
 
@@ -316,7 +316,7 @@ def half_closed(server: Server) -> Iterator[tuple[subprocess.Popen[str], Client,
         clients = stack.enter_context(server.clients("counter", pid_of))
         stuck = _in_worker(server, stack, "stuck", 1)
         assert stuck.ask("begin") == "got begin"
-        words = ("push", V2, again(server), "--atomic", "--timeout", "15s")
+        words = ("push", V2, again(server), "--atomic", "--timeout", "60s")
         push = stack.enter_context(server.starts(*words))
         stack.callback(push.kill)
         assert push.stderr is not None
@@ -360,7 +360,9 @@ def test_a_worker_that_is_killed_while_the_gates_close(stuck_server: Server, vic
 def test_a_worker_that_is_late_lets_all_serve_on(stuck_server: Server) -> None:
     """The worker that waits for it is told; when the session rests in time, the push goes on."""
     server = stuck_server
+    began = time.monotonic()
     with half_closed(server) as (push, stuck, clients):
+        took = time.monotonic() - began
         stuck.send(b"more\n")
         assert stuck.line() == "got more"
         code, page = ending(push)
@@ -369,7 +371,9 @@ def test_a_worker_that_is_late_lets_all_serve_on(stuck_server: Server) -> None:
         assert clients[1].ask("add 1") == "v2 3 lines, total 8"
         server.rollback()
         assert stuck.ask("begin") == "got begin"
-        answer = server.netswap("push", V2, again(server), "--atomic", "--timeout", "1s")
+        seconds = 1 + 2 * took  # so long the first push has taken, until worker 0 held its clients
+        words = ("push", V2, again(server), "--atomic", "--timeout", f"{seconds:.1f}s")
+        answer = server.netswap(*words)
         assert answer.code == 21
         assert "not quiescent in time: stuck.connection 1." in answer.page["what"]
         assert "stuck.py:12" in answer.page["where"]
@@ -408,4 +412,4 @@ def test_atomic_goes_with_a_watch(server: Server) -> None:
         assert stale(all_of(askers), "v1", "v2") == []
         rows = [row for row in page["watch"] if row["on_watch"]]
         assert all(row["calls"] and not row["errors"] for row in rows)
-        assert page["receipt"]["held_us"] < 900_000, "the watch was not held"
+        assert page["receipt"]["held_us"] < 1_000_000, "the watch was not held"

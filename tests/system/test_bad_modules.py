@@ -25,8 +25,6 @@ from tests.system.harness import PUSHED, ROOT, Client, Process, Server, until
 
 pytestmark = pytest.mark.timeout(120)
 
-UNTOLD = "something unknown: the search "
-"""How a search says that it was ended, on a machine that is too busy; it accuses nobody."""
 GOOD = (PUSHED / "counter_v2.py").read_text()
 BODY_OF_UP = "    pieces = [old"
 Make = Callable[..., Server]
@@ -155,8 +153,7 @@ def test_the_bad_code_is_gone(server: Server) -> None:
         until(all_gone, "no old code is left", patience=60)
     except AssertionError as error:
         raise AssertionError(f"{error}: {left}") from None
-    told = [row["held_by"] for row in server.log() if row["event"] == "old_code_held"]
-    assert not [chain for chains in told for chain in chains if not chain.startswith(UNTOLD)]
+    assert not server.accused()
 
 
 def test_every_module_of_the_gallery_is_in_its_table() -> None:

@@ -109,7 +109,7 @@ def test_a_canary_passes_by_itself_and_then_all_are_watched(
     """The same time for the canary, and again for all of it."""
     clients = crowd(10)
     path = changed(tmp_path, "well.py", WELL)
-    with on_probation(server, path, "--canary", "10%", "--watch", "2s") as push:
+    with server.starts("push", path, "--canary", "10%", "--watch", "2s") as push:
         seen = set()
         while still_runs(push):
             seen.add(answers(clients)["new"])

@@ -17,7 +17,16 @@ from typing import Any
 import pytest
 
 from tests.authority import Authority
-from tests.system.harness import PUSHED, ROOT, Client, Process, Server, run, until
+from tests.system.harness import (
+    PUSHED,
+    ROOT,
+    Client,
+    Process,
+    Server,
+    assert_faultless,
+    run,
+    until,
+)
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -84,12 +93,10 @@ def test_checked_load_over_tls_with_pushes_and_new_certificates(
             load.send_signal(signal.SIGTERM)
         ends = [(load.communicate(timeout=60), load.returncode) for load in (one, two)]
     for (out, err), code in ends:
+        assert out, err
         report = json.loads(out)
-        assert code == 0, (report["reasons"], err)
-        assert report["connections"]["dropped"] == 0
-        counts = report["counts"]
-        assert counts.pop("issued") == counts.pop("answered") > 200
-        assert not any(counts.values()), counts
+        assert_faultless(code, report)
+        assert report["counts"]["answered"] > 200
     assert not any(row["turned_away"] for row in server.look("status")["listeners"])
     assert not server.errors()
 

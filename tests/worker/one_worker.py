@@ -109,6 +109,12 @@ class OneWorker:
         assert isinstance(message, shape), message
         return message
 
+    def heard(self) -> list[messages.Message]:
+        """What it has said so far and nobody has expected."""
+        self.take_what_is_there()
+        said, self._received = self._received, []
+        return said
+
     def take_what_is_there(self) -> None:
         """Read what the worker has sent so far, without waiting for more."""
         while select.select([self.control], [], [], 0)[0]:
