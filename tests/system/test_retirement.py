@@ -156,8 +156,8 @@ def test_a_task_that_does_not_end_is_named_with_its_line(server: Server, tmp_pat
         server.push(path)
 
         def found() -> list[dict[str, Any]]:
-            rows = [row for row in retiring(server) if row["held_by"]]
-            return rows if server.accused() else []
+            known = server.accused()
+            return [row for row in retiring(server) if known and row["held_by"]]
 
         held = until(found, "the holder is found")
     (row,) = held
