@@ -77,8 +77,16 @@ class Dialling:
             tally.fault("refused", number, -1, why_refused(error, tls=self._plan.tls))
 
     async def _connect(self, number: int) -> Line:
+        made: list[Line] = []
+
         def factory() -> Line:
             opening = replace(self._opening, connection=number)
-            return self._line(self._crowd, number, self._converse(opening))
+            made.append(self._line(self._crowd, number, self._converse(opening)))
+            return made[-1]
 
-        return await self._destination.connect(factory)
+        try:
+            return await self._destination.connect(factory)
+        except BaseException:
+            for line in made:
+                line.end()  # it may be there just now: then it is we who close it
+            raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -50,3 +53,32 @@ async def test_no_two_lines_have_one_number(monkeypatch: pytest.MonkeyPatch) -> 
             assert line.connection % 2 == index, "a number tells whose it is"
             numbers.append(line.connection)
     assert sorted(numbers) == [4, 5, 6, 7, 8, 9]
+
+
+async def test_a_connect_that_is_given_up_when_it_is_made_is_no_drop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the end of the run nobody comes any more: then the loop closes what it has just opened."""
+    traffic, dial = dialling(0, lambda _line: None, monkeypatch)
+    opened, closed = asyncio.Event(), asyncio.Event()
+    silent = cast(Any, SimpleNamespace(write=lambda _: None, abort=lambda: None))
+
+    async def connect(_self: Destination, factory: Callable[[], Line]) -> Line:
+        line = factory()
+        line.connection_made(silent)
+        opened.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(line.connection_lost, None)
+            loop.call_soon(closed.set)
+        return line
+
+    monkeypatch.setattr(Destination, "connect", connect)
+    coming = asyncio.create_task(dial.dial_next())
+    await opened.wait()
+    coming.cancel()
+    await closed.wait()
+    assert coming.cancelled()
+    assert traffic.tally.faults() == 0, traffic.tally.examples
