@@ -64,6 +64,10 @@ class Altered(Exception):  # noqa: N818
     """A state that went there and back is not as it was, and no step says so."""
 
 
+class OneWay(Exception):  # noqa: N818
+    """What an older version makes of a state can't come up again; a rollback may want it anyway."""
+
+
 class Blocks(Exception):  # noqa: N818
     """It stood still for so many ``seconds``, which would be the loop's and all its clients'."""
 
@@ -74,6 +78,7 @@ class Blocks(Exception):  # noqa: N818
         )
 
 
+_ONE_WAY = "--allow-lossy goes there all the same, and then nothing leads back"
 FINAL = (DeadlinePassed, MemoryError, KeyboardInterrupt, Blocks)
 """What ends all trials: the next object would take as long."""
 
@@ -126,7 +131,10 @@ class Trial:
         new, took = self._taken(forward, old, new_class)
         self.keeps(old, new, new_class)
         back = self._plan(new_class.state_type, type(state))
-        returned = back.convert(new if large else decode(encode(new), new_class.state_type))
+        crossed = new if large else decode(encode(new), new_class.state_type)
+        returned = self._returned(forward, back, crossed)
+        if returned is None:
+            return Passed(took, large, state.__struct_fields__)
         if large:
             if self._probation and (dropped := forward.given_up - forward.derived):
                 self._altered(state, returned, forward, back, sorted(dropped))
@@ -138,6 +146,20 @@ class Trial:
             return Passed(took)
         names = state.__struct_fields__
         return Passed(took, altered=self._altered(state, returned, forward, back, names))
+
+    def _returned(self, forward: Transfer, back: Transfer, new: State) -> State | None:
+        """The state once more; None where a rollback goes on without it, as was asked for."""
+        try:
+            return back.convert(new)
+        except FINAL:
+            raise
+        except Exception as error:
+            if self._probation or forward.target > forward.source:
+                raise
+            if self._allow_lossy:
+                return None
+            text = f"from version {forward.target} it can't come back: {describe(error)}"
+            raise OneWay(text).with_traceback(error.__traceback__) from None
 
     def _taken(self, forward: Transfer, old: Any, new_class: Any) -> tuple[State, int]:
         """The new state, and the nanoseconds of a processor that the way there took."""
@@ -359,7 +381,7 @@ def refusal_of(
     what = describe(error)
     if isinstance(error, Violated):
         file, line, what = error.file, error.line, str(error)
-    elif isinstance(error, (Altered, Blocks)):
+    elif isinstance(error, (Altered, Blocks, OneWay)):
         what = str(error)
     name = None if entry is None else f"{entry.identity}"
     return Refusal(
@@ -369,5 +391,5 @@ def refusal_of(
         line,
         kind,
         entry=name if slot is None or name is None else f"{slot}.{name}",
-        advice=f"{to_mend(error)}; nothing was touched",
+        advice=f"{_ONE_WAY if isinstance(error, OneWay) else to_mend(error)}; nothing was touched",
     )

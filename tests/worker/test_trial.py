@@ -18,7 +18,7 @@ from netswap.ott import Entry
 from netswap.stack import Host
 from netswap.transfer import Migration
 from netswap.worker import trial as trial_module
-from netswap.worker.trial import Altered, Passed, Trial, Trials, refusal_of
+from netswap.worker.trial import Altered, OneWay, Passed, Trial, Trials, refusal_of
 
 KIND = "test.desk"
 
@@ -208,6 +208,27 @@ def test_an_older_version_need_not_keep_what_it_does_not_know(entry: Entry) -> N
     trials.run([entry], clock(0), 9)
     assert trials.refusal() is None
     assert trials.report().altered == {f"{KIND} pairs": 1}
+
+
+def test_a_rollback_whose_outcome_can_not_come_up_again_has_to_be_asked_for(entry: Entry) -> None:
+    """It is told what is given up by that; with the way back a watch or a canary needs, never."""
+
+    def back(_new: dict[str, Any]) -> dict[str, Any]:
+        raise LookupError("no such pair")
+
+    older = change(forth=back)._replace(new=Desk1, before=Desk2)
+    entry.target = Desk2.born(entry.target.host, entry, New([["ann", 3]]))
+    with pytest.raises(OneWay, match="from version 1 it can't come back: LookupError") as refused:
+        Trial([older], clock(0, 9)).run(entry)
+    advice = refusal_of(refused.value, entry, [older], 0).advice
+    assert advice.startswith("--allow-lossy goes there all the same")
+    passed = Trial([older], clock(0, 9), allow_lossy=True).run(entry)
+    assert passed == Passed(9, altered=("pairs", "log"))
+    with pytest.raises(LookupError, match="no such pair"):
+        Trial([older], clock(0, 9), allow_lossy=True, probation=True).run(entry)
+    entry.target = Desk1.born(entry.target.host, entry, Old({"ann": 3}))
+    with pytest.raises(LookupError, match="no such pair"):
+        Trial([change(back=back)], clock(0, 9), allow_lossy=True).run(entry)
 
 
 def test_another_field_than_the_one_given_up_has_to_come_back(entry: Entry) -> None:
