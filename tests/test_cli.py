@@ -238,7 +238,7 @@ def test_every_command_is_there_with_its_help(name: str) -> None:
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
     return subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=30, cwd=ROOT
+        command, check=False, capture_output=True, text=True, timeout=120, cwd=ROOT
     )
 
 

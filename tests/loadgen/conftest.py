@@ -57,7 +57,7 @@ def load() -> Callable[..., Loaded]:
         line = command(*words, "--json")
         for _ in range(RUNS):
             done = subprocess.run(
-                line, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+                line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
             )
             report = json.loads(done.stdout) if done.stdout else {}
             if not is_disturbed(report.get("reasons", [])):
