@@ -87,9 +87,12 @@ class Operations:
 
     def _conflict(self) -> Result:
         running = self._running
-        what = "the server shuts down" if running is None else f"`{running.command}` runs"
-        reason = f"{what}, and only one transaction may run at a time"
-        decidable = running is not None and running.on_probation
+        if running is None:
+            stopping = failure(Outcome.CONFLICT, [_STOPPING])
+            stopping.state = "it drains its connections, and begins nothing new"
+            return stopping
+        reason = f"`{running.command}` runs, and only one transaction may run at a time"
+        decidable = running.on_probation
         advice = "`netswap promote` or `netswap rollback` decides what is on probation"
         refusal = Refusal(Stage.AGREEMENT, reason, advice=advice if decidable else "")
         return failure(Outcome.CONFLICT, [refusal])
@@ -376,6 +379,13 @@ def _no_fleet(reason: str) -> Result:
 def _usage(error: UsageError) -> Result:
     refusal = Refusal(Stage.CHECK, error.what, advice=error.advice)
     return failure(Outcome.REFUSED, [refusal])
+
+
+_STOPPING = Refusal(
+    Stage.AGREEMENT,
+    "the server shuts down",
+    advice="start it again, which brings back what was committed, then push",
+)
 
 
 def _unwritable(error: OSError) -> Refusal:

@@ -98,6 +98,8 @@ def failure(outcome: Outcome, refusals: list[Refusal], transaction: int | None =
     """A result that says why: the first refusal in full, the others as they are."""
     first = _most_precise(refusals)
     advice = first.advice or _ADVICE[outcome]
+    if outcome is Outcome.MIXED and first.advice:
+        advice = f"{_ADVICE[outcome]}; {first.advice}"
     return Result(outcome, first.reason, first.where, "", advice, transaction, refusals=refusals)
 
 

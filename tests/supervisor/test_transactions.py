@@ -204,6 +204,17 @@ async def test_a_failure_that_cannot_be_taken_back_is_told_as_such(serve: Serve)
         result = await server.push(bundle())
         assert result.outcome is Outcome.MIXED
         assert {refusal.worker for refusal in result.refusals} == {0, 1}
+        assert result.advice.startswith("`netswap status` counts the objects of each version")
+
+
+async def test_who_pushes_to_a_server_that_stops_is_not_told_to_wait(serve: Serve) -> None:
+    """Nothing else runs that would end; it has to be started again."""
+    async with serve() as server:
+        await server.supervisor.operations.close()
+        result = await server.push(bundle())
+        assert (result.outcome, result.what) == (Outcome.CONFLICT, "the server shuts down")
+        assert "start it again" in result.advice
+        assert "drains" in result.state
 
 
 async def test_a_worker_that_dies_after_the_commit_boots_into_the_new_set(serve: Serve) -> None:
