@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import need_index
+
 ROOT = Path(__file__).parents[1]
 TREES = ("netswap", "protocols", "loadgen")
 
@@ -21,6 +23,8 @@ pytestmark = pytest.mark.timeout(300)
 def ran(*command: str | Path, **how: object) -> str:
     """Run a command that must succeed; its output."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, **how)  # type: ignore[call-overload]  # any of run's own
+    if done.returncode:
+        need_index(done.stderr)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return str(done.stdout)
 

@@ -23,6 +23,8 @@ from typing import Any
 
 import pytest
 
+from tests.machine import need_index
+
 ROOT = Path(__file__).parents[2]
 UID = 54_321
 # what setpriv itself starts may still enter everything; what that starts may not: hence env
@@ -94,6 +96,8 @@ class Image:
         done = subprocess.run(
             command, cwd=self._workdir, env=environ, capture_output=True, text=True, check=False
         )
+        if done.returncode:
+            need_index(done.stdout + done.stderr)
         assert done.returncode == 0, f"RUN {rest}\n{done.stdout}{done.stderr}"
 
     def _do_env(self, rest: str) -> None:

@@ -76,6 +76,7 @@ def test_what_is_wrong_is_told_with_its_file(
 def test_a_key_that_this_user_may_not_read(authority: Authority) -> None:
     """Says so, with the file."""
     pair = authority.issue()
+    pair.cert.chmod(0o644)
     pair.key.chmod(0)
     refused = pytest.raises(UsageError, match=r"can't be read: Permission denied .*server.key")
     with anybody(pair.key), refused:

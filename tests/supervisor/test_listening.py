@@ -20,6 +20,7 @@ from netswap.supervisor.listening import (
     raise_descriptor_limit,
 )
 from netswap.supervisor.transaction import local_selector
+from tests.machine import needs_ipv6
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -70,6 +71,7 @@ def test_an_address_of_another_machine_is_refused() -> None:
         Listeners({"kv": [Address("192.0.2.1", 0)]}, slots=1)
 
 
+@needs_ipv6
 def test_ipv6_and_several_addresses_of_one_protocol() -> None:
     """Each address is a listener with a name of its own."""
     listeners = Listeners({"echo": [LOOPBACK, Address("::1", 0)]}, slots=2)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.machine import raise_descriptor_limit
 from tests.system.harness import (
     NETSWAP,
     PATIENCE,
@@ -142,6 +143,7 @@ def server(shared: Server) -> Iterator[Server]:
 @contextmanager
 def crowd(server: Server) -> Iterator[list[Client]]:
     """A client of each worker, of the first and the last objects to be swapped; many in between."""
+    raise_descriptor_limit(CROWD + 500)
     with ExitStack() as stack:
         first = stack.enter_context(server.clients("counter", pid_of))
         for _ in range(CROWD):
@@ -152,8 +154,7 @@ def crowd(server: Server) -> Iterator[list[Client]]:
 
 def test_no_old_answer_after_a_new_one(server: Server) -> None:
     """Two workers, thousands of connections: the versions serve one after the other, both ways."""
-    load = verify_load(server)
-    with crowd(server) as clients:
+    with verify_load(server) as load, crowd(server) as clients:
         for command, old, new in (("push", "v1", "v2"), ("rollback", "v2", "v1")):
             with asking(clients) as askers:
                 words = [V2, ROOT / "protocols/verify/v2.py"] if command == "push" else []
@@ -170,7 +171,7 @@ def test_no_old_answer_after_a_new_one(server: Server) -> None:
             client = Client(server.ports["counter"])
             with client:
                 assert client.ask("add 1") == f"{new} 1 lines, total 1"
-    judged(load)
+        judged(load)
 
 
 def test_without_atomic_the_same_askers_see_two_versions_at_once(server: Server) -> None:
@@ -189,14 +190,18 @@ def test_without_atomic_the_same_askers_see_two_versions_at_once(server: Server)
     raise AssertionError(f"{2 * ATTEMPTS} rolling swaps, and none was seen")
 
 
-def verify_load(server: Server) -> subprocess.Popen[str]:
-    """Checked load until it is told to end."""
+@contextmanager
+def verify_load(server: Server) -> Iterator[subprocess.Popen[str]]:
+    """Checked load until it is told to end, or this does."""
     words = [*NETSWAP, "load", "run", "--protocol", "verify", "--json", "--duration", "60m",
              "--port", str(server.ports["verify"]), "--connections", "40",
              "--rate", "500"]  # fmt: skip
-    return subprocess.Popen(
-        words, stdout=subprocess.PIPE, text=True, env=environment(server.folder)
-    )
+    environ = environment(server.folder)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environ) as load:
+        try:
+            yield load
+        finally:
+            load.kill()
 
 
 def judged(load: subprocess.Popen[str]) -> None:

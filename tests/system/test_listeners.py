@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.authority import Authority
+from tests.machine import needs_ipv6
 from tests.system.harness import PUSHED, Client, Server, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.timeout(120)
 Make = Callable[..., Server]
 
 
+@needs_ipv6
 def test_unix_sockets_and_ipv6_are_served_selected_and_swapped(
     make_server: Make, tmp_path: Path
 ) -> None:

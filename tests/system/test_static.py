@@ -42,7 +42,7 @@ async def test_files_take_the_place_of_a_greeting(tmp_path: Path) -> None:
     flags = {
         "static": (str(tmp_path),),
         "state_dir": tmp_path / "state",
-        "listen": ("http=[::1]:0",),
+        "listen": ("http=127.0.0.1:0",),
     }
     supervisor = Supervisor(load_config(flags, environ={"HOME": str(tmp_path)}))
     try:
