@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from netswap.modules import Bundle, Loaded
     from netswap.transfer import Migration, State
 
-__all__ = ["Probed", "main", "run_probe"]
+__all__ = ["Probed", "doubled", "main", "run_probe"]
 
 _GRACE = 0.8
 """Seconds in which a child whose time is over says what it has found, or where it is."""
@@ -79,15 +79,12 @@ def run_probe(
     With ``known``, every kind that a known bundle provides too is compared: verdict up and down,
     and a round trip of the default state. ``named``: a kind that only they provide is told, too.
     """
-    pushed = list(bundles)
     with tempfile.TemporaryDirectory(prefix="netswap-probe-") as folder:
-        probed = _run_probe(pushed, known, _Job([], [], timeout, named, folder))
-    probed.refusals += _doubled(pushed, probed)
-    return probed
+        return _run_probe(list(bundles), known, _Job([], [], timeout, named, folder))
 
 
-def _doubled(bundles: Iterable[Bundle], probed: Probed) -> Iterator[Refusal]:
-    """A kind that two of the pushed bundles provide."""
+def doubled(bundles: Iterable[Bundle], probed: Probed) -> Iterator[Refusal]:
+    """A kind that two of the bundles provide: at a start the later one wins, else none may."""
     seen: dict[str, str] = {}
     for bundle, kinds in zip(bundles, probed.kinds, strict=False):
         for kind in kinds:

@@ -15,7 +15,7 @@ from netswap import probe
 from netswap.events import Refusal, Stage, Verdict
 from netswap.modules import Bundle
 from netswap.modules.application import bundle_of
-from netswap.probe import run_probe
+from netswap.probe import doubled, run_probe
 
 GOOD = """
 from netswap import Service, State, migration
@@ -88,8 +88,11 @@ def test_what_bundles_provide_is_found_in_their_order() -> None:
 
 
 def test_a_kind_that_two_bundles_provide_is_refused() -> None:
-    """Both are named, whoever asks: a check, a push or a start."""
-    refusal = run_probe([second(), second()]).refusals[-1]
+    """Both are named. At a start it is none: there the later one wins."""
+    both = [second(), second()]
+    probed = run_probe(both)
+    assert probed.refusals == []
+    (refusal,) = doubled(both, probed)
     assert refusal.reason.startswith("test.hall is provided by ")
     assert refusal.advice == "push one of them"
 

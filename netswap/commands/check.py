@@ -37,7 +37,7 @@ def check(paths: tuple[Path, ...], old: tuple[Path, ...], named: str, link: Link
     """
     with failing(link):
         from netswap.modules.application import bundle_of
-        from netswap.probe import run_probe
+        from netswap.probe import doubled, run_probe
         from netswap.supervisor.firstset import bundled_modules, first_paths
 
         bundles = [bundle_of(path, named) for path in paths]
@@ -45,8 +45,9 @@ def check(paths: tuple[Path, ...], old: tuple[Path, ...], named: str, link: Link
         others = old or first_paths(protocols, ())
         known = [bundle_of(path) for path in others]
         probed = run_probe(bundles, known, link.timeout, named=bool(old))
-    if probed.refusals:
-        fail(_refused(probed.refusals), link.as_json)
+    refusals = [*probed.refusals, *doubled(bundles, probed)]
+    if refusals:
+        fail(_refused(refusals), link.as_json)
     page = {
         "outcome": Outcome.DONE.value,
         "kinds": {kind: version for row in probed.kinds for kind, version in row.items()},

@@ -19,7 +19,7 @@ from netswap.modules import Bundle
 from netswap.modules.application import as_application, inheriting
 from netswap.options import Options
 from netswap.outcome import Outcome
-from netswap.probe import Probed, run_probe
+from netswap.probe import Probed, doubled, run_probe
 from netswap.supervisor.agreement import Agreement, Decision
 from netswap.supervisor.application import APP
 from netswap.supervisor.fleet import Fleet
@@ -156,7 +156,7 @@ class Operations:
             probed = await asyncio.to_thread(run_probe, bundles, (), timeout)
         except (OSError, RuntimeError) as error:  # a thread that can't be started is the latter
             return failure(Outcome.REFUSED, [_no_probe(error)])
-        refusals = probed.refusals
+        refusals = [*probed.refusals, *doubled(bundles, probed)]
         if refusals:
             return failure(Outcome.REFUSED, refusals)
         try:

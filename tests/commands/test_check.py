@@ -101,6 +101,13 @@ def test_what_is_no_module_is_refused(tmp_path: Path) -> None:
     assert done.stderr.startswith("netswap: ")
 
 
+def test_a_kind_that_two_of_the_paths_provide_is_refused(file: Path) -> None:
+    """As by a push."""
+    done = check(file, str(file))
+    assert done.exit_code == 20
+    assert "is provided by" in done.stderr
+
+
 def test_two_versions_are_compared_with_each_other(tmp_path: Path) -> None:
     """What changed, and which kinds the new one has no more."""
     old, new = tmp_path / "old", tmp_path / "new"
