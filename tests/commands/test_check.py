@@ -103,6 +103,7 @@ def test_what_is_no_module_is_refused(tmp_path: Path) -> None:
 
 def test_a_kind_that_two_of_the_paths_provide_is_refused(file: Path) -> None:
     """As by a push."""
+    file.write_text(GOOD)
     done = check(file, str(file))
     assert done.exit_code == 20
     assert "is provided by" in done.stderr
