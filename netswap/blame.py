@@ -95,7 +95,8 @@ def defined_at(thing: Callable[..., Any] | type) -> Place:
     name = author_file(shown)
     if name is None:
         return None, None
-    begin = re.compile(rf"\s*(class|def)\s+{thing.__name__}\b|{thing.__name__}\s*(:|=[^=])")
+    called = thing.__name__
+    begin = re.compile(rf"\s*(class|(async )?def)\s+{called}\b|{called}\s*(:|=[^=])")
     lines = enumerate(linecache.getlines(shown), 1)
     return name, next((number for number, line in lines if begin.match(line)), 1)
 

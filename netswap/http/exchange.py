@@ -295,7 +295,7 @@ class Exchange:
 
     # what the connection calls
 
-    def carry_out(self, answer: Awaitable[Response | None], app: Any) -> None:
+    def carry_out(self, answer: Any, app: Any) -> None:
         """Run ``answer`` as a task; it belongs to ``app``, the implementation that gave it.
 
         What is no coroutine of an author's, but netswap's own, keeps no code of the author's.
@@ -317,9 +317,10 @@ class Exchange:
                 self._get_ready()
         self.task = app.host.loop.create_task(self._carry_out(answer, to_blame))
 
-    async def _carry_out(self, answer: Awaitable[Response | None], to_blame: Any) -> None:
+    async def _carry_out(self, answer: Any, to_blame: Any) -> None:
         try:
-            self._end_with(await answer)
+            waits = type(answer) is CoroutineType or isinstance(answer, Awaitable)
+            self._end_with(await answer if waits else answer)
         except asyncio.CancelledError:
             self._cut_off()
             if not self._cancelled:
@@ -346,14 +347,17 @@ class Exchange:
             if self.upgraded is None:
                 self.app = None  # an exchange and its request refer to each other
 
-    def _end_with(self, response: Response | Upgrade | None) -> None:
+    def _end_with(self, response: Any) -> None:
         if self.upgraded is not None:
             self.upgraded.session.over(None)
         elif isinstance(response, Upgrade):  # it was held, and other code was asked again
             self.let_go()
             self.upgrade(response)
-        elif response is not None:
+        elif isinstance(response, Response):
             self.respond(response)
+        elif response is not None:
+            name = type(response).__name__
+            raise TypeError(f"it has returned a {name}, which is no netswap.http.Response")
         elif self.phase is _STARTED:
             self.finish()
         elif self.phase is _WAITING and self._apology is None:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from netswap.blame import blame, describe
+from netswap.blame import accuse, blame, describe
 from netswap.clock import Clock, SystemClock
 from netswap.errors import ProtocolError
 from netswap.ott import Entry, ObjectTranslationTable
@@ -302,6 +302,8 @@ class Host:
         ProtocolError is the peer's fault: its reply is written and the connection flushed.
         """
         expected = isinstance(error, ProtocolError)
+        if blame(error) == (None, None):
+            accuse(error, type(target))
         file, line = blame(error)
         say = self.log.info if expected else self.log.error
         say(

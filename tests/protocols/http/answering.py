@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from netswap import State
 from netswap.http import App, Channel, Request, Response, route, websocket
@@ -10,6 +11,10 @@ from netswap.http import App, Channel, Request, Response, route, websocket
 
 class Nothing(State, kind="http.app", version=1):
     """No state."""
+
+
+class Own(Response):
+    """An answer of the author's own class."""
 
 
 class Site(App[Nothing]):
@@ -114,6 +119,21 @@ class Site(App[Nothing]):
         request.exchange.start(200, [(b"content-length", b"9")])
         request.exchange.write_nowait(b"begun")
         return await self.exits(request, how)
+
+    @route("GET", "/own")
+    def own(self, request: Request) -> Response:
+        """A subclass is an answer, too."""
+        return Own("own")
+
+    @route("GET", "/text")
+    def text(self, request: Request) -> Any:
+        """What is no answer."""
+        return "text"
+
+    @route("GET", "/text/later")
+    async def text_later(self, request: Request) -> Any:
+        """The same from a coroutine."""
+        return "text"
 
     @route("GET", "/fails")
     async def fails(self, request: Request) -> Response:

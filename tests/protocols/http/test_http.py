@@ -89,6 +89,17 @@ async def test_a_failing_coroutine_is_a_500_and_the_connection_goes_on(serve, ve
     assert server.log.errors.pop()["event"] == "callback_failed"
 
 
+async def test_what_a_function_returns_is_an_answer_or_is_told_to_be_none(serve, version):
+    """Of a class of its own as well; whatever else it is, the log says what was expected."""
+    server, client = await client_of(serve, version)
+    asked = get(b"/own") + get(b"/text") + get(b"/text/later") + get(b"/", LAST)
+    found = await talk(client, asked)
+    failed = (500, b"500: Internal Server Error\n")
+    assert found == [(200, b"own"), failed, failed, (200, b"hello")]
+    told = [server.log.errors.pop()["error"] for _ in range(2)]
+    assert told == ["TypeError: it has returned a str, which is no netswap.http.Response"] * 2
+
+
 async def test_a_cancelled_coroutine_leaves_no_client_waiting(serve, version):
     """Whoever has cancelled it: 503 when nothing was said, and the connection goes on."""
     _, client = await client_of(serve, version)
