@@ -3,7 +3,8 @@
 #   make demo       see it work, in a minute
 #   make test       all that CI runs: ruff, mypy, the tests
 #   make coverage   the tests once more, counting lines
-#   make proof      the agreement: every search, model and kill -9, the long ones too (spin, gcc)
+#   make proof      the agreement: every search, model and kill -9, the long ones too (spin, gcc);
+#                   and the load generator's verdicts beside what servers know of themselves
 #   make every-byte a swap at every byte of every class of connection, plain and over TLS
 #   make test-all   the tests on every Python 3.11 to 3.14 that this machine has
 
@@ -76,7 +77,7 @@ soak: $(STAMP)
 proof: $(STAMP)
 	$(BIN)/python -m pytest -s -m 'not fuzz' tests/machines/test_agreement.py \
 		tests/machines/test_promela.py tests/system/test_kill_walk.py tests/test_structure.py \
-		$(PYTEST_OPTIONS)
+		tests/loadgen/test_against_the_server.py $(PYTEST_OPTIONS)
 
 every-byte: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -v -m 'not fuzz' \
