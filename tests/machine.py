@@ -1,13 +1,20 @@
-"""What a machine may lack: a test that needs it is skipped there, and says so."""
+"""What a machine may lack, where a test that needs it is skipped and says so; what it tells."""
 
 from __future__ import annotations
 
 import resource
 import socket
+from pathlib import Path
 
 import pytest
 
-__all__ = ["need_index", "needs_ipv6", "raise_descriptor_limit"]
+__all__ = ["children", "need_index", "needs_ipv6", "raise_descriptor_limit"]
+
+
+def children() -> set[str]:
+    """The numbers of this process's children, ended ones too that nobody has waited for."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {pid for each in lists for pid in each.read_text().split()}
 
 
 def _has_ipv6() -> bool:

@@ -20,6 +20,7 @@ from netswap.confine import leave_room
 from netswap.events import Refusal, Rehearsal, Stage, VerdictLine
 from netswap.worker import forked
 from netswap.worker.rehearsal import Rehearsed, rehearse
+from tests.machine import children
 
 PATIENT = 20.0
 """Seconds that no child here needs: the bound of those that end by themselves."""
@@ -216,13 +217,11 @@ async def test_the_child_lets_go_of_what_the_worker_has_open() -> None:
 
 async def test_no_process_and_no_descriptor_is_left() -> None:
     """One after the other uses the same numbers, however each ended."""
-    before = os.listdir("/proc/self/fd")
+    before = os.listdir("/proc/self/fd"), children()
     plays: list[Play] = [lambda: Rehearsed(None), raises(ValueError()), lambda: os._exit(1)]
     for play in plays:
         await rehearse(play, PATIENT)
-    assert os.listdir("/proc/self/fd") == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert (os.listdir("/proc/self/fd"), children()) == before
 
 
 HOG = """
