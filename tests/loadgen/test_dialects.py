@@ -223,6 +223,16 @@ def test_verify_checks_count_and_hash_apart(damage: tuple[int, int]) -> None:
     assert faults(talk.continuity.tally) == {"not_carried": 1}
 
 
+@pytest.mark.parametrize("at", [35, 41])
+def test_a_state_that_one_answer_alone_has_wrong_is_one_mistake(at: int) -> None:
+    """The next answer goes on from the one before it; a wrong state later is another mistake."""
+    talk, answers = converse("verify")
+    talk.receive(b"".join([*answers[:3], spoil(answers[3], at), *answers[4:8]]))
+    assert faults(talk.continuity.tally) == {"not_carried": 1}
+    talk.receive(b"".join([spoil(answers[8], at), *answers[9:]]))
+    assert faults(talk.continuity.tally) == {"not_carried": 2}
+
+
 def test_verify_counts_the_versions_that_answered() -> None:
     """Each answer is counted under the version that it names."""
     talk, answers = converse("verify")
