@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 
-from netswap.blame import Place, place_of_death, tell_where_it_dies
+from netswap.blame import Place, author_file, place_of_death, tell_where_it_dies
 from netswap.confine import confine, leave_room, scratch
 from netswap.events import Refusal, Stage, Verdict, VerdictLine
 from netswap.interpreter import look_here_last, python_module
@@ -209,7 +209,7 @@ def _stay_inside(event: str, arguments: tuple[object, ...]) -> None:
     This process has a session of its own, so all others of it were started from here.
     """
     doing = _OUTSIDE.get(event)
-    if doing is None:
+    if doing is None or not _is_an_authors(sys._getframe(1)):
         return
     from netswap.errors import BundleError
 
@@ -223,12 +223,21 @@ def _stay_inside(event: str, arguments: tuple[object, ...]) -> None:
     raise BundleError(Refusal(Stage.LOAD, f"its import {doing}", advice=advice))
 
 
+def _is_an_authors(frame: FrameType | None) -> bool:
+    """Whether a bundle's code is what does this, and not this module's."""
+    while frame is not None and author_file(frame.f_code.co_filename) is None:
+        frame = frame.f_back
+    return frame is not None
+
+
 _OUTSIDE: Final = {
     "os.exec": "makes another program of its process",
     "os.fork": "forks its process",
     "os.forkpty": "forks its process",
     "os.kill": "sends a signal to a process that is not its own",
     "os.killpg": "sends a signal to processes that are not its own",
+    "resource.prlimit": "changes a limit of its process, which all clients of a worker share",
+    "resource.setrlimit": "changes a limit of its process, which all clients of a worker share",
 }
 """Audit events, and what is said of them."""
 

@@ -121,6 +121,7 @@ def test_what_is_compared_with_has_to_load() -> None:
         ("import os\nos.killpg(os.getpgid(os.getppid()), 18)\n", Stage.LOAD, "to processes", 2),
         ("import os\nos.fork()\n", Stage.LOAD, "forks its process", 2),
         ("import os\nos.execv('/bin/true', ['true'])\n", Stage.LOAD, "another program", 2),
+        ("import resource as r\nr.setrlimit(7, (9, 9))\n", Stage.LOAD, "changes a limit", 2),
         (f"import signal\nwhile True:\n    {HURRY}\n", Stage.LOAD, "not done after", None),
     ],
     ids=[
@@ -136,6 +137,7 @@ def test_what_is_compared_with_has_to_load() -> None:
         "others",
         "fork",
         "exec",
+        "limit",
         "hangs",
     ],
 )
