@@ -230,28 +230,28 @@ def _load(protocol: str, port: int, connections: int, rate: int) -> subprocess.P
 
 @contextmanager
 def _server(folder: Path) -> Iterator[dict[str, int]]:
-    ports = dict(zip(SERVED, _free_ports(len(SERVED)), strict=True))
-    words = [*python_module("netswap"), "serve", "--workers", "2"]
+    words = [*python_module("netswap"), "serve", "--json", "--workers", "2"]
     words += ["--state-dir", str(folder / "state"), "--socket", str(folder / "admin")]
-    for name, port in ports.items():
-        words += ["--listen", f"{name}=127.0.0.1:{port}"]
+    for name in SERVED:
+        words += ["--listen", f"{name}=127.0.0.1:0"]
     log = folder / "server.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
-        _wait_ready(process, log)
-        yield ports
+        yield _wait_ready(process, log)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
 
 
-def _wait_ready(process: subprocess.Popen[str], log: Path) -> None:
+def _wait_ready(process: subprocess.Popen[str], log: Path) -> dict[str, int]:
+    """The ports that it has, which nobody else had in between."""
     assert process.stdout is not None
     watchdog = time.monotonic() + READY_S
     for line in process.stdout:
         if "ready" in line:
-            return
+            listeners: dict[str, str] = json.loads(line)["listeners"]
+            return {name: int(at.rpartition(":")[2]) for name, at in listeners.items()}
         if time.monotonic() > watchdog:
             break
     raise SystemExit(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
@@ -265,14 +265,3 @@ def _wait_connected(folder: Path, wanted: int) -> None:
             return
         time.sleep(0.1)
     raise SystemExit(f"not {wanted} connections within {READY_S:g} s")
-
-
-def _free_ports(count: int) -> list[int]:
-    socks = [socket.socket() for _ in range(count)]
-    try:
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]
-    finally:
-        for sock in socks:
-            sock.close()

@@ -5,7 +5,6 @@ The whole story runs in tests/test_package.py, from an installed wheel.
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from pathlib import Path
 
@@ -116,12 +115,12 @@ def test_a_scene_that_ends_otherwise_is_not_as_expected(
     assert demo._play(Scene("", ("rollback",)), tmp_path, said.append)["as_expected"]
 
 
-def test_the_ports_are_free_and_different() -> None:
+def test_the_ports_are_those_that_the_server_has_got(tmp_path: Path) -> None:
     """A demo beside a server harms neither."""
-    ports = demo._free_ports(4)
-    assert len(set(ports)) == 4
-    for port in ports:
-        socket.create_server(("127.0.0.1", port)).close()
+    ready = '{"ready": true, "listeners": {"kv": "127.0.0.1:7", "echo": "127.0.0.1:8"}}'
+    words = ["echo", ready]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert demo._wait_ready(process, tmp_path / "log") == {"kv": 7, "echo": 8}
 
 
 def test_a_server_that_does_not_start_is_told_with_its_log(tmp_path: Path) -> None:

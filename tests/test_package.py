@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine import need_index
+from tests.system.harness import assert_faultless
 
 ROOT = Path(__file__).parents[1]
 TREES = ("netswap", "protocols", "loadgen")
@@ -90,10 +91,16 @@ def test_the_dependencies_suffice(installed, elsewhere):
 
 def test_the_installed_demo_tells_the_whole_story(installed, elsewhere):
     """Serve, load, push, roll back, refuse, with no error that a client could see."""
-    story = json.loads(ran(installed / "netswap", "demo", "--json", **elsewhere).splitlines()[-1])
-    assert story["ok"]
+    words = [installed / "netswap", "demo", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, **elsewhere)
+    assert done.stdout, done.stderr
+    story = json.loads(done.stdout.splitlines()[-1])
+    assert all(scene["as_expected"] for scene in story["scenes"]), story
+    passes = all(load["exit_code"] == 0 for load in story["loads"])
+    assert (done.returncode == 0) is story["ok"] is passes
     codes = {scene["command"].split()[1]: scene["exit_code"] for scene in story["scenes"]}
     assert codes["rollback"] == 0
     assert {scene["exit_code"] for scene in story["scenes"]} == {0, 20, 21}
-    assert all(load["exit_code"] == 0 for load in story["loads"])
+    for load in story["loads"]:
+        assert_faultless(load["exit_code"], load)
     assert os.listdir(elsewhere["cwd"]) == []
