@@ -74,6 +74,12 @@ _SIGNALS: Final[Mapping[int, str]] = {
 }
 
 
+def _interval_timers() -> State:
+    """Those whose signals end a process that has no handler; the third is a deadline's."""
+    timers = {"ITIMER_PROF": signal.ITIMER_PROF, "ITIMER_VIRTUAL": signal.ITIMER_VIRTUAL}
+    return {name: signal.getitimer(number)[0] > 0 for name, number in timers.items()}
+
+
 def _descriptors() -> State:
     found = {}
     for number in os.listdir("/proc/self/fd"):
@@ -150,6 +156,7 @@ _CONFIGURED: Final = "what belongs to the process is set where the server is sta
 PROBES: Final[tuple[Probe, ...]] = (
     Probe(_environment, "changed the environment variable {}", _CONFIGURED),
     Probe(_signals, "changed the handler of {}", "signals are the server's; use a timer"),
+    Probe(_interval_timers, "started the timer {}", "signals are the server's; use a timer"),
     Probe(_descriptors, "opened the descriptor {}", _SHUT),
     Probe(_children, "started the process {}", _ON_START),
     Probe(_exits, "registered a function to be called at exit{}", _ON_START),

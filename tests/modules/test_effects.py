@@ -39,6 +39,7 @@ EFFECTS = {
     "collector": ("gc.disable()", "changed the garbage collector"),
     "directory": ("os.chdir('/')", "changed the working directory"),
     "mask": ("os.umask(0o123)", "changed the file mode mask"),
+    "interval timer": ("signal.setitimer(2, 1e6)", "started the timer ITIMER_PROF"),
     "time-out": ("socket.setdefaulttimeout(5)", "changed the default time-out of sockets"),
     "log": ("logging.root.addHandler(logging.NullHandler())", "added a handler to the logger root"),
     "patched function": ("json.dumps = len", "changed json.dumps from outside"),
