@@ -386,8 +386,9 @@ def environment(home: Path) -> dict[str, str]:
     """The environment of our processes: nothing of this user's configuration.
 
     Nor is their coverage measured, which takes two thirds as long again; the rooms' own tests do.
+    Nor does asyncio tell in their log, in words that are no JSON, what it finds slow.
     """
-    ours = ("NETSWAP_", "COVERAGE_")
+    ours = ("NETSWAP_", "COVERAGE_", "PYTHONASYNCIODEBUG")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
