@@ -281,7 +281,8 @@ def test_an_aiohttp_application_is_started_before_and_cleaned_up_after(tmp_path:
             server.push(shop.package)
             assert get(client) == "3 pool of 1"
             rows = {row["standing"]: row for row in server.look("versions")["retiring"]}
-            assert rows.keys() <= {"draining", "leaving"}  # the one that was refused leaves, too
+            # the one that was refused leaves, too, or waits for a collection by now
+            assert rows.keys() <= {"draining", "leaving", "garbage"}
             assert rows["draining"]["objects"] == 1
             assert shop.said == ["up 1", "slow 1", "up 2", "up 3"]
             shop.go.touch()

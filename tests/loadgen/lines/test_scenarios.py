@@ -332,10 +332,10 @@ class Polite(Echo):
         self.say = say
 
     def receive(self, data: bytes) -> Sequence[Operation]:
-        if data == b"?":
+        while data.startswith(b"?"):  # alone, or in one piece with an answer
             self.say(b"!")
-            return ()
-        return super().receive(data)
+            data = data[1:]
+        return super().receive(data) if data else ()
 
 
 @on_uvloop
