@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from netswap.errors import UsageError
 from netswap.modules import Bundle
+from netswap.modules.application import bundle_of
 from netswap.outcome import Outcome
 from netswap.probe import Probed
 from netswap.supervisor import StartFailed, StateDirectoryBusy, operations
@@ -378,6 +379,16 @@ async def test_what_is_loaded_at_the_first_start_is_revision_one(
     async with serve(load=(file,)) as server:
         assert list(server.active) == ["k"]
         assert (await server.rollback()).outcome is Outcome.REFUSED
+
+
+async def test_of_a_kind_that_a_start_has_twice_the_later_one_serves(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """As when ``--load`` names a later version of what is bundled; a push of both is refused."""
+    for version in (1, 2):
+        (tmp_path / f"v{version}.py").write_bytes(bundle(version).files["v1.py"])
+    async with serve(load=(tmp_path / "v1.py", tmp_path / "v2.py")) as server:
+        assert server.active == {"k": bundle_of(tmp_path / "v2.py").sha256}
 
 
 async def test_a_first_module_that_is_broken_fails_the_start(serve: Serve, tmp_path: Path) -> None:
