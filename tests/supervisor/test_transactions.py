@@ -386,7 +386,7 @@ async def test_of_a_kind_that_a_start_has_twice_the_later_one_serves(
 ) -> None:
     """As when ``--load`` names a later version of what is bundled; a push of both is refused."""
     for version in (1, 2):
-        (tmp_path / f"v{version}.py").write_bytes(bundle(version).files["v1.py"])
+        (tmp_path / f"v{version}.py").write_bytes(bundle(version).files[f"v{version}.py"])
     async with serve(load=(tmp_path / "v1.py", tmp_path / "v2.py")) as server:
         assert server.active == {"k": bundle_of(tmp_path / "v2.py").sha256}
 
