@@ -23,7 +23,7 @@ def expected_interval(took: Sequence[int], hold: int = 0) -> int:
     """Of these latencies, in order (ns), and what is held back between two operations (ns)."""
     if not took:
         return 0
-    half_mean = sum(took) // (2 * len(took))
+    half_mean = -(-sum(took) // (2 * len(took)))  # upwards, or it is no bound
     return max(1, took[len(took) // 2], half_mean) + hold
 
 

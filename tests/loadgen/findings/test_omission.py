@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loadgen.findings import build_report
@@ -50,6 +50,7 @@ def test_nothing_is_put_in_where_nothing_was_left_out() -> None:
 
 
 @given(st.lists(st.integers(-1000, 10**12), min_size=1), st.integers(0, 10**9))
+@example([0, 1, 10], 0)
 def test_it_is_bounded(took: list[int], hold: int) -> None:
     """A run that stood still nearly all the time is not made many times as long."""
     put_in = [*corrected(took, expected_interval(sorted(took), hold))]
@@ -118,7 +119,5 @@ def test_it_is_told_of_a_closed_loop() -> None:
 @pytest.mark.parametrize("metric", ["rate", "service_p99", "overlap", "stale"])
 def test_what_is_no_latency_is_not_corrected(metric: str) -> None:
     """It is a usage error, with what could be meant."""
-    with pytest.raises(
-        PlanError, match="can't be corrected: p50, .*window.p99"
-    ):
+    with pytest.raises(PlanError, match="can't be corrected: p50, .*window.p99"):
         parse_threshold(f"corrected.{metric}>1ms")
