@@ -4,7 +4,9 @@ While a load process stands still it asks nothing and hears nothing. That falsif
 
 - *Measured too long.* An answer that came in a pause is read after it, and what was due in it is
   sent after it. So the server took at least what is left of each operation without the pauses that
-  it was open in. The percentiles of that are ``least``.
+  it was open in. What a closed loop would have asked in them may have been as quick as the quickest
+  of those, and is added so: without it, the slow ones would be too large a share. The percentiles
+  of that are ``least``, or the measured ones where those are lower.
 - *Not measured.* A closed loop asks nothing in a pause, so it does not see a server that is slow
   then. So the operations that it would have asked are added: as many as in the same time
   without a pause, each open until the pause was over, and then for the median latency. None can
@@ -113,11 +115,14 @@ class OwnPauses:
         self, took: list[int], excused: Iterable[int], pieces: Sequence[tuple[int, int]],
         interval: int = 0,
     ) -> Doubt:  # fmt: skip
-        lesser = (one - other for one, other in zip(took, excused, strict=True))
+        lesser = [one - other for one, other in zip(took, excused, strict=True)]
         middle = sorted(took)[len(took) // 2] if took else 0
+        unasked = [*self._unasked(len(took), pieces, middle)]
+        quick = [min(lesser, default=0)] * len(unasked)
         measured = [*corrected(took, interval)]
-        most = spread([*measured, *self._unasked(len(took), pieces, middle)])
-        return Doubt(spread(corrected(lesser, interval)), _higher(spread(measured), most))
+        least = spread([*corrected(lesser, interval), *quick])
+        most = spread([*measured, *unasked])
+        return Doubt(_lower(spread(measured), least), _higher(spread(measured), most))
 
     def _unasked(self, count: int, pieces: Sequence[tuple[int, int]], middle: int) -> Iterator[int]:
         """How long each that was not asked in these pieces may have taken (ns); ``count`` were."""
@@ -154,6 +159,11 @@ class _Stood:
         whole = self._before[last] - self._before[first]
         outside = max(0, opens - self._opens[first]) + max(0, self._closes[last - 1] - closes)
         return whole - outside
+
+
+def _lower(one: Spread, other: Spread) -> Spread:
+    """By percentile. What hid in our pauses counts no more, which makes the rest a larger share."""
+    return {name: min((one[name], other[name]), key=lambda each: each or 0.0) for name in one}
 
 
 def _higher(one: Spread, other: Spread) -> Spread:

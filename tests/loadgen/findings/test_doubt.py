@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from loadgen.conductor import Observation
 from loadgen.findings import build_report
 from loadgen.findings.doubt import OwnPauses
+from loadgen.findings.omission import corrected
 from loadgen.judging import judge, parse_threshold
 from loadgen.samples import Samples
 from loadgen.spread import spread
@@ -71,21 +72,28 @@ def test_of_an_operation_the_servers_part_is_what_is_in_no_pause(
     st.lists(st.tuples(st.integers(0, 500), st.integers(0, 50), st.integers(0, 300)), min_size=1),
     st.lists(st.tuples(st.integers(0, 600), st.integers(1, 200)), max_size=4),
     st.booleans(),
+    st.integers(1, 100),
 )
 def test_what_was_measured_is_between_the_bounds(
-    operations: list[tuple[int, int, int]], stills: list[tuple[int, int]], asks_on: bool
+    operations: list[tuple[int, int, int]],
+    stills: list[tuple[int, int]],
+    asks_on: bool,
+    interval: int,
 ) -> None:
     """Of each percentile; without a pause there is no doubt."""
     samples = rows(*((due, due + late, due + late + took) for due, late, took in operations))
     pauses = [(at * MS, (at + long) * MS) for at, long in stills]
-    own = OwnPauses(samples, [[each] for each in pauses], asks_on=asks_on)
-    doubt = own.latency(range(len(operations)), RUN)
+    own = OwnPauses(samples, [[each] for each in pauses], asks_on=asks_on, interval=interval * MS)
+    everything = range(len(operations))
     no_doubt = OwnPauses(samples, [[]]).latency(range(len(operations)), RUN)
     assert no_doubt is None
-    assert (doubt is None) == (not stills)
-    if doubt is not None:
-        measured = spread((late + took) * MS for _, late, took in operations)
-        for name, value in measured.items():
+    measured = [(late + took) * MS for _, late, took in operations]
+    for took, doubt in (
+        (measured, own.latency(everything, RUN)),
+        (corrected(measured, interval * MS), own.corrected(everything, RUN)),
+    ):
+        assert (doubt is None) == (not stills)
+        for name, value in spread(took).items() if doubt else ():
             assert (doubt.least[name] or 0) <= (value or 0) <= (doubt.most[name] or 0), name
 
 
@@ -96,6 +104,21 @@ def test_many_short_ones_put_in_excuse_no_slow_one() -> None:
     doubt = OwnPauses(rows(*asked), [pauses], asks_on=False).latency(range(20), RUN)
     assert doubt is not None
     assert doubt.most["p99"] == 1_000_000.0
+
+
+def test_quick_ones_that_were_not_asked_convict_no_server() -> None:
+    """A stall of 90 ms in 10 s is less than a hundredth, though half of them were not asked."""
+    pauses = [(at, at + 10) for at in range(0, 9000, 20)]
+    stall = 9100
+    busy = [*pauses, (stall, stall + 90)]
+    asked = [(at, at, at + 1) for at in range(9999) if not any(a <= at < b for a, b in busy)]
+    asked += [(opens, opens, closes) for opens, closes in busy]
+    still = [[(opens * MS, closes * MS) for opens, closes in pauses]]
+    own = OwnPauses(rows(*asked), still, asks_on=False, interval=MS)
+    doubt = own.corrected(range(len(asked)), RUN)
+    assert doubt is not None
+    assert doubt.least["p99"] == 1000.0
+    assert doubt.least["max"] == 90_000.0
 
 
 @pytest.mark.parametrize("ahead", [0, 25])
