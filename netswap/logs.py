@@ -46,7 +46,10 @@ def format_for(wanted: str, chosen: bool) -> str:
 
 
 def configure_logs(level: str, format_: str) -> None:
-    """Send what is at or above ``level`` to stderr, ``format_`` being console or json."""
+    """Send what is at or above ``level`` to stderr, ``format_`` being console or json.
+
+    So goes what ``logging`` is told by a library, or by an application that does not configure it.
+    """
     renderers: dict[str, list[Processor]] = {
         "json": [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()],
         "console": [
@@ -55,19 +58,37 @@ def configure_logs(level: str, format_: str) -> None:
             )
         ],
     }
+    told: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    least: int = logging.getLevelName(level.upper())
+    # One write a line: all processes share the descriptor, and Python may be unbuffered.
+    stream = cast("TextIO", _Lossy(sys.stderr))
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *renderers[format_],
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        # One write a line: all processes share the descriptor, and Python may be unbuffered.
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
+        processors=[*told, *renderers[format_]],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         # Loggers are made at import, before this runs: one that is cached would ignore it.
         cache_logger_on_first_use=False,
     )
+    _log_what_others_say(stream, least, told, renderers[format_])
+
+
+def _log_what_others_say(
+    stream: TextIO, least: int, told: list[Processor], renderers: list[Processor]
+) -> None:
+    """By the handler that ``logging`` falls back on: who configures it has it as configured."""
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(max(least, logging.WARNING))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*told, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    logging.lastResort = handler
 
 
 class _Lossy:

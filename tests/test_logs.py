@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from netswap.logs import configure_from, configure_logs, format_for
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
     yield
     structlog.reset_defaults()
 
@@ -39,6 +41,23 @@ def test_console_is_a_line_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     configure_logs("info", "console")
     structlog.get_logger().info("draining", limit_s=2)
     assert "draining" in capsys.readouterr().err
+
+
+def test_what_a_library_says_is_a_line_like_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """By Python's own ``logging``, with its traceback; what that would not show is not there."""
+    configure_logs("info", "json")
+    library = logging.Logger("some.library")  # has no handler, and none above it
+    library.info("hidden")
+    try:
+        raise ValueError("no")
+    except ValueError:
+        library.exception("%d tasks failed", 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    found = json.loads(line)
+    assert (found["event"], found["level"]) == ("2 tasks failed", "error")
+    assert found["logger"] == "some.library"
+    assert found["exception"][0]["exc_value"] == "no"
+    assert found["timestamp"].endswith("Z")
 
 
 def test_a_worker_logs_as_its_supervisor_says(capsys: pytest.CaptureFixture[str]) -> None:
