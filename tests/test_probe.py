@@ -66,7 +66,7 @@ def second(up: str = "pass", down: str = "pass") -> Bundle:
 def refused(source: str) -> Refusal:
     """The one refusal of a module that provides nothing."""
     probed = run_probe([bundle(source)], timeout=PATIENT)
-    assert probed.kinds == []
+    assert not any(probed.kinds)
     (refusal,) = probed.refusals
     return refusal
 
@@ -89,13 +89,14 @@ def test_what_bundles_provide_is_found_in_their_order() -> None:
 
 
 def test_a_kind_that_two_bundles_provide_is_refused() -> None:
-    """Both are named. At a start it is none: there the later one wins."""
-    both = [second(), second()]
-    probed = run_probe(both)
-    assert probed.refusals == []
-    (refusal,) = doubled(both, probed)
-    assert refusal.reason.startswith("test.hall is provided by ")
-    assert refusal.advice == "push one of them"
+    """Both are named, also behind one that is refused. At a start the later one wins."""
+    both = [bundle(GOOD, "one.py"), bundle(GOOD, "other.py")]
+    for pushed, refused in ((both, 0), ([bundle("x = (\n", "bad.py"), *both], 1)):
+        probed = run_probe(pushed)
+        assert len(probed.refusals) == refused
+        (refusal,) = doubled(pushed, probed)
+        assert refusal.reason == "test.hall is provided by one.py and by other.py"
+        assert refusal.advice == "push one of them"
 
 
 def test_what_is_compared_with_has_to_load() -> None:
@@ -203,6 +204,12 @@ def test_prints_of_a_module_do_not_spoil_the_answer() -> None:
     assert run_probe([bundle(noise + GOOD)]).kinds == [{"test.hall": 1}]
 
 
+def test_a_limit_that_is_only_read_is_no_reason_to_refuse() -> None:
+    """Either function says how many files there may be."""
+    reads = "import resource\nFILES = resource.prlimit(0, 7), resource.getrlimit(7)\n"
+    assert run_probe([bundle(reads + GOOD)]).refusals == []
+
+
 def test_what_a_module_started_does_not_outlive_the_probe(tmp_path: Path) -> None:
     """A process that it left behind is ended with the session, and nobody waits for it."""
     told = tmp_path / "pid"
@@ -220,7 +227,7 @@ def test_one_bad_bundle_does_not_hide_the_others() -> None:
     """Every reason to refuse is told at once."""
     probed = run_probe([bundle("x = (\n", "a.py"), bundle(GOOD), bundle("raise OSError\n", "b.py")])
     assert [refusal.file for refusal in probed.refusals] == ["a.py", "b.py"]
-    assert probed.kinds == [{"test.hall": 1}]
+    assert probed.kinds == [{}, {"test.hall": 1}, {}]
 
 
 def test_versions_are_compared_with_those_that_are_known() -> None:
