@@ -6,10 +6,12 @@ quick ones, and a percentile leaves it out. Who had come at any other moment of 
 have waited for the rest of it.
 
 So an operation that took longer than the *expected interval*, in which a connection asks the next
-one else, counts once more for each interval in it, each time for an interval less. That is what
-HdrHistogram does in ``recordValueWithExpectedInterval``. The interval is the median latency of the
-run, and what the scenario holds back; at least half of the mean, so that what is put in is never
-more than twice what was measured.
+one else, counts again and again, each time for an interval less, while at least one is left. That
+is what HdrHistogram does in ``recordValueWithExpectedInterval``. The interval is the median latency
+of the run, and what the scenario holds back; at least half of the mean, so that what is put in is
+never more than twice what was measured.
+
+It can't tell a stall from an operation that is slow by its nature: that is put in, too.
 """
 
 from __future__ import annotations
