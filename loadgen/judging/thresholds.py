@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from loadgen.findings import Report
+from loadgen.findings import PERCENTILES, Report
 from loadgen.findings.wording import time_words
 from loadgen.judging.metrics import METRICS, OF_LATENCY, SHARES, TIMES, why_nothing
 from loadgen.judging.views import at_least, at_most, from_the_send, without_omission
@@ -35,6 +35,7 @@ _EXPRESSION = re.compile(
 )
 _BUSY = 0.95  # of a core
 _WAITED = 0.25  # of the run without one
+_WAITED_LEAST = 0.01  # less is in every run
 _UNPLACED_US = 10_000.0  # a longer wait for one is among the pauses, with its time
 _UNITS_US = {"us": 1.0, "": 1.0, "ms": 1e3, "s": 1e6}
 _DIGITS = (3, 4, 5, 6, 7, 8, 9)
@@ -115,13 +116,22 @@ class Threshold(msgspec.Struct, frozen=True):
         rate: there was no rest.
         """
         value = self._value(at_least(report, beside_nulls=self._is_beside_nulls))
-        if value is None or report.waited_share < _WAITED:
+        if value is None or report.waited_share < self._telling_wait(report):
             return False
         if self.metric not in TIMES:
             return self.metric == "rate" and report.wanted_share > _BUSY
         unrested = report.wanted_share > _BUSY
         wait_us = _UNPLACED_US if unrested else min(1e6 * report.paused_s, _UNPLACED_US)
         return not self._exceeds(value - 2 * wait_us if self._from_above else value)
+
+    def _telling_wait(self, report: Report) -> float:
+        """The share of the run without a processor that may be why it is missed. Where it is
+        corrected a wait counts for all of its time, so what the percentile leaves out is enough.
+        """
+        if not (self.corrected and report.interval_ns):
+            return _WAITED
+        left_out = next(1 - share for name, share in PERCENTILES if self.metric.endswith(name))
+        return min(_WAITED, max(_WAITED_LEAST, left_out))
 
     def _rate_of_ours(self, report: Report, missed: str | None) -> str | None:
         """A closed loop that never waits for the server shows how fast the generator is, and one

@@ -90,6 +90,26 @@ def test_a_stall_that_may_have_been_in_our_pause_is_not_denied() -> None:
     assert verdict.exit_code == 12
 
 
+@pytest.mark.parametrize(
+    ("waited", "limit", "code"),
+    [
+        pytest.param(180, "corrected.p99>2ms", 12, id="all of what it leaves out and more"),
+        pytest.param(40, "corrected.p99>2ms", 11, id="less than it leaves out"),
+        pytest.param(0, "corrected.p99>2ms", 11, id="none"),
+        pytest.param(180, "p99>2ms", 0, id="as it was measured"),
+        pytest.param(180, "p50>100us", 11, id="slow without a wait, too"),
+    ],
+)
+def test_waits_too_short_to_be_pauses_are_no_stalls(waited: int, limit: str, code: int) -> None:
+    """Sixty operations of 4 ms, in all or some of which we may have been without a processor."""
+    seen = steady_run(6, pushed_at(2000), slow=dict.fromkeys(range(50, 6000, 100), 4))
+    seen.plan = msgspec.structs.replace(seen.plan, rate=None)
+    seen.samples.version[:] = array("l", [1] * 6000)
+    seen.waited_ns, seen.paused_ns = [waited * MS], 4 * MS
+    verdict = judge(build_report(seen), [parse_threshold(limit)])
+    assert verdict.exit_code == code, verdict.reasons
+
+
 def test_an_open_loop_leaves_nothing_out() -> None:
     """It is the latency, and so is each limit."""
     report = build_report(steady_run(6, pushed_at(2000), slow=STALL))
