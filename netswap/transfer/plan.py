@@ -160,6 +160,10 @@ def _obstacle(
         return None
     before, after = _renamed_shape(old, new), shape_of(new)
     hop = f'@migration("{new.__kind__}", {missing[0][0]}, {missing[0][1]})'
+    names, held = _renames(old, new), shape_of(old)
+    for name, then in names.items():
+        if name in held and then in held and then in names:
+            return f"{name} would become {then}, which gets another name itself: write {hop}"
     if len(missing) == len(hops):
         for name in before.keys() & after.keys():
             if before[name] != after[name]:

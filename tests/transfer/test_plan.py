@@ -166,6 +166,29 @@ def test_renaming_in_a_circle_ends() -> None:
     assert plan_transfer(New, Old, ()).convert(New(7)) == Old(1)
 
 
+def test_names_that_are_handed_on_need_a_step() -> None:
+    """Whether they have been handed on already nobody could tell of the version after it."""
+
+    class Old(State, kind="k", version=1):
+        x: int = 1
+        y: int = 2
+
+    class Swapped(State, kind="k", version=2, renamed={"x": "y", "y": "x"}):
+        x: int = 1
+        y: int = 2
+
+    class Shifted(State, kind="k", version=2, renamed={"x": "y", "y": "z"}):
+        y: int = 2
+        z: int = 3
+
+    for new in (Swapped, Shifted):
+        way = plan_transfer(Old, new, ())
+        assert way.verdict is Verdict.INCOMPATIBLE
+        assert way.reason.startswith("x would become y, which gets another name itself: write @mig")
+    steps = (Migration("k", 1, 2, lambda old: {"x": old["y"], "y": old["x"]}, (), 1),)
+    assert plan_transfer(Old, Swapped, steps).convert(Old(10, 20)) == Swapped(20, 10)
+
+
 def test_a_field_that_may_have_another_name_now_is_told() -> None:
     """Without renamed= what is in it would be dropped, which nobody meant."""
 
