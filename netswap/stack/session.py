@@ -173,10 +173,11 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
     def on_drain(self) -> None:
         """The server is about to stop: what was asked is answered, then the connection closes.
 
-        A session at a swap point closes now, another one where it would wait for more at one.
+        A session at a swap point closes now, another one where it would wait for more at one; so
+        does one that goes on in a moment, because something has come.
         """
         self._leaves = True
-        if self.at_rest():
+        if self.at_rest() and not any(waiter.done() for waiter in self._waiters):
             self.close()
 
     # what the stack and a swap call
@@ -353,4 +354,3 @@ class Session(Connection[S], Generic[S], uses={"input": "buffer.receive"}):
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        self._waiters.clear()

@@ -291,6 +291,18 @@ async def test_a_session_that_is_drained_answers_what_it_was_asked_first(servers
     assert await busy.read_all() == b"1 1 wait\n1 2 next\n"
 
 
+async def test_what_has_come_just_before_a_drain_is_answered(servers: Any) -> None:
+    """The session is still where it has waited for it; of half a line nothing can be answered."""
+    server = await servers(Busy1)
+    for data, answer in ((b"next\n", b"1 1 next\n"), (b"nex", b"")):
+        client = await server.connect()
+        session = client.entry.target
+        await until(session.at_rest)
+        session.on_data(data)
+        session.on_drain()
+        assert await client.read_all() == answer
+
+
 async def test_passing_the_deadline_names_the_line_and_the_session_goes_on(servers: Any) -> None:
     """Old code serves on as if nothing had been asked."""
     GATES[0] = asyncio.Event()
