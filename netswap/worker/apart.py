@@ -40,6 +40,7 @@ async def apart(work: Callable[[], T], seconds: float) -> T:
     begun = asyncio.Event()
 
     def tell(value: T | None, error: BaseException | None) -> None:
+        begun.set()  # it may have ended before it could say so
         if not ended.done():
             ended.set_result((value, error))
 
