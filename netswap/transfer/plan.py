@@ -160,10 +160,8 @@ def _obstacle(
         return None
     before, after = _renamed_shape(old, new), shape_of(new)
     hop = f'@migration("{new.__kind__}", {missing[0][0]}, {missing[0][1]})'
-    names, held = _renames(old, new), shape_of(old)
-    for name, then in names.items():
-        if name in held and then in held and then in names:
-            return f"{name} would become {then}, which gets another name itself: write {hop}"
+    if (clash := _clash(old, new)) is not None:
+        return f"{clash}: write {hop}"
     if len(missing) == len(hops):
         for name in before.keys() & after.keys():
             if before[name] != after[name]:
@@ -174,6 +172,20 @@ def _obstacle(
         return f"there is a step up and none down, and {', '.join(lost)} would be lost: write {hop}"
     if one_way and before == after:
         return f"there is a step up and none down, and it changes values alone: write {hop}"
+    return None
+
+
+def _clash(old: type[State], new: type[State]) -> str | None:
+    """What nobody could tell of the new names: which of two values a field is to have."""
+    names, held = _renames(old, new), shape_of(old)
+    became: dict[str, str] = {}
+    for name in held:
+        then = names.get(name, name)
+        if name != then and then in held and then in names:
+            return f"{name} would become {then}, which gets another name itself"
+        if then in became:
+            return f"{became[then]} and {name} would both become {then}"
+        became[then] = name
     return None
 
 

@@ -189,6 +189,30 @@ def test_names_that_are_handed_on_need_a_step() -> None:
     assert plan_transfer(Old, Swapped, steps).convert(Old(10, 20)) == Swapped(20, 10)
 
 
+def test_a_name_that_is_given_anew_needs_a_step() -> None:
+    """On the way down two fields would become one, and in a later version nobody knows which is."""
+
+    class Old(State, kind="k", version=1):
+        user: str = ""
+
+    class New(State, kind="k", version=2, renamed={"user": "user_id"}):
+        user_id: str = ""
+        user: str = "display name"
+
+    class Newer(State, kind="k", version=3, renamed={"user": "user_id"}):
+        user_id: str = ""
+        user: str = ""
+
+    assert plan_transfer(Old, New, ()).convert(Old("u1")) == New("u1", "display name")
+    for old, new, hop in ((New, Old, '"k", 2, 1'), (New, Newer, '"k", 2, 3')):
+        way = plan_transfer(old, new, ())
+        assert way.verdict is Verdict.INCOMPATIBLE
+        assert "would both become user" in way.reason
+        assert way.reason.endswith(f"write @migration({hop})")
+    down = Migration("k", 2, 1, lambda old: {"user": old["user_id"]}, ("user",), 1)
+    assert plan_transfer(New, Old, (down,)).convert(New("u1", "U")) == Old("u1")
+
+
 def test_a_field_that_may_have_another_name_now_is_told() -> None:
     """Without renamed= what is in it would be dropped, which nobody meant."""
 
