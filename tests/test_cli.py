@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -352,7 +353,10 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Callable[...
 def test_serve_from_ready_to_drained(
     served: tuple[subprocess.Popen[str], Callable[..., Any]], tmp_path: Path
 ) -> None:
-    """One ready line with every address; a listener without code waits for a push; TERM drains."""
+    """One ready line with every address; a listener without code waits for a push; TERM drains.
+
+    Signals by which other servers open their logs or upgrade end nothing.
+    """
     process, ask = served
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -364,7 +368,11 @@ def test_serve_from_ready_to_drained(
     assert "later.connection" not in page["kinds"]
     bad = tmp_path / "bad.py"
     bad.write_text("def broken(:\n")
+    pids = [row["pid"] for row in page["workers"]]
+    for pid, number in product((process.pid, *pids), (signal.SIGUSR1, signal.SIGUSR2)):
+        os.kill(pid, number)
     assert ask("push", str(bad)).returncode == EXIT_CODES[Outcome.REFUSED]
+    assert [row["pid"] for row in json.loads(ask("workers", "--json").stdout)["workers"]] == pids
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     assert ask("status").returncode == EXIT_CODES[Outcome.UNREACHABLE]

@@ -135,6 +135,11 @@ def _check(given: dict[str, Any], file: Path | None, link: Link) -> None:
         click.echo("ok: the configuration can be used")
 
 
+def _on_other_signal(number: signal.Signals) -> None:
+    advice = "netswap push replaces code, TERM ends the server"
+    log.warning("a signal that means nothing here", signal=number.name, advice=advice)
+
+
 class _Serving:
     """One server's life, ruled by signals."""
 
@@ -151,6 +156,8 @@ class _Serving:
         hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # not under nohup
         for number in (signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * hangs_up):
             loop.add_signal_handler(number, self._on_signal)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # others open logs or upgrade by them
+            loop.add_signal_handler(number, _on_other_signal, number)
         supervisor = Supervisor(self._config)
         admin = AdminServer(supervisor, self._config.socket)
         try:

@@ -65,6 +65,12 @@ def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> No
             loop.call_exception_handler({"message": what, "exception": error})
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What ends no worker: the supervisor gets the terminal's too, and decides when one ends. The last
+two mean nothing here.
+"""
+
+
 def main() -> None:
     """Run one worker until its supervisor ends it."""
     parser = argparse.ArgumentParser(prog="netswap.worker")
@@ -77,8 +83,7 @@ def main() -> None:
     end_with_parent()
     look_here_last()
     configure_from(os.environ)
-    # The supervisor gets the terminal's signals too and decides when a worker ends.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if arguments.frames is not None:
         faulthandler.register(signal.SIGURG, arguments.frames, all_threads=False)
