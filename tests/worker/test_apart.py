@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,23 @@ from netswap.worker.apart import apart
 from netswap.worker.gauges import Pulse
 
 PATIENCE = 20.0
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # uvloop's methods can't be put in place of
+async def test_a_thread_that_can_not_say_that_it_has_begun_is_not_waited_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever it fails with there comes back."""
+    loop = asyncio.get_running_loop()
+    tell = loop.call_soon_threadsafe
+
+    def short_once(*words: Any) -> asyncio.Handle:
+        monkeypatch.setattr(loop, "call_soon_threadsafe", tell)
+        raise MemoryError
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", short_once)
+    with pytest.raises(MemoryError):
+        await asyncio.wait_for(apart(list, PATIENCE), PATIENCE)
 
 
 async def test_what_the_work_gives_or_raises_comes_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loadgen.findings import build_report
+from loadgen.conductor import Observation
+from loadgen.findings import Report, build_report
 from loadgen.findings.omission import corrected, expected_interval
 from loadgen.judging import judge, parse_threshold
+from loadgen.output.page import render_page
+from loadgen.output.page.drawing import build_drawing
 from loadgen.output.summary import render
 from loadgen.plan import PlanError
 from tests.loadgen.carried import MS
@@ -22,13 +26,19 @@ STALL = {2100: 200}
 """An operation that took 200 ms beside 799 in the window of a push at 2 s."""
 
 
-def closed(slow: dict[int, int], *pauses: tuple[int, int]) -> Any:
+def closed(slow: dict[int, int], *pauses: tuple[int, int]) -> Report:
     """A run of six seconds in closed loop, with our own pauses (ms)."""
-    seen = steady_run(6, pushed_at(2000), slow=slow)
+    return build_report(closed_run(slow, *pauses))
+
+
+def closed_run(
+    slow: dict[int, int], *pauses: tuple[int, int], pushes: Any = (2000,)
+) -> Observation:
+    seen = steady_run(6, *map(pushed_at, pushes), slow=slow)
     seen.plan = msgspec.structs.replace(seen.plan, rate=None)
     seen.samples.version[:] = array("l", [1] * 6000)
     seen.pauses = [array("q", [at * MS for pause in pauses for at in pause])]
-    return build_report(seen)
+    return seen
 
 
 def test_what_is_put_in_is_what_an_open_loop_would_have_seen() -> None:
@@ -67,6 +77,9 @@ def test_it_is_bounded(took: list[int], hold: int) -> None:
         pytest.param(STALL, "corrected.p99>50ms", 11, id="of the run"),
         pytest.param(STALL, "corrected.null.p99>50ms", 0, id="elsewhere"),
         pytest.param(STALL, "corrected.excess.p99>50ms", 11, id="beside elsewhere"),
+        pytest.param({4000: 200}, "null.p99>50ms", 0, id="in quiet time, as it is asked"),
+        pytest.param({4000: 200}, "corrected.null.p99>50ms", 11, id="in quiet time"),
+        pytest.param({4000: 200}, "corrected.excess.p99>0ms", 0, id="not beyond quiet time"),
         pytest.param({}, "corrected.window.max>2ms", 0, id="no stall"),
     ],
 )
@@ -134,6 +147,30 @@ def test_it_is_told_of_a_closed_loop() -> None:
     assert ["stands", "out"] in lines
     opened = build_report(steady_run())
     assert "corrected" not in render(opened, judge(opened))
+
+
+def test_the_worst_window_is_the_one_that_kept_most_waiting() -> None:
+    """Many that took a little longer are not worse than a stall that a closed loop hides."""
+    little = dict.fromkeys(range(1100, 1130), 3)
+    report = build_report(closed_run({**little, 4100: 200}, pushes=(1000, 4000)))
+    assert [event.window["p99"] for event in report.events] == [3000.0, 1000.0]
+    assert report.worst_event is report.events[1]
+    quiet = closed({**dict.fromkeys(range(3200, 3230), 3), 4000: 200})
+    assert quiet.worst_null is not None
+    assert quiet.worst_null.latency["max"] == 200_000.0
+
+
+def test_the_page_draws_it_and_tells_it_in_numbers() -> None:
+    """As the second curve; in the table of percentiles and beside the event, before quiet time."""
+    seen = closed_run(STALL)
+    report = build_report(seen)
+    drawing = build_drawing(seen, report)
+    for curve, most in ((drawing.latency, 1000.0), (drawing.beside, 140_000.0)):
+        assert max(us for share, us in curve if share <= 0.99) <= most
+    assert max(us for share, us in drawing.beside if share <= 0.99) > 100_000
+    page = render_page(seen, report, judge(report))
+    rows = re.findall(r">corrected</th><td>1 ms</td><td>([\d.]+ ms)</td><td>([\d.]+ ms)<", page)
+    assert rows == [("190 ms", "199 ms"), ("1 ms", "1 ms"), ("1 ms", "139 ms")]
 
 
 @pytest.mark.parametrize("metric", ["rate", "service_p99", "overlap", "stale"])
